@@ -1,0 +1,22 @@
+//! What the API asks of the intent documents that every node keeps.
+
+use gaggle_sched::state::{Adopted, Key};
+use serde_json::Value;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the intent of {key} cannot be kept: {why}")]
+pub struct DocumentError {
+    pub key: Key,
+    pub why: String,
+}
+
+/// Intent documents: one for each object that a client made.
+#[async_trait::async_trait]
+pub trait Documents: Send + Sync + 'static {
+    /// The change that would bring the object's document to `object` (`None`: deleted). Nothing is stored: the
+    /// change goes into the transaction, and comes back to every node with the committed write.
+    async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError>;
+
+    /// Stores a prepared change and spreads it, where no quorum can order it now. Fsynced before it returns.
+    async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError>;
+}

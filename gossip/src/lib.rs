@@ -1,0 +1,1 @@
+//! Who is here, and what everyone should hold a copy of.

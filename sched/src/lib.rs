@@ -1,0 +1,11 @@
+//! What should run where.
+//!
+//! This crate owns the scheduling state, the Raft group that orders it, and the pure cores that act on it
+//! (controllers, scheduler, electorate). It must never know sockets, Docker or libp2p: bytes go out and come
+//! in through traits.
+
+pub mod controller;
+pub mod electorate;
+pub mod raft;
+pub mod scheduler;
+pub mod state;

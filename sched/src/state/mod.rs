@@ -1,0 +1,53 @@
+//! The versioned object store: keys, revisions, transactions, watch events.
+//!
+//! Pure and deterministic: the same transactions in the same order give the same store on every node. It knows
+//! objects as JSON with Kubernetes metadata, and nothing of what any kind means.
+
+mod key;
+mod object;
+mod store;
+mod txn;
+mod view;
+
+pub use key::{Key, Resource, resource_of};
+pub use object::Object;
+pub use store::{Change, Expired, HISTORY_LIMIT, Snapshot, Store};
+pub use txn::{Adopted, Applied, Expect, Heads, Propose, Refused, Txn, Unavailable, Write};
+pub use view::View;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of the last committed write. It grows by one with every object written, in one order for the
+/// whole group. The upper 24 bits are the group's epoch, so that a group founded anew never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    const COUNTER_BITS: u32 = 40;
+
+    /// The revision before the first write of an epoch.
+    pub fn first_of(epoch: u64) -> Self {
+        Self(epoch << Self::COUNTER_BITS)
+    }
+
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Revision {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

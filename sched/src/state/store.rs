@@ -1,0 +1,288 @@
+//! The store itself: objects by key, their indexes, and the recent history that watches read.
+
+use super::{
+    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Txn, Write, resource_of,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// How many changes are kept for watches. A watch that asks for older ones is told `Expired` and lists again.
+pub const HISTORY_LIMIT: usize = 8192;
+
+/// One committed change: what the key held before and holds now.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub revision: Revision,
+    pub key: Key,
+    /// `None` if the object was removed.
+    pub object: Option<Arc<Object>>,
+    /// What was there before, for selectors that an object can fall out of. Not sent to followers, who have it.
+    pub previous: Option<Arc<Object>>,
+    /// The intent change that came with it, for the documents that every node keeps.
+    pub intent: Option<Adopted>,
+}
+
+/// History no longer reaches back to the revision that was asked for, or it is of another group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the oldest change still known is {oldest}")]
+pub struct Expired {
+    pub oldest: Revision,
+}
+
+/// Everything in a store but its history.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub objects: Vec<(Key, Revision, Value)>,
+    pub adopted: Vec<(Key, Heads)>,
+}
+
+/// Objects by key, with indexes by owner and by node.
+#[derive(Debug, Default)]
+pub struct Store {
+    revision: Revision,
+    /// Changes at or before this revision are no longer in `history`.
+    compacted: Revision,
+    objects: BTreeMap<Resource, BTreeMap<(String, String), Arc<Object>>>,
+    by_owner: HashMap<String, BTreeSet<Key>>,
+    by_node: HashMap<String, BTreeSet<Key>>,
+    adopted: BTreeMap<Key, Heads>,
+    history: VecDeque<Arc<Change>>,
+}
+
+impl Store {
+    /// An empty store whose first write gets the revision after `revision`.
+    pub fn starting_at(revision: Revision) -> Self {
+        Self { revision, compacted: revision, ..Self::default() }
+    }
+
+    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+        let mut store = Self::starting_at(snapshot.revision);
+        for (key, revision, value) in snapshot.objects {
+            store.set(&key, Some(Arc::new(Object::new(revision, value))));
+        }
+        store.adopted = snapshot.adopted.into_iter().collect();
+        store
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let objects = self.objects.iter().flat_map(|(resource, objects)| {
+            objects.iter().map(move |((namespace, name), object)| {
+                let key = Key::new(resource.clone(), namespace.clone(), name.clone());
+                (key, object.revision(), object.value().clone())
+            })
+        });
+        Snapshot {
+            revision: self.revision,
+            objects: objects.collect(),
+            adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.objects.get(&key.resource)?.get(&(key.namespace.clone(), key.name.clone()))
+    }
+
+    /// An object as its Kubernetes type; `namespace` is empty for cluster-scoped kinds.
+    pub fn get_as<T>(&self, namespace: &str, name: &str) -> Option<Arc<T>>
+    where
+        T: k8s_openapi::Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.get(&Key::of::<T>(namespace, name))?.typed()
+    }
+
+    /// The objects of a resource, in one namespace or in all, in order of namespace and name.
+    pub fn list<'a>(
+        &'a self,
+        resource: &Resource,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = (Key, &'a Arc<Object>)> + use<'a> {
+        let resource = resource.clone();
+        let start = (namespace.unwrap_or_default().to_owned(), String::new());
+        let objects = self.objects.get(&resource);
+        objects
+            .into_iter()
+            .flat_map(move |objects| objects.range(start.clone()..))
+            .take_while(move |((found, _), _)| namespace.is_none_or(|wanted| found == wanted))
+            .map(move |((namespace, name), object)| {
+                (Key::new(resource.clone(), namespace.clone(), name.clone()), object)
+            })
+    }
+
+    pub fn list_as<T>(&self, namespace: Option<&str>) -> Vec<Arc<T>>
+    where
+        T: k8s_openapi::Resource + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.list(&resource_of::<T>(), namespace).filter_map(|(_, object)| object.typed()).collect()
+    }
+
+    /// Every resource that has objects.
+    pub fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.objects.iter().filter(|(_, objects)| !objects.is_empty()).map(|(resource, _)| resource)
+    }
+
+    /// Keys of the objects that name `uid` as an owner.
+    pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = &Key> {
+        self.by_owner.get(uid).into_iter().flatten()
+    }
+
+    /// Keys of the objects (pods) whose `spec.nodeName` is `node`.
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Key> {
+        self.by_node.get(node).into_iter().flatten()
+    }
+
+    /// The heads of the intent document that the object was last adopted from; also of deleted objects.
+    pub fn adopted(&self, key: &Key) -> Option<&Heads> {
+        self.adopted.get(key)
+    }
+
+    pub fn changes_after(&self, revision: Revision) -> Result<Vec<Arc<Change>>, Expired> {
+        if revision < self.compacted || revision > self.revision {
+            return Err(Expired { oldest: self.compacted });
+        }
+        let start = self.history.partition_point(|change| change.revision <= revision);
+        Ok(self.history.range(start..).cloned().collect())
+    }
+
+    /// Applies a transaction: all of it, or, when an expectation does not hold, nothing.
+    pub fn apply(&mut self, txn: &Txn) -> Result<Applied, Refused> {
+        // Later writes of a transaction see earlier ones, so a refusal half-way must undo what came before.
+        let (first, mark) = (self.revision, self.history.len());
+        let mut undo: Vec<(Key, Option<Arc<Object>>, Option<Heads>)> = Vec::new();
+        for write in &txn.writes {
+            let key = write.key();
+            undo.push((key.clone(), self.get(key).cloned(), self.adopted.get(key).cloned()));
+            if let Err(refused) = self.write(write) {
+                for (key, object, heads) in undo.into_iter().rev() {
+                    self.set(&key, object);
+                    match heads {
+                        Some(heads) => self.adopted.insert(key, heads),
+                        None => self.adopted.remove(&key),
+                    };
+                }
+                self.history.truncate(mark);
+                self.revision = first;
+                return Err(refused);
+            }
+        }
+        self.trim();
+        Ok(Applied { revision: self.revision })
+    }
+
+    /// Applies a change that the group has committed: the follower's way in.
+    pub fn follow(&mut self, revision: Revision, key: &Key, value: Option<Value>, intent: Option<Adopted>) {
+        self.revision = revision;
+        let object = value.map(|value| Arc::new(Object::new(revision, value)));
+        self.commit(key, object, intent);
+        self.trim();
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), Refused> {
+        let key = write.key();
+        let current = self.get(key).cloned();
+        match write {
+            Write::Put { value, expect, intent, .. } => {
+                check(key, current.as_deref(), expect)?;
+                self.revision = self.revision.next();
+                let object = Object::new(self.revision, value.clone());
+                self.commit(key, Some(Arc::new(object)), intent.clone());
+            }
+            Write::Status { uid, status, .. } => {
+                let Some(current) = current.filter(|object| object.uid() == uid) else { return Ok(()) };
+                if current.value().get("status").unwrap_or(&Value::Null) == status {
+                    return Ok(());
+                }
+                let mut value = current.value().clone();
+                if let Some(fields) = value.as_object_mut() {
+                    fields.insert("status".into(), status.clone());
+                }
+                self.revision = self.revision.next();
+                self.commit(key, Some(Arc::new(Object::new(self.revision, value))), None);
+            }
+            Write::Delete { expect, intent, .. } => {
+                if current.is_none() {
+                    return Err(Refused::NotFound(key.clone()));
+                }
+                check(key, current.as_deref(), expect)?;
+                self.revision = self.revision.next();
+                self.commit(key, None, intent.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, key: &Key, object: Option<Arc<Object>>, intent: Option<Adopted>) {
+        if let Some(intent) = &intent {
+            self.adopted.insert(key.clone(), intent.heads.clone());
+        }
+        let previous = self.set(key, object.clone());
+        let change = Change { revision: self.revision, key: key.clone(), object, previous, intent };
+        self.history.push_back(Arc::new(change));
+    }
+
+    /// Puts `object` under `key`, keeps the indexes true, and returns what was there.
+    fn set(&mut self, key: &Key, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        let place = (key.namespace.clone(), key.name.clone());
+        let of_resource = self.objects.entry(key.resource.clone()).or_default();
+        let previous = match &object {
+            Some(object) => of_resource.insert(place, object.clone()),
+            None => of_resource.remove(&place),
+        };
+        if let Some(previous) = &previous {
+            for owner in previous.owner_uids() {
+                unindex(&mut self.by_owner, owner, key);
+            }
+            if let Some(node) = node_of(previous) {
+                unindex(&mut self.by_node, node, key);
+            }
+        }
+        if let Some(object) = &object {
+            for owner in object.owner_uids() {
+                self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
+            }
+            if let Some(node) = node_of(object) {
+                self.by_node.entry(node.to_owned()).or_default().insert(key.clone());
+            }
+        }
+        previous
+    }
+
+    fn trim(&mut self) {
+        while self.history.len() > HISTORY_LIMIT {
+            if let Some(change) = self.history.pop_front() {
+                self.compacted = change.revision;
+            }
+        }
+    }
+}
+
+fn node_of(object: &Object) -> Option<&str> {
+    object.value().pointer("/spec/nodeName")?.as_str()
+}
+
+fn unindex(index: &mut HashMap<String, BTreeSet<Key>>, at: &str, key: &Key) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}
+
+fn check(key: &Key, current: Option<&Object>, expect: &Expect) -> Result<(), Refused> {
+    match (expect, current) {
+        (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => Ok(()),
+        (Expect::Absent, Some(_)) => Err(Refused::AlreadyExists(key.clone())),
+        (Expect::Present | Expect::Revision(_) | Expect::Uid(_), None) => Err(Refused::NotFound(key.clone())),
+        (Expect::Revision(wanted), Some(object)) if object.revision() == *wanted => Ok(()),
+        (Expect::Uid(wanted), Some(object)) if object.uid() == wanted => Ok(()),
+        (_, Some(object)) => Err(Refused::Conflict { key: key.clone(), current: object.revision() }),
+    }
+}

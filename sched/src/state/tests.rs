@@ -1,0 +1,44 @@
+use super::*;
+use serde_json::json;
+
+fn put(name: &str, value: &str, expect: Expect) -> Write {
+    let key = Key::new(Resource::fixed("configmaps"), "default", name);
+    let value = json!({"metadata": {"name": name, "uid": name}, "data": {"v": value}});
+    Write::Put { key, value, expect, intent: None }
+}
+
+#[test]
+fn a_refused_transaction_leaves_nothing_behind() {
+    let mut store = Store::default();
+    store.apply(&put("a", "1", Expect::Absent).into()).unwrap();
+    let before = store.snapshot();
+    let txn = Txn { writes: vec![put("a", "2", Expect::Present), put("b", "1", Expect::Present)] };
+    let key = Key::new(Resource::fixed("configmaps"), "default", "b");
+    assert_eq!(store.apply(&txn), Err(Refused::NotFound(key)));
+    assert_eq!(store.snapshot().objects, before.objects);
+    assert_eq!(store.revision(), Revision(1));
+    assert_eq!(store.changes_after(Revision(0)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_stale_revision_conflicts() {
+    let mut store = Store::default();
+    store.apply(&put("a", "1", Expect::Absent).into()).unwrap();
+    store.apply(&put("a", "2", Expect::Revision(Revision(1))).into()).unwrap();
+    let refused = store.apply(&put("a", "3", Expect::Revision(Revision(1))).into()).unwrap_err();
+    assert!(matches!(refused, Refused::Conflict { current: Revision(2), .. }), "{refused}");
+}
+
+#[test]
+fn a_watch_that_fell_behind_is_told_so() {
+    let mut store = Store::default();
+    for n in 0..HISTORY_LIMIT + 10 {
+        store.apply(&put("a", &n.to_string(), Expect::Any).into()).unwrap();
+    }
+    assert_eq!(store.changes_after(Revision(3)).unwrap_err(), Expired { oldest: Revision(10) });
+    assert_eq!(store.changes_after(Revision(10)).unwrap().len(), HISTORY_LIMIT);
+    assert!(
+        store.changes_after(store.revision().next()).is_err(),
+        "a revision from the future is another group's"
+    );
+}

@@ -1,0 +1,60 @@
+//! The shared handle on a node's store: many readers, one writer, and a bell that rings at every revision.
+
+use super::{Change, Expired, Revision, Store};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// A node's copy of the scheduling state. Cheap to clone. Reads are short and never await.
+#[derive(Clone)]
+pub struct View {
+    store: Arc<RwLock<Store>>,
+    revision: Arc<watch::Sender<Revision>>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new(Store::default())
+    }
+}
+
+impl View {
+    pub fn new(store: Store) -> Self {
+        let revision = watch::Sender::new(store.revision());
+        Self { store: Arc::new(RwLock::new(store)), revision: Arc::new(revision) }
+    }
+
+    pub fn read<R>(&self, read: impl FnOnce(&Store) -> R) -> R {
+        read(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the store and wakes whoever waits for a revision. For the state machine and the follower only.
+    pub fn write<R>(&self, write: impl FnOnce(&mut Store) -> R) -> R {
+        let (result, revision) = {
+            let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            let result = write(&mut store);
+            (result, store.revision())
+        };
+        self.revision.send_if_modified(|last| std::mem::replace(last, revision) != revision);
+        result
+    }
+
+    pub fn revision(&self) -> Revision {
+        *self.revision.borrow()
+    }
+
+    /// A receiver that is woken when the revision changes.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// Waits until the view has reached `revision`.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.subscribe().wait_for(|now| *now >= revision).await;
+    }
+
+    /// The changes after `revision`, oldest first, or `Expired` when history no longer reaches back to it.
+    pub fn changes_after(&self, revision: Revision) -> Result<Vec<Arc<Change>>, Expired> {
+        self.read(|store| store.changes_after(revision))
+    }
+}
