@@ -7,5 +7,6 @@
 pub mod controller;
 pub mod electorate;
 pub mod raft;
+pub mod runner;
 pub mod scheduler;
 pub mod state;

@@ -1,1 +1,57 @@
-//! (to come)
+//! The flock as one desktop lives in it: whom it sees, which group it is of, whom it follows, and its part in
+//! the electorate.
+//!
+//! The rules are `sched::electorate`'s; this is the shell around them. One task owns the state, the rest of the
+//! daemon holds watches. Every node's [`View`] follows the group: voters follow their own state machine, the
+//! others a voter's stream, so that a view never depends on which of the two a node is.
+
+mod adopt;
+mod follow;
+mod propose;
+mod raft_net;
+mod reports;
+mod rpc;
+mod shell;
+mod sync;
+
+pub use adopt::{FlockDocuments, adopt_forever, apply_forever};
+pub use propose::ToLeader;
+pub use reports::{images_by_node, node_reports};
+pub use shell::{Flock, FlockConfig, LeaveProgress};
+pub use sync::sync_forever;
+
+use gaggle_gossip::PeerId;
+use serde::Serialize;
+
+const RAFT: &str = "/gaggle/raft/1";
+const FOLLOW: &str = "/gaggle/follow/1";
+const PROPOSE: &str = "/gaggle/propose/1";
+const INTENT: &str = "/gaggle/intent/1";
+
+/// What part a node has in its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    Leader,
+    Voter,
+    #[default]
+    Follower,
+}
+
+/// What this desktop knows of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlockStatus {
+    /// Empty while no group is known.
+    pub group: String,
+    pub epoch: u64,
+    pub term: u64,
+    pub leader: Option<PeerId>,
+    pub voters: Vec<PeerId>,
+    pub part: Part,
+    /// A leader is known and writes are ordered.
+    pub quorum: bool,
+    /// The view is following the group now; while it is not, what it shows may be old.
+    pub current: bool,
+    /// What this node is doing or waiting for, for people.
+    pub why: String,
+}

@@ -82,6 +82,20 @@ impl Store {
         }
     }
 
+    /// A store with the same objects (shared, not copied) and no history: whoever watched the store that this
+    /// replaces is told `Expired`.
+    pub fn fork(&self) -> Self {
+        Self {
+            revision: self.revision,
+            compacted: self.revision,
+            objects: self.objects.clone(),
+            by_owner: self.by_owner.clone(),
+            by_node: self.by_node.clone(),
+            adopted: self.adopted.clone(),
+            history: VecDeque::new(),
+        }
+    }
+
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -181,6 +195,13 @@ impl Store {
         self.revision = revision;
         let object = value.map(|value| Arc::new(Object::new(revision, value)));
         self.commit(key, object, intent);
+        self.trim();
+    }
+
+    /// Like [`Store::follow`], for a change of a store in this process: the object is shared.
+    pub fn follow_shared(&mut self, change: &Change) {
+        self.revision = change.revision;
+        self.commit(&change.key, change.object.clone(), change.intent.clone());
         self.trim();
     }
 

@@ -1,0 +1,361 @@
+//! The daemon's life: open what is kept, wire the parts together, run, leave or stop.
+
+mod facts;
+mod leave;
+mod notes;
+
+use crate::agent::{Agent, AgentConfig};
+use crate::api::{self, ApiState};
+use crate::control::{self, ControlState};
+use crate::datadir::{DataDir, Remembered, write_atomically};
+use crate::documents::Documents;
+use crate::flock::{self, Flock, FlockConfig, FlockDocuments, FlockStatus};
+use crate::kubeconfig;
+use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
+use crate::pki::{Authority, ServerCertificate};
+use crate::remote::{self, FlockImages, FlockPods};
+use crate::tokens::Tokens;
+use anyhow::Context;
+use facts::Offer;
+use gaggle_gossip::identity::{ClusterKey, Phrase, Strength};
+use gaggle_gossip::intent::{Intent, KubernetesLists};
+use gaggle_gossip::membership::{Membership, MembershipConfig};
+use gaggle_gossip::transport::{Transport, TransportConfig};
+use gaggle_sched::controller::NodeConfig;
+use gaggle_sched::runner;
+use gaggle_sched::state::View;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How often what helps a restart (peers' addresses) is written down.
+const REMEMBER_EVERY: Duration = Duration::from_secs(10);
+/// How long open requests may take when the daemon ends.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What a person in front of `gaggle up` should see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// A phrase was made: the line to type on the other desktops.
+    MadePhrase { phrase: String },
+    /// What is being done or waited for.
+    Step(String),
+    /// Something that a person should mend (Docker is absent, a phrase that others do not share).
+    Problem(String),
+    Ready { name: String, nodes: usize, data_dir: PathBuf, api: String },
+    Leaving(String),
+    Stopped,
+}
+
+/// Runs the daemon until it is told to leave (`gaggle down`, SIGINT, SIGTERM).
+pub async fn run(options: UpOptions, report: impl Fn(Milestone) + Send + Sync + 'static) -> anyhow::Result<()> {
+    let report = Arc::new(report);
+    let dir = DataDir::open(&options.data_dir)?;
+    let key = cluster_key(&dir, &options, &*report)?;
+    let daemon = Daemon::start(options, dir, key, report.clone()).await?;
+    let outcome = daemon.run(report.clone()).await;
+    report(Milestone::Stopped);
+    outcome
+}
+
+fn cluster_key(dir: &DataDir, options: &UpOptions, report: &dyn Fn(Milestone)) -> anyhow::Result<ClusterKey> {
+    let key = match &options.phrase {
+        Some(phrase) => {
+            let strength = match options.weak_phrase {
+                WeakPhrase::Refuse => Strength::Checked,
+                WeakPhrase::Allow => Strength::Forced,
+            };
+            ClusterKey::stretch(&Phrase::parse(phrase.expose(), strength)?)
+        }
+        None => match dir.cluster_key()? {
+            Some(key) => key,
+            None => {
+                let phrase = Phrase::generate();
+                report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
+                ClusterKey::stretch(&phrase)
+            }
+        },
+    };
+    dir.belong_to(&key)?;
+    Ok(key)
+}
+
+/// Everything that runs, and what ends it.
+struct Daemon {
+    options: UpOptions,
+    dir: DataDir,
+    transport: Transport,
+    membership: Membership,
+    view: View,
+    flock: Flock,
+    agent: Agent,
+    offer: watch::Sender<Offer>,
+    certificate: Arc<ServerCertificate>,
+    api_port: u16,
+    leave: mpsc::Receiver<control::LeaveRequest>,
+    stop_api: watch::Sender<bool>,
+    api: tokio::task::JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start(
+        options: UpOptions,
+        dir: DataDir,
+        key: ClusterKey,
+        report: Arc<impl Fn(Milestone) + Send + Sync + 'static>,
+    ) -> anyhow::Result<Self> {
+        let name = options.name.as_str().to_owned();
+        let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+
+        // Bind what can fail before anything is told to others.
+        let listener = std::net::TcpListener::bind(options.api_listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .and_then(tokio::net::TcpListener::from_std)
+            .with_context(|| format!("the API cannot listen on {} (choose another with --api-listen)", options.api_listen))?;
+        let api_port = listener.local_addr()?.port();
+        let certificate = Arc::new(ServerCertificate::new(Authority::from_seed(&key.derive("api authority"))?, &name, &[])?);
+        let tokens = Arc::new(Tokens::new(&key));
+
+        let remembered = dir.remembered();
+        let transport = Transport::start(
+            TransportConfig {
+                listen: vec![options.listen],
+                peers: options.peers.iter().map(ToString::to_string).collect(),
+                remembered: remembered.peers,
+                mdns: true,
+            },
+            &key,
+            dir.node_key()?,
+        )
+        .await
+        .with_context(|| format!("the desktops' network cannot start on {} (choose another with --listen)", options.listen))?;
+        report(Milestone::Step(format!("node {name} ({}), cluster {}", transport.local(), key.cluster_id())));
+        let membership = Membership::start(transport.clone(), started_ms, MembershipConfig::lan())?;
+
+        let me = transport.local().to_string();
+        let intent = Intent::open(&dir.path("intent.redb"), &me, Arc::new(KubernetesLists)).await?;
+        let view = View::default();
+        let flock_config = FlockConfig { raft: dir.path("raft"), view: dir.path("view"), started_ms };
+        let flock = Flock::start(flock_config, transport.clone(), membership.clone(), view.clone()).await?;
+
+        let (notes_tx, notes) = mpsc::channel(notes::WAITING);
+        let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
+        let agent_config = AgentConfig {
+            node: name.clone(),
+            cluster: key.cluster_id(),
+            docker_host: Some(options.docker_host.to_string()),
+            dir: dir.path("pods"),
+        };
+        let agent = Agent::start(
+            agent_config,
+            view.clone(),
+            current(flock.status.clone()),
+            flock.propose.clone(),
+            images,
+            notes_tx,
+        );
+
+        let documents: Arc<dyn Documents> =
+            Arc::new(FlockDocuments::new(intent.clone(), view.clone(), transport.clone()));
+        let pods = Arc::new(FlockPods {
+            node: name.clone(),
+            agent: agent.clone(),
+            transport: transport.clone(),
+            membership: membership.clone(),
+        });
+        let (leave_tx, leave) = mpsc::channel(1);
+        let own = control::routes(ControlState {
+            cluster: key.cluster_id(),
+            flock: flock.status.clone(),
+            members: membership.members(),
+            view: view.clone(),
+            agent: agent.clone(),
+            leave: leave_tx,
+        });
+        let state = ApiState::new(view.clone(), flock.propose.clone(), documents, pods, tokens.clone(), name.clone());
+        let (stop_api, stopping) = watch::channel(false);
+        let router = api::router(state, own);
+        let api = tokio::spawn(api::serve(listener, certificate.tls_config(), router, stopping));
+
+        let admin = kubeconfig::render(&certificate, &tokens, &format!("https://127.0.0.1:{api_port}"), &key.cluster_id());
+        write_atomically(&admin_kubeconfig(&options.data_dir), admin.as_bytes())?;
+
+        tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
+        tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
+        tokio::spawn(flock::sync_forever(transport.clone(), intent.clone()));
+        tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
+        tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
+        tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
+        tokio::spawn(runner::run(view.clone(), flock.propose.clone(), runner_inputs(&flock, &membership)));
+
+        let offer = watch::Sender::new(Offer::new(&options, started_ms, api_port));
+        Ok(Self { options, dir, transport, membership, view, flock, agent, offer, certificate, api_port, leave, stop_api, api })
+    }
+
+    async fn run(mut self, report: Arc<impl Fn(Milestone) + Send + Sync + 'static>) -> anyhow::Result<()> {
+        let mut status = self.flock.status.clone();
+        let mut engine = self.agent.engine();
+        let mut images = self.agent.images();
+        let mut listening = self.transport.listening();
+        let mut refusals = self.transport.refusals();
+        let mut revisions = self.view.subscribe();
+        let mut remember = tokio::time::interval(REMEMBER_EVERY);
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut ready = false;
+        let mut last_step = String::new();
+        let mut last_problem = String::new();
+        self.publish_facts();
+        self.membership.publish_images(images.borrow_and_update().clone());
+        let request = loop {
+            tokio::select! {
+                changed = status.changed() => changed.context("the flock's task ended")?,
+                changed = engine.changed() => { changed.context("the agent's task ended")?; self.publish_facts(); }
+                changed = images.changed() => {
+                    changed.context("the agent's task ended")?;
+                    self.membership.publish_images(images.borrow_and_update().clone());
+                }
+                changed = listening.changed() => { changed.context("the transport's task ended")?; self.publish_facts(); }
+                changed = refusals.changed() => {
+                    changed.context("the transport's task ended")?;
+                    if let Some(refusal) = &*refusals.borrow_and_update() {
+                        report(Milestone::Problem(refusal.to_string()));
+                    }
+                }
+                _ = revisions.changed(), if !ready => {}
+                _ = remember.tick() => self.remember(),
+                Some(request) = self.leave.recv() => break Some(request),
+                _ = tokio::signal::ctrl_c() => break None,
+                _ = terminate.recv() => break None,
+            }
+            let now = status.borrow_and_update().clone();
+            let problem = engine.borrow_and_update().problem.clone().unwrap_or_default();
+            if problem != last_problem && !problem.is_empty() {
+                report(Milestone::Problem(problem.clone()));
+            }
+            last_problem = problem;
+            if !now.why.is_empty() && now.why != last_step {
+                last_step = now.why.clone();
+                report(Milestone::Step(now.why.clone()));
+            }
+            if !ready && self.is_ready(&now) {
+                ready = true;
+                report(Milestone::Ready {
+                    name: self.options.name.to_string(),
+                    nodes: self.view.read(|store| store.list(&facts::nodes(), None).count()),
+                    data_dir: self.options.data_dir.clone(),
+                    api: format!("https://127.0.0.1:{}", self.api_port),
+                });
+            }
+        };
+        self.finish(request, report).await
+    }
+
+    /// The group is followed and has taken this node in.
+    fn is_ready(&self, status: &FlockStatus) -> bool {
+        status.current && status.quorum && self.view.read(|store| facts::node_is_ready(store, self.options.name.as_str()))
+    }
+
+    fn publish_facts(&self) {
+        let addresses: Vec<_> = self.transport.listening().borrow().iter().map(|address| address.ip()).collect();
+        if let Err(error) = self.certificate.set_addresses(&addresses) {
+            tracing::error!(%error, "the API keeps its old certificate");
+        }
+        let facts = self.offer.borrow().facts(&addresses, &self.agent.engine().borrow());
+        self.membership.publish_node(facts);
+    }
+
+    fn remember(&self) {
+        let remembered = Remembered { peers: self.transport.known(), name: self.options.name.to_string() };
+        if let Err(error) = self.dir.remember(&remembered) {
+            tracing::warn!(%error, "peers are not remembered");
+        }
+    }
+
+    async fn finish(
+        mut self,
+        request: Option<control::LeaveRequest>,
+        report: Arc<impl Fn(Milestone) + Send + Sync + 'static>,
+    ) -> anyhow::Result<()> {
+        let tell = {
+            let (report, request) = (report.clone(), request.as_ref().map(|request| request.progress.clone()));
+            move |line: String| {
+                if let Some(progress) = &request {
+                    // The reader may have gone; leaving goes on all the same.
+                    let _ = progress.try_send(line.clone());
+                }
+                report(Milestone::Leaving(line));
+            }
+        };
+        self.offer.send_modify(|offer| offer.leaving = true);
+        self.publish_facts();
+        let left = tokio::select! {
+            left = leave::leave(&self.flock, &self.agent, &self.view, self.options.name.as_str(), &tell) => left,
+            // A second Ctrl-C: stop at once, as a crash would, which loses nothing.
+            _ = tokio::signal::ctrl_c() => leave::Left::Interrupted,
+        };
+        self.remember();
+        self.flock.stop(left == leave::Left::Gone).await;
+        tell(left.to_string());
+        drop((request, tell));
+        self.stop_api.send_replace(true);
+        if tokio::time::timeout(DRAIN, &mut self.api).await.is_err() {
+            self.api.abort();
+        }
+        self.agent.stop().await;
+        self.membership.leave().await;
+        self.transport.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Whether the view is following a group: only then may what it does not explain be removed.
+fn current(mut status: watch::Receiver<FlockStatus>) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            let now = status.borrow_and_update().current;
+            sender.send_if_modified(|last| std::mem::replace(last, now) != now);
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn runner_inputs(flock: &Flock, membership: &Membership) -> runner::Inputs {
+    let mut members = membership.members();
+    let status = flock.status.clone();
+    let (nodes_tx, nodes) = watch::channel(Arc::default());
+    let (images_tx, images) = watch::channel(Arc::default());
+    tokio::spawn(async move {
+        // Reports carry times ("dead for"), so they are made anew also when nothing else changes.
+        let mut again = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            let reports = flock::node_reports(&members.borrow_and_update(), &status.borrow().group);
+            let held = Arc::new(flock::images_by_node(&members.borrow()));
+            if nodes_tx.send(Arc::new(reports)).is_err() {
+                return;
+            }
+            images_tx.send_if_modified(|last| std::mem::replace(last, held.clone()) != held);
+            tokio::select! {
+                changed = members.changed() => if changed.is_err() { return },
+                _ = again.tick() => {}
+            }
+        }
+    });
+    runner::Inputs { lead: flock.lead.clone(), nodes, images, now, node_config: NodeConfig::default() }
+}
+
+/// The present, as Kubernetes writes it.
+pub fn now() -> Time {
+    Time(k8s_openapi::jiff::Timestamp::now())
+}
+
+/// Waits until `deadline` for something to become true of a watched value.
+async fn eventually<T>(watched: &mut watch::Receiver<T>, deadline: Instant, holds: impl FnMut(&T) -> bool) -> bool {
+    matches!(tokio::time::timeout_at(deadline, watched.wait_for(holds)).await, Ok(Ok(_)))
+}

@@ -1,0 +1,190 @@
+//! The way to the leader: its own queue when that is here, a request to its desktop when it is not.
+
+use super::rpc::{Rpc, RpcError};
+use super::{FlockStatus, PROPOSE};
+use gaggle_gossip::PeerId;
+use gaggle_gossip::transport::Transport;
+use gaggle_sched::raft::{Group, Role};
+use gaggle_sched::state::{
+    Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, Unavailable, View, Write,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The largest transaction that is sent: one object of the largest accepted body, and its intent change.
+pub const TXN_LIMIT: usize = 16 << 20;
+/// How long a write may take in all.
+const DEADLINE: Duration = Duration::from_secs(6);
+/// How long a write waits for a leader to be elected, before it is kept as intent.
+const LEADERLESS: Duration = Duration::from_millis(2500);
+/// How long one's own view may lag behind the commit that is being answered.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// What a follower sends to the leader.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Request {
+    pub txn: Txn,
+}
+
+/// What the leader answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Ordered(Result<Applied, Refused>),
+    /// Not ordered, and safe to send elsewhere.
+    NotLeader,
+    Unavailable(Unavailable),
+}
+
+/// Brings transactions to whoever leads.
+pub struct ToLeader {
+    me: PeerId,
+    view: View,
+    rpc: Rpc,
+    status: watch::Receiver<FlockStatus>,
+    group: watch::Receiver<Option<Group>>,
+}
+
+impl ToLeader {
+    pub(super) fn new(
+        transport: Transport,
+        view: View,
+        status: watch::Receiver<FlockStatus>,
+        group: watch::Receiver<Option<Group>>,
+    ) -> Self {
+        let me = transport.local();
+        Self { me, view, rpc: Rpc::new(transport, PROPOSE, 64 << 10), status, group }
+    }
+
+    pub(super) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    async fn attempt(&self, txn: &Txn, leader: PeerId) -> Answer {
+        if leader == self.me {
+            let group = self.group.borrow().clone();
+            return match group {
+                Some(group) => order(&group, txn.clone()).await,
+                None => Answer::NotLeader,
+            };
+        }
+        let Ok(request) = rmp_serde::to_vec_named(&Request { txn: txn.clone() }) else {
+            return Answer::Unavailable(Unavailable::Unknown("the transaction does not encode".into()));
+        };
+        match self.rpc.call(leader, &request, DEADLINE).await {
+            Ok(answer) => rmp_serde::from_slice(&answer)
+                .unwrap_or_else(|error| Answer::Unavailable(Unavailable::Unknown(error.to_string()))),
+            Err(RpcError::NotSent { .. }) => Answer::NotLeader,
+            Err(error @ RpcError::NoAnswer { .. }) => {
+                Answer::Unavailable(Unavailable::Unknown(error.to_string()))
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Propose for ToLeader {
+    async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
+        let give_up = Instant::now() + LEADERLESS;
+        let mut status = self.status.clone();
+        let mut refused_by = None;
+        loop {
+            let leader = status.borrow_and_update().leader;
+            if let Some(leader) = leader.filter(|leader| Some(*leader) != refused_by) {
+                match self.attempt(&txn, leader).await {
+                    Answer::Ordered(Ok(applied)) => {
+                        self.catch_up(applied.revision).await;
+                        return Ok(Ok(applied));
+                    }
+                    Answer::Ordered(Err(refused)) => {
+                        // What the leader saw and we do not yet: the caller tries again on a fresher view.
+                        if let Refused::Conflict { current, .. } = &refused {
+                            self.catch_up(*current).await;
+                        }
+                        return Ok(Err(refused));
+                    }
+                    Answer::Unavailable(unavailable) => return Err(unavailable),
+                    Answer::NotLeader => refused_by = Some(leader),
+                }
+            }
+            let changed = tokio::time::timeout_at(give_up, status.changed()).await;
+            match changed {
+                // Something is different: whoever declined may be leading by now.
+                Ok(Ok(())) => refused_by = None,
+                Ok(Err(_)) => return Err(Unavailable::NoQuorum("this daemon is stopping".into())),
+                Err(_) => return Err(Unavailable::NoQuorum(self.status.borrow().why.clone())),
+            }
+        }
+    }
+}
+
+impl ToLeader {
+    async fn catch_up(&self, revision: Revision) {
+        if tokio::time::timeout(CATCH_UP, self.view.reached(revision)).await.is_err() {
+            tracing::warn!(%revision, view = %self.view.revision(), "this desktop's view lags behind a write made through it");
+        }
+    }
+}
+
+async fn order(group: &Group, txn: Txn) -> Answer {
+    if group.status().borrow().role != Role::Leader {
+        return Answer::NotLeader;
+    }
+    match group.propose(txn).await {
+        Ok(outcome) => Answer::Ordered(outcome),
+        Err(unavailable) => Answer::Unavailable(unavailable),
+    }
+}
+
+/// The leader's side: orders what a desktop sends, if it may send it.
+pub(super) async fn answer(from: PeerId, request: &[u8], group: Option<Group>, view: &View) -> Answer {
+    let Ok(Request { txn }) = rmp_serde::from_slice(request) else {
+        return Answer::Unavailable(Unavailable::Unknown("the request does not decode".into()));
+    };
+    let Some(group) = group else { return Answer::NotLeader };
+    if let Some(key) = view.read(|store| foreign_report(store, &txn, &from.to_string())) {
+        tracing::warn!(peer = %from, %key, "refused a status report about a pod of another desktop");
+        return Answer::Ordered(Err(Refused::NotFound(key)));
+    }
+    order(&group, txn).await
+}
+
+/// A report is accepted only from the desktop that it is about: the key of a pod that is reported by another.
+fn foreign_report(store: &Store, txn: &Txn, from: &str) -> Option<Key> {
+    txn.writes.iter().find_map(|write| {
+        let Write::Status { key, .. } = write else { return None };
+        if key.resource != Resource::fixed("pods") {
+            return None;
+        }
+        let node = store.get(key)?.value().pointer("/spec/nodeName")?.as_str()?;
+        let node = store.get(&Key::new(Resource::fixed("nodes"), "", node))?;
+        (node.annotation("gaggle.dev/peer")? != from).then(|| key.clone())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gaggle_sched::state::Expect;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_bound_desktop_reports_on_a_pod() {
+        let mut store = Store::default();
+        let (pod, node) = (
+            Key::new(Resource::fixed("pods"), "default", "a"),
+            Key::new(Resource::fixed("nodes"), "", "ada"),
+        );
+        let put =
+            |key: &Key, value| Write::Put { key: key.clone(), value, expect: Expect::Any, intent: None };
+        let writes = vec![
+            put(&pod, json!({"metadata": {"uid": "u"}, "spec": {"nodeName": "ada"}})),
+            put(&node, json!({"metadata": {"annotations": {"gaggle.dev/peer": "peer-of-ada"}}})),
+        ];
+        store.apply(&Txn { writes }).unwrap();
+        let report = Txn::from(Write::Status { key: pod.clone(), uid: "u".into(), status: json!({}) });
+        assert_eq!(foreign_report(&store, &report, "peer-of-ada"), None);
+        assert_eq!(foreign_report(&store, &report, "peer-of-bob"), Some(pod));
+    }
+}

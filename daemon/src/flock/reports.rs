@@ -1,0 +1,45 @@
+//! What gossip says of the members, in the scheduler's terms.
+
+use gaggle_gossip::membership::Member;
+use gaggle_sched::controller::NodeReport;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One report for each member that has said who it is.
+pub fn node_reports(members: &[Member], group: &str) -> Vec<NodeReport> {
+    let reports = members.iter().filter_map(|member| {
+        let node = member.node.as_ref()?;
+        // A member of another group is not ours to schedule on, until one of the groups yields.
+        member.group.as_ref().filter(|facts| facts.group == group)?;
+        Some(NodeReport {
+            name: node.name.clone(),
+            peer: member.peer.to_string(),
+            alive: member.alive,
+            since: member.since.elapsed(),
+            leaving: node.leaving,
+            ready: node.ready,
+            problem: node.problem.clone(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            labels: node.labels.clone(),
+            cpu_millis: node.cpu_millis,
+            memory_bytes: node.memory_bytes,
+            pods: node.pods,
+            kernel: node.kernel.clone(),
+            os_image: node.os_image.clone(),
+            arch: node.arch.clone(),
+            engine: node.engine.clone(),
+            version: node.version.clone(),
+            api_port: node.api_port,
+        })
+    });
+    reports.collect()
+}
+
+/// Which images each node, by name, says it holds.
+pub fn images_by_node(members: &[Member]) -> BTreeMap<String, BTreeSet<String>> {
+    let alive = members.iter().filter(|member| member.alive);
+    alive
+        .filter_map(|member| {
+            Some((member.node.as_ref()?.name.clone(), member.images.iter().cloned().collect()))
+        })
+        .collect()
+}

@@ -1,0 +1,121 @@
+//! Requests and answers between daemons, over streams that are kept and used again.
+
+use crate::wire::{read_bytes, write_bytes};
+use gaggle_gossip::PeerId;
+use gaggle_gossip::transport::{Acceptor, Stream, Transport};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Idle streams kept for each peer; more are closed after use.
+const IDLE_PER_PEER: usize = 4;
+/// Streams served at once for one protocol; a further one waits to be accepted.
+const SERVED: usize = 256;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RpcError {
+    /// The request never left: it is safe to try elsewhere.
+    #[error("cannot reach {peer}: {why}")]
+    NotSent { peer: PeerId, why: String },
+    /// The request may have been carried out.
+    #[error("no answer from {peer}: {why}")]
+    NoAnswer { peer: PeerId, why: String },
+}
+
+/// The asking side of one protocol. Cheap to clone.
+#[derive(Clone)]
+pub struct Rpc {
+    transport: Transport,
+    protocol: &'static str,
+    limit: usize,
+    idle: Arc<Mutex<HashMap<PeerId, Vec<Stream>>>>,
+}
+
+impl Rpc {
+    /// `limit`: the largest answer taken, in bytes.
+    pub fn new(transport: Transport, protocol: &'static str, limit: usize) -> Self {
+        Self { transport, protocol, limit, idle: Arc::default() }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call(&self, peer: PeerId, request: &[u8], deadline: Duration) -> Result<Vec<u8>, RpcError> {
+        let call = async {
+            // A kept stream may have died unnoticed; then the request has not been read, but that cannot be
+            // known, so a kept stream that fails is reported as unanswered and only writing is tried again.
+            let mut stream = None;
+            while let Some(mut kept) = self.take(peer) {
+                if write_bytes(&mut kept, request).await.is_ok() {
+                    stream = Some(kept);
+                    break;
+                }
+            }
+            let mut stream = match stream {
+                Some(stream) => stream,
+                None => {
+                    let unsent = |why: String| RpcError::NotSent { peer, why };
+                    let mut stream = self
+                        .transport
+                        .open(peer, self.protocol)
+                        .await
+                        .map_err(|error| unsent(error.to_string()))?;
+                    write_bytes(&mut stream, request).await.map_err(|error| unsent(error.to_string()))?;
+                    stream
+                }
+            };
+            let answer = read_bytes(&mut stream, self.limit)
+                .await
+                .map_err(|error| RpcError::NoAnswer { peer, why: error.to_string() })?;
+            self.keep(peer, stream);
+            Ok(answer)
+        };
+        match tokio::time::timeout(deadline, call).await {
+            Ok(result) => result,
+            Err(_) => {
+                Err(RpcError::NoAnswer { peer, why: format!("nothing within {} ms", deadline.as_millis()) })
+            }
+        }
+    }
+
+    fn take(&self, peer: PeerId) -> Option<Stream> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&peer)?.pop()
+    }
+
+    fn keep(&self, peer: PeerId, stream: Stream) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = idle.entry(peer).or_default();
+        if streams.len() < IDLE_PER_PEER {
+            streams.push(stream);
+        }
+    }
+
+    /// Drops the kept streams of peers that are no longer connected.
+    pub fn forget_all_but(&self, connected: impl Fn(&PeerId) -> bool) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|peer, _| connected(peer));
+    }
+}
+
+/// Answers requests of one protocol until the transport ends. `limit`: the largest request taken, in bytes.
+pub async fn serve<H, F>(mut acceptor: Acceptor, limit: usize, handler: H)
+where
+    H: Fn(PeerId, Vec<u8>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Vec<u8>> + Send,
+{
+    let places = Arc::new(Semaphore::new(SERVED));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Some((peer, mut stream)) = acceptor.next().await else { return };
+        let handler = handler.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            while let Ok(request) = read_bytes(&mut stream, limit).await {
+                let answer = handler(peer, request).await;
+                if let Err(error) = write_bytes(&mut stream, &answer).await {
+                    tracing::debug!(%peer, %error, "an answer was not delivered");
+                    return;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,33 @@
+//! What desktops give each other besides state: logs of their pods, and images.
+
+mod images;
+mod logs;
+
+pub use images::{FlockImages, serve_images};
+pub use logs::{FlockPods, serve_logs};
+
+use gaggle_gossip::PeerId;
+use gaggle_gossip::membership::Member;
+use gaggle_gossip::transport::Stream;
+use crate::pods::ByteStream;
+use futures::StreamExt;
+use tokio_util::io::ReaderStream;
+
+const LOGS: &str = "/gaggle/logs/1";
+const IMAGES: &str = "/gaggle/images/1";
+
+/// The largest request or answer head on either protocol.
+const HEAD_LIMIT: usize = 64 << 10;
+/// Streams of one protocol served at once; a further one waits to be accepted.
+const SERVED: usize = 64;
+
+/// The rest of a stream as bytes.
+fn rest(stream: Stream) -> ByteStream {
+    ReaderStream::with_capacity(stream, 64 << 10).map(|chunk| chunk.map(|bytes| bytes.to_vec())).boxed()
+}
+
+/// The peer of the member with this node name.
+fn peer_of(members: &[Member], name: &str) -> Option<PeerId> {
+    let named = |member: &&Member| member.node.as_ref().is_some_and(|node| node.name == name);
+    members.iter().filter(named).max_by_key(|member| member.alive).map(|member| member.peer)
+}

@@ -1,0 +1,98 @@
+//! Logs of a pod on any desktop, from any desktop.
+
+use super::{HEAD_LIMIT, LOGS, SERVED, peer_of, rest};
+use crate::agent::Agent;
+use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
+use crate::wire::{read_frame, write_frame};
+use futures::StreamExt;
+use gaggle_gossip::membership::Membership;
+use gaggle_gossip::transport::{Stream, Transport};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+
+/// How long the other desktop may take to find the log.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+type Request = (PodRef, LogOptions);
+type Head = Result<(), StreamError>;
+
+/// Streams of pods, here or on the desktop they are bound to.
+pub struct FlockPods {
+    pub node: String,
+    pub agent: Agent,
+    pub transport: Transport,
+    pub membership: Membership,
+}
+
+#[async_trait::async_trait]
+impl PodStreams for FlockPods {
+    async fn logs(&self, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
+        if pod.node == self.node {
+            return self.agent.logs(pod, options).await;
+        }
+        let peer = peer_of(&self.membership.members().borrow(), &pod.node).ok_or_else(|| {
+            StreamError::Unavailable(format!("the desktop {} that runs pod {} is not there", pod.node, pod.name))
+        })?;
+        let asked = async {
+            let mut stream = self.transport.open(peer, LOGS).await.map_err(std::io::Error::other)?;
+            write_frame(&mut stream, &(pod, options)).await?;
+            let head: Head = read_frame(&mut stream, HEAD_LIMIT).await?;
+            Ok::<_, std::io::Error>((head, stream))
+        };
+        let unreachable =
+            |why: String| StreamError::Unavailable(format!("the desktop {} cannot be reached for its logs: {why}", pod.node));
+        match tokio::time::timeout(HEAD_WITHIN, asked).await {
+            Ok(Ok((head, stream))) => head.map(|()| rest(stream)),
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Err(_) => Err(unreachable(format!("no answer within {} s", HEAD_WITHIN.as_secs()))),
+        }
+    }
+}
+
+/// Serves the logs of this desktop's pods until the transport ends.
+pub async fn serve_logs(transport: Transport, agent: Agent) {
+    let mut acceptor = match transport.accept(LOGS, SERVED) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return tracing::error!(%error, "logs cannot be served to other desktops"),
+    };
+    let places = Arc::new(Semaphore::new(SERVED));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Some((peer, stream)) = acceptor.next().await else { return };
+        let agent = agent.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = serve_one(stream, &agent).await {
+                tracing::debug!(%peer, %error, "a log stream ended early");
+            }
+        });
+    }
+}
+
+async fn serve_one(mut stream: Stream, agent: &Agent) -> std::io::Result<()> {
+    let (pod, options): Request = read_frame(&mut stream, HEAD_LIMIT).await?;
+    let mut bytes = match agent.logs(&pod, &options).await {
+        Ok(bytes) => {
+            write_frame(&mut stream, &Head::Ok(())).await?;
+            bytes
+        }
+        Err(error) => return write_frame(&mut stream, &Head::Err(error)).await,
+    };
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    // A reader that hangs up is noticed also while the container says nothing.
+    let mut nothing = [0u8; 1];
+    let gone = tokio::io::AsyncReadExt::read(&mut reading, &mut nothing);
+    let sending = async {
+        while let Some(chunk) = bytes.next().await {
+            writing.write_all(&chunk?).await?;
+            writing.flush().await?;
+        }
+        writing.shutdown().await
+    };
+    tokio::select! {
+        result = sending => result,
+        _ = gone => Ok(()),
+    }
+}

@@ -1,0 +1,305 @@
+//! The one loop that acts: watch → reconcile → propose, on the leader alone.
+//!
+//! It owns no decisions. Which keys a change concerns and what they need is the controllers'; where a pod goes is
+//! the scheduler's; whether this node may act at all is [`Lead`]'s. What it owns is order: it never reconciles
+//! a key on a view older than its own last write.
+
+mod queue;
+
+use crate::controller::{self, Controller, NodeConfig, NodeReport, Note, Plan};
+use crate::scheduler::{self, Fencing};
+use crate::state::{Change, Expired, Key, Propose, Resource, Revision, Store, Txn, Unavailable, View};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use queue::Queue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Keys reconciled between two looks at what changed: enough to fill a batch, few enough to stay responsive.
+const KEYS_PER_ROUND: usize = 256;
+/// Transactions in flight at once; the group batches them.
+const PROPOSALS_IN_FLIGHT: usize = 128;
+/// After a refused or unanswered write a key is tried again after this, doubling to `RETRY_MAX`.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Node reports carry times that pass without any event: look at least this often.
+const NODES_EVERY: Duration = Duration::from_millis(500);
+/// Unschedulable pods are looked at again when something changed, and at least this often.
+const PENDING_EVERY: Duration = Duration::from_secs(30);
+
+/// The right to act, as the leader of a group in one term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lead {
+    pub group: String,
+    pub epoch: u64,
+    pub term: u64,
+}
+
+/// What the runner reads besides the store.
+#[derive(Clone)]
+pub struct Inputs {
+    /// `Some` while this node leads.
+    pub lead: watch::Receiver<Option<Lead>>,
+    /// What gossip says of every member.
+    pub nodes: watch::Receiver<Arc<Vec<NodeReport>>>,
+    /// Which images each node (by name) holds.
+    pub images: watch::Receiver<Arc<BTreeMap<String, BTreeSet<String>>>>,
+    /// The present; injected so that the cores stay without a clock.
+    pub now: fn() -> Time,
+    pub node_config: NodeConfig,
+}
+
+/// Runs until the senders of its inputs are gone.
+pub async fn run(view: View, propose: Arc<dyn Propose>, mut inputs: Inputs) {
+    loop {
+        let lead = match inputs.lead.wait_for(Option::is_some).await {
+            Ok(lead) => lead.clone(),
+            Err(_) => return,
+        };
+        let Some(lead) = lead else { continue };
+        tracing::info!(group = lead.group, epoch = lead.epoch, term = lead.term, "acting as the leader");
+        let mut turn = Turn::new(&view, &propose, &inputs, lead.clone());
+        let mut ends = inputs.lead.clone();
+        tokio::select! {
+            () = turn.run() => return,
+            _ = ends.wait_for(|now| now.as_ref() != Some(&lead)) => {
+                tracing::info!(term = lead.term, "no longer acting");
+            }
+        }
+    }
+}
+
+/// One term of acting.
+struct Turn<'a> {
+    view: &'a View,
+    propose: &'a Arc<dyn Propose>,
+    inputs: Inputs,
+    fencing: Fencing,
+    controllers: Vec<Box<dyn Controller>>,
+    queue: Queue,
+    seen: Revision,
+    /// Something changed that may let a pending pod be placed.
+    placement_stale: bool,
+    next_placement: Instant,
+    next_nodes: Instant,
+    may_act: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn new(view: &'a View, propose: &'a Arc<dyn Propose>, inputs: &Inputs, lead: Lead) -> Self {
+        Self {
+            view,
+            propose,
+            inputs: inputs.clone(),
+            fencing: Fencing { group: lead.group, epoch: lead.epoch, term: lead.term },
+            controllers: controller::controllers(),
+            queue: Queue::default(),
+            seen: Revision::default(),
+            placement_stale: true,
+            next_placement: Instant::now(),
+            next_nodes: Instant::now(),
+            may_act: true,
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut changed = self.view.subscribe();
+        self.start_over();
+        loop {
+            changed.mark_unchanged();
+            self.take_changes();
+            self.nodes().await;
+            if self.acts() {
+                self.reconcile().await;
+                self.place().await;
+            }
+            if self.queue.has_ready(Instant::now()) && self.may_act {
+                continue;
+            }
+            let wake = self
+                .queue
+                .next_due()
+                .unwrap_or(self.next_nodes)
+                .min(self.next_nodes)
+                .min(self.next_placement);
+            tokio::select! {
+                result = changed.changed() => if result.is_err() { return },
+                result = self.inputs.nodes.changed() => match result {
+                    Ok(()) => self.next_nodes = Instant::now(),
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Every key of every controller: at the start of a term, and when history was lost.
+    fn start_over(&mut self) {
+        let now = Instant::now();
+        self.view.read(|store| {
+            self.seen = store.revision();
+            for (index, controller) in self.controllers.iter().enumerate() {
+                for key in controller.all(store) {
+                    self.queue.add(index, key, now);
+                }
+            }
+        });
+        self.placement_stale = true;
+    }
+
+    fn take_changes(&mut self) {
+        let changes = match self.view.changes_after(self.seen) {
+            Ok(changes) => changes,
+            Err(Expired { .. }) => return self.start_over(),
+        };
+        let Some(last) = changes.last() else { return };
+        self.seen = last.revision;
+        let now = Instant::now();
+        self.view.read(|store| {
+            for change in &changes {
+                self.placement_stale |= concerns_placement(change);
+                for (index, controller) in self.controllers.iter().enumerate() {
+                    for key in controller.concerned(store, change) {
+                        self.queue.add(index, key, now);
+                    }
+                }
+            }
+        });
+    }
+
+    /// A flock acts when more than half of its roster is there; the leader counts who gossip sees alive.
+    fn acts(&mut self) -> bool {
+        let reports = self.inputs.nodes.borrow().clone();
+        let (roster, there) = self.view.read(|store| {
+            let roster: BTreeSet<String> =
+                store.list(&Resource::fixed("nodes"), None).map(|(key, _)| key.name).collect();
+            let there = reports.iter().filter(|report| report.alive && roster.contains(&report.name)).count();
+            (roster.len(), there)
+        });
+        let acts = roster == 0 || there * 2 > roster;
+        if acts != self.may_act {
+            tracing::warn!(there, roster, acts, "whether more than half of the roster is there has changed");
+            self.may_act = acts;
+        }
+        acts
+    }
+
+    async fn nodes(&mut self) {
+        let now = Instant::now();
+        if now < self.next_nodes {
+            return;
+        }
+        self.next_nodes = now + NODES_EVERY;
+        let reports = self.inputs.nodes.borrow_and_update().clone();
+        let time = (self.inputs.now)();
+        let plan = self
+            .view
+            .read(|store| controller::reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
+        if let Some(after) = plan.requeue_after {
+            self.next_nodes = self.next_nodes.min(now + after);
+        }
+        self.carry_out(vec![(None, plan)]).await;
+    }
+
+    async fn reconcile(&mut self) {
+        let due = self.queue.take(KEYS_PER_ROUND, Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        let time = (self.inputs.now)();
+        let plans = due
+            .into_iter()
+            .map(|(index, key)| {
+                let plan = self.view.read(|store| self.controllers[index].reconcile(store, &key, &time));
+                (Some((index, key)), plan)
+            })
+            .collect();
+        self.carry_out(plans).await;
+    }
+
+    async fn place(&mut self) {
+        let now = Instant::now();
+        if !self.placement_stale && now < self.next_placement {
+            return;
+        }
+        self.take_changes();
+        self.placement_stale = false;
+        self.next_placement = now + PENDING_EVERY;
+        let images = self.inputs.images.borrow().clone();
+        let time = (self.inputs.now)();
+        let plan = self.view.read(|store| scheduler::schedule(store, &images, &self.fencing, &time));
+        let refused = self.carry_out(vec![(None, plan)]).await;
+        if refused {
+            self.next_placement = now + RETRY_MIN;
+        }
+    }
+
+    /// Proposes what the plans want, all at once; whether any write was refused.
+    async fn carry_out(&mut self, plans: Vec<(Option<(usize, Key)>, Plan)>) -> bool {
+        let now = Instant::now();
+        let mut notes: Vec<Note> = Vec::new();
+        let mut proposals: Vec<(Option<(usize, Key)>, Vec<Txn>)> = Vec::new();
+        for (origin, plan) in plans {
+            if let (Some((index, key)), Some(after)) = (&origin, plan.requeue_after) {
+                self.queue.add(*index, key.clone(), now + after);
+            }
+            notes.extend(plan.events);
+            if !plan.writes.is_empty() {
+                proposals.push((origin, plan.writes));
+            } else if let Some((index, key)) = origin {
+                self.queue.settled(index, &key);
+            }
+        }
+        if !notes.is_empty() {
+            let time = (self.inputs.now)();
+            let events = self.view.read(|store: &Store| controller::record(store, &notes, &time, "leader"));
+            proposals.extend(events.into_iter().map(|txn| (None, vec![txn])));
+        }
+        let propose = self.propose.clone();
+        let mut outcomes = futures::stream::iter(proposals)
+            .map(|(origin, txns)| {
+                let propose = propose.clone();
+                async move { (origin, in_order(&*propose, txns).await) }
+            })
+            .buffer_unordered(PROPOSALS_IN_FLIGHT);
+        let mut refused = false;
+        while let Some((origin, outcome)) = outcomes.next().await {
+            match (outcome, origin) {
+                (Ok(()), Some((index, key))) => self.queue.settled(index, &key),
+                (Ok(()), None) => {}
+                (Err(why), origin) => {
+                    refused = true;
+                    tracing::debug!(%why, key = ?origin.as_ref().map(|(_, key)| key.to_string()), "a planned write did not happen");
+                    if let Some((index, key)) = origin {
+                        self.queue.retry(index, key, Instant::now(), RETRY_MIN, RETRY_MAX);
+                    }
+                }
+            }
+        }
+        refused
+    }
+}
+
+/// Proposes transactions one after the other; stops at the first that does not happen, since later ones may
+/// rest on it.
+async fn in_order(propose: &dyn Propose, txns: Vec<Txn>) -> Result<(), String> {
+    for txn in txns {
+        match propose.propose(txn).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refused)) => return Err(refused.to_string()),
+            Err(
+                unavailable @ (Unavailable::NoQuorum(_) | Unavailable::Unknown(_) | Unavailable::Busy(_)),
+            ) => {
+                return Err(unavailable.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn concerns_placement(change: &Change) -> bool {
+    matches!(change.key.resource.as_str(), "pods" | "nodes")
+}
