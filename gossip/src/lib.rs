@@ -1,1 +1,3 @@
 //! Who is here, and what everyone should hold a copy of.
+
+pub mod intent;
