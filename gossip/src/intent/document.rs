@@ -132,7 +132,7 @@ impl Document {
             return None;
         }
         let (value, _) = at(DELETED_AT)?;
-        value.to_scalar().and_then(ScalarValue::to_i64).map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
+        value.as_scalar().and_then(ScalarValue::as_i64).map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
     }
 
     /// Whether it says anything: false while all it has is changes that wait.
@@ -354,7 +354,7 @@ fn scalar(leaf: &Leaf) -> ScalarValue {
 /// The leaf that a value is; `None` for what we never write.
 fn leaf(value: ValueRef<'_>) -> Option<Leaf> {
     let value = value.into_value();
-    Some(match value.to_scalar()? {
+    Some(match value.as_scalar()? {
         ScalarValue::Null => Leaf::Null,
         ScalarValue::Boolean(it) => Leaf::Bool(*it),
         ScalarValue::Int(number) => Leaf::Int(*number),

@@ -13,6 +13,7 @@ use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
 use super::{Heads, vet};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How long the document of a deleted object is kept, so that edits that were made without knowing of the deletion
@@ -36,7 +37,7 @@ pub enum State {
 }
 
 /// What is known of a key without its document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     Live,
     /// Its first change has not come yet.
@@ -81,12 +82,13 @@ impl State {
         }
     }
 
-    pub fn standing(&self, schema: &dyn Schema) -> Standing {
+    /// What is known of the key without the document; `object` is what [`value`](Self::value) says.
+    pub fn standing(&self, object: Option<&Value>) -> Standing {
         match self {
             Self::Buried { at_ms, .. } => Standing::Buried { at_ms: *at_ms },
             Self::Document(document) => match document.deleted_at_ms() {
                 Some(at_ms) => Standing::Deleted { at_ms },
-                None if document.value(schema).is_some() => Standing::Live,
+                None if object.is_some() => Standing::Live,
                 None => Standing::Partial,
             },
         }

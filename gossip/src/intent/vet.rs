@@ -212,3 +212,6 @@ impl<'a> Input<'a> {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests;
