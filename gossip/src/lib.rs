@@ -4,6 +4,7 @@
 //! others see peers, byte streams, typed facts and documents.
 
 pub mod identity;
+pub mod intent;
 pub mod membership;
 pub mod transport;
 

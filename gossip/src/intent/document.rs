@@ -1,0 +1,376 @@
+//! One automerge document: what it says, the change that would make it say something else, and merging. Pure: no
+//! clock, no randomness, no storage.
+//!
+//! Every change has an actor of its own, derived from who makes it, what it is made on and what it says. A change
+//! is prepared and may then never be committed; with one actor per node the next one would take the same sequence
+//! number, and documents that got one of the two could never take the other. The same reason makes a change that
+//! is prepared twice the same change.
+
+use super::frame::MAX_CHANGE_BYTES;
+use super::guard::caught;
+use super::schema::Schema;
+use super::tree::{Leaf, Leaves, MAX_DEPTH, ROOT, TreeError, flatten, unflatten};
+use super::{Heads, vet};
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc, ScalarValue, ValueRef};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The largest object, as JSON. (etcd takes 1.5 MiB in a request; a ConfigMap may hold 1 MiB.)
+pub const MAX_JSON_BYTES: usize = 3 * 1024 * 1024;
+/// How many changes may wait for others that they depend on, and their bytes. Anti-entropy delivers in order, so
+/// that only broadcasts that overtook each other wait.
+pub const MAX_PENDING: usize = 64;
+pub const MAX_PENDING_BYTES: usize = 2 * MAX_CHANGE_BYTES;
+
+/// When the object was deleted, in milliseconds since 1970. Not a path of the tree, so no field can be it.
+const DELETED_AT: &str = "!deleted-at";
+const MARK_MAP: &[u8] = b"m";
+const MARK_KEYED: &[u8] = b"k";
+const MARK_ATOMIC: u8 = b'a';
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error("the object is of {0} bytes as JSON, more than {MAX_JSON_BYTES}")]
+    ObjectTooLarge(usize),
+    #[error("the change is of {0} bytes, more than {MAX_CHANGE_BYTES}: shorten the names of its fields")]
+    ChangeTooLarge(usize),
+    #[error("the document has been changed too often: delete the object and create it anew")]
+    WornOut,
+    #[error(transparent)]
+    Refused(#[from] vet::Refused),
+    #[error("automerge refuses it: {0}")]
+    Automerge(String),
+    #[error("{MAX_PENDING} changes wait for others already: fetch the missing ones first")]
+    TooManyPending,
+    #[error("the stored document cannot be read")]
+    Unreadable,
+}
+
+/// What a document should say.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    Object(&'a Value),
+    Deleted { at_ms: u64 },
+}
+
+/// A change that was computed and not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// `None` if the document says so already.
+    pub change: Option<Vec<u8>>,
+    pub heads: Heads,
+}
+
+/// One incarnation of one object.
+#[derive(Clone, Debug)]
+pub struct Document {
+    incarnation: u32,
+    doc: Automerge,
+    /// `doc` as automerge saves it.
+    saved: Vec<u8>,
+    /// Changes that wait for others. Not automerge's own queue, which has no bound.
+    pending: BTreeMap<ChangeHash, Change>,
+}
+
+impl Document {
+    pub fn new(incarnation: u32) -> Self {
+        Self { incarnation, doc: Automerge::new(), saved: Vec::new(), pending: BTreeMap::new() }
+    }
+
+    /// A document as [`saved`](Self::saved), with its pending changes.
+    pub fn load(incarnation: u32, saved: &[u8], pending: &[impl AsRef<[u8]>]) -> Result<Self, DocumentError> {
+        let doc = caught(|| Automerge::load(saved)).and_then(Result::ok).ok_or(DocumentError::Unreadable)?;
+        let pending = pending.iter().map(|bytes| {
+            let change = vet::change(bytes.as_ref())?;
+            Ok((change.hash(), change))
+        });
+        let pending = pending.collect::<Result<_, vet::Refused>>()?;
+        Ok(Self { incarnation, doc, saved: saved.to_vec(), pending })
+    }
+
+    /// What [`load`](Self::load) takes.
+    pub fn saved(&self) -> &[u8] {
+        &self.saved
+    }
+
+    pub fn pending(&self) -> impl Iterator<Item = &[u8]> {
+        self.pending.values().map(Change::raw_bytes)
+    }
+
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// The hashes of the newest changes, sorted.
+    pub fn heads(&self) -> Heads {
+        self.doc.get_heads().into_iter().map(|head| head.0).collect()
+    }
+
+    /// Whether every one of these changes is in the document.
+    pub fn covers(&self, heads: &[[u8; 32]]) -> bool {
+        heads.iter().all(|head| self.has(&ChangeHash(*head)))
+    }
+
+    fn has(&self, hash: &ChangeHash) -> bool {
+        self.doc.get_change_meta_by_hash(hash).is_some()
+    }
+
+    /// The object, `None` if it is deleted or its first change has not come yet.
+    pub fn value(&self, schema: &dyn Schema) -> Option<Value> {
+        unflatten(&self.leaves(), schema)
+    }
+
+    /// When the object was deleted, `None` if it was not, or a side that did not know of the deletion made it too.
+    pub fn deleted_at_ms(&self) -> Option<u64> {
+        let at = |key| self.doc.get(MAP, key).ok().flatten();
+        if at(ROOT).is_some() {
+            return None;
+        }
+        let (value, _) = at(DELETED_AT)?;
+        value.as_scalar().and_then(ScalarValue::as_i64).map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
+    }
+
+    /// Whether it says anything: false while all it has is changes that wait.
+    pub fn is_empty(&self) -> bool {
+        self.doc.get_heads().is_empty()
+    }
+
+    fn leaves(&self) -> Leaves {
+        let items = self.doc.map_range(MAP, ..);
+        items.filter_map(|item| Some((item.key.into_owned(), leaf(item.value)?))).collect()
+    }
+
+    /// The change that brings the document to `target`, made by `author`.
+    pub fn prepare(
+        &self,
+        author: &str,
+        target: Target<'_>,
+        schema: &dyn Schema,
+    ) -> Result<Prepared, DocumentError> {
+        let current = self.leaves();
+        let (wanted, deleted_at) = match target {
+            Target::Object(object) => {
+                let length = object.to_string().len();
+                if length > MAX_JSON_BYTES {
+                    return Err(DocumentError::ObjectTooLarge(length));
+                }
+                (flatten(object, &current, schema)?, None)
+            }
+            Target::Deleted { at_ms } => (Leaves::new(), Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
+        };
+        // Keys that are not understood (of a newer version, say) go as well: the document is to say this and no more.
+        let present: BTreeSet<String> = self.doc.keys(MAP).collect();
+        let gone: Vec<&String> =
+            present.iter().filter(|key| !wanted.contains_key(*key) && *key != DELETED_AT).collect();
+        let put: Vec<(&String, &Leaf)> =
+            wanted.iter().filter(|(path, leaf)| current.get(*path) != Some(leaf)).collect();
+        let stamp = deleted_at.filter(|_| !present.contains(DELETED_AT) || present.contains(ROOT));
+        if gone.is_empty() && put.is_empty() && stamp.is_none() {
+            return Ok(Prepared { change: None, heads: self.heads() });
+        }
+
+        let mut doc = self.doc.clone();
+        doc.set_actor(self.actor(author, &gone, &put, stamp));
+        let made = caught(|| {
+            let mut transaction = doc.transaction();
+            for path in gone {
+                transaction.delete(MAP, path.as_str())?;
+            }
+            for (path, leaf) in put {
+                transaction.put(MAP, path.as_str(), scalar(leaf))?;
+            }
+            if let Some(at_ms) = stamp {
+                transaction.put(MAP, DELETED_AT, at_ms)?;
+            }
+            transaction.commit_with(CommitOptions::default().with_time(0));
+            Ok(())
+        });
+        made.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)?;
+        let change = doc.get_last_local_change().ok_or(DocumentError::WornOut)?;
+        if change.raw_bytes().len() > MAX_CHANGE_BYTES {
+            return Err(DocumentError::ChangeTooLarge(change.raw_bytes().len()));
+        }
+        // Whoever receives it will judge it: better refused here, where somebody can be told.
+        vet::change(change.raw_bytes())?;
+        let heads = doc.get_heads().into_iter().map(|head| head.0).collect();
+        Ok(Prepared { change: Some(change.raw_bytes().to_vec()), heads })
+    }
+
+    fn actor(&self, author: &str, gone: &[&String], put: &[(&String, &Leaf)], stamp: Option<i64>) -> ActorId {
+        let mut content = Sha256::new();
+        content.update(self.incarnation.to_be_bytes());
+        for head in self.heads() {
+            content.update(head);
+        }
+        content.update(format!("{gone:?}{put:?}{stamp:?}"));
+        let author = Sha256::digest(author);
+        let mut actor = [0; 16];
+        actor[..6].copy_from_slice(&author[..6]);
+        actor[6..].copy_from_slice(&content.finalize()[..10]);
+        ActorId::from(actor)
+    }
+
+    /// Merges changes, in any order and any number of times. True if the document is different afterwards. On an
+    /// error the document may hold a part of them: drop it.
+    pub fn apply(&mut self, changes: Vec<Change>) -> Result<bool, DocumentError> {
+        let before = (self.heads(), self.pending.len());
+        let incoming: BTreeSet<ChangeHash> = changes.iter().map(Change::hash).collect();
+        for change in changes {
+            if !self.has(&change.hash()) {
+                self.pending.insert(change.hash(), change);
+            }
+        }
+        let ready = self.take_ready();
+        if !ready.is_empty() {
+            self.merge(ready, &incoming)?;
+        }
+        let waiting: usize = self.pending.values().map(|change| change.raw_bytes().len()).sum();
+        if self.pending.len() > MAX_PENDING || waiting > MAX_PENDING_BYTES {
+            return Err(DocumentError::TooManyPending);
+        }
+        Ok(before != (self.heads(), self.pending.len()))
+    }
+
+    /// Takes the changes whose dependencies are all there (or taken before them) out of those that wait, in order.
+    fn take_ready(&mut self) -> Vec<Change> {
+        let mut waits_for: BTreeMap<ChangeHash, usize> = BTreeMap::new();
+        let mut waited_on: BTreeMap<ChangeHash, Vec<ChangeHash>> = BTreeMap::new();
+        let mut ready = VecDeque::new();
+        for (hash, change) in &self.pending {
+            let missing: BTreeSet<_> = change.deps().iter().filter(|dep| !self.has(dep)).collect();
+            if missing.is_empty() {
+                ready.push_back(*hash);
+            }
+            waits_for.insert(*hash, missing.len());
+            for dep in missing {
+                waited_on.entry(*dep).or_default().push(*hash);
+            }
+        }
+        let mut taken = Vec::new();
+        while let Some(hash) = ready.pop_front() {
+            taken.extend(self.pending.remove(&hash));
+            for waiting in waited_on.remove(&hash).unwrap_or_default() {
+                if let Some(count) = waits_for.get_mut(&waiting) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push_back(waiting);
+                    }
+                }
+            }
+        }
+        taken
+    }
+
+    /// Merges changes that are ready. One that automerge refuses is an error if it has just come; one that had been
+    /// waiting is dropped, or it would stand in the way of all that follow.
+    fn merge(&mut self, ready: Vec<Change>, incoming: &BTreeSet<ChangeHash>) -> Result<(), DocumentError> {
+        let Err(error) = self.attempt(ready.clone()) else { return Ok(()) };
+        if ready.iter().all(|change| incoming.contains(&change.hash())) {
+            return Err(error);
+        }
+        for change in ready {
+            let hash = change.hash();
+            if change.deps().iter().all(|dep| self.has(dep))
+                && let Err(error) = self.attempt(vec![change])
+                && incoming.contains(&hash)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges all of these or none. What comes out is written and read back, since a change that automerge takes
+    /// may still be one that makes the document unreadable.
+    fn attempt(&mut self, changes: Vec<Change>) -> Result<(), DocumentError> {
+        let mut doc = self.doc.clone();
+        let read_back = caught(|| {
+            doc.apply_changes(changes)?;
+            let saved = doc.save();
+            let doc = Automerge::load(&saved)?;
+            Ok((saved, doc))
+        });
+        let (saved, read_back) =
+            read_back.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)?;
+        if read_back.get_heads() != doc.get_heads() {
+            return Err(DocumentError::Unreadable);
+        }
+        (self.saved, self.doc) = (saved, read_back);
+        Ok(())
+    }
+
+    /// The changes that a side with these heads lacks, in an order that it can apply, until `budget` bytes are
+    /// reached (at least one); and whether these are all.
+    pub fn since(&self, heads: &[[u8; 32]], budget: usize) -> (Vec<Vec<u8>>, bool) {
+        let known: Vec<ChangeHash> = heads.iter().map(|head| ChangeHash(*head)).collect();
+        let known: Vec<ChangeHash> = known.into_iter().filter(|head| self.has(head)).collect();
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        for change in self.doc.get_changes(&known) {
+            let raw = change.raw_bytes();
+            if !changes.is_empty()
+                && (bytes + raw.len() > budget || changes.len() == super::frame::MAX_CHANGES)
+            {
+                return (changes, false);
+            }
+            bytes += raw.len() + 4;
+            changes.push(raw.to_vec());
+        }
+        (changes, true)
+    }
+}
+
+fn automerge_error(error: automerge::AutomergeError) -> DocumentError {
+    DocumentError::Automerge(error.to_string())
+}
+
+fn scalar(leaf: &Leaf) -> ScalarValue {
+    match leaf {
+        Leaf::Null => ScalarValue::Null,
+        Leaf::Bool(it) => ScalarValue::Boolean(*it),
+        Leaf::Int(number) => ScalarValue::Int(*number),
+        Leaf::Uint(number) => ScalarValue::Uint(*number),
+        Leaf::Float(number) => ScalarValue::F64(*number),
+        Leaf::Text(text) => ScalarValue::Str(text.as_str().into()),
+        Leaf::Map => ScalarValue::Bytes(MARK_MAP.to_vec()),
+        Leaf::Keyed => ScalarValue::Bytes(MARK_KEYED.to_vec()),
+        Leaf::Atomic(list) => {
+            let mut bytes = vec![MARK_ATOMIC];
+            // MessagePack and not JSON text, which rounds floats. Writing a JSON value to memory cannot fail; if it
+            // did, the leaf would read as absent.
+            if rmp_serde::encode::write(&mut bytes, list).is_err() {
+                bytes.truncate(1);
+            }
+            ScalarValue::Bytes(bytes)
+        }
+    }
+}
+
+/// The leaf that a value is; `None` for what we never write.
+fn leaf(value: ValueRef<'_>) -> Option<Leaf> {
+    let value = value.into_value();
+    Some(match value.as_scalar()? {
+        ScalarValue::Null => Leaf::Null,
+        ScalarValue::Boolean(it) => Leaf::Bool(*it),
+        ScalarValue::Int(number) => Leaf::Int(*number),
+        ScalarValue::Uint(number) => Leaf::Uint(*number),
+        ScalarValue::F64(number) if number.is_finite() => Leaf::Float(*number),
+        ScalarValue::Str(text) => Leaf::Text(text.to_string()),
+        ScalarValue::Bytes(bytes) => match bytes.as_slice() {
+            MARK_MAP => Leaf::Map,
+            MARK_KEYED => Leaf::Keyed,
+            [MARK_ATOMIC, list @ ..] => {
+                let mut reader = rmp_serde::Deserializer::from_read_ref(list);
+                reader.set_max_depth(MAX_DEPTH + 2);
+                Leaf::Atomic(Value::deserialize(&mut reader).ok()?)
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,273 @@
+//! Intent: what people asked for, as one automerge document per object, on every node.
+//!
+//! [`Intent`] is the handle: it prepares changes, applies them durably, and says what the documents say. Raft, when
+//! there is a quorum, orders the very same changes; the documents do not know of it. [`Syncer`] keeps nodes alike,
+//! through [`Peers`]; nothing here knows how peers are reached.
+//!
+//! Deletion and creation, and who wins: see the `state` module. How objects become documents: see `tree`.
+
+mod cache;
+mod document;
+mod frame;
+mod guard;
+mod index;
+mod order;
+mod owner;
+mod schema;
+mod state;
+mod store;
+mod sync;
+mod tree;
+mod vet;
+mod wire;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use document::{DocumentError, MAX_JSON_BYTES};
+pub use frame::{FrameError, MAX_FRAME_BYTES};
+pub use schema::{KeyField, KubernetesLists, Schema};
+pub use state::PrepareError;
+pub use store::StoreError;
+pub use sync::{Keeper, Peers, Syncer};
+pub use wire::MAX_MESSAGE_BYTES;
+
+use index::Index;
+use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use state::Standing;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A key as the caller spells it: `deployments.apps/default/web`.
+pub type DocKey = String;
+
+/// The hashes of a document's newest changes, sorted. Empty for a document that is gone for good.
+pub type Heads = Vec<[u8; 32]>;
+
+/// Requests that wait for the owner's thread; askers beyond wait in turn.
+const WAITING_REQUESTS: usize = 256;
+
+/// A prepared change: how it travels, and the document's heads once it is applied where it was prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub bytes: Vec<u8>,
+    pub heads: Heads,
+}
+
+/// What a node has of a document: the question that another answers with what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    pub key: DocKey,
+    /// 0: nothing.
+    pub incarnation: u32,
+    pub heads: Heads,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IntentError {
+    /// The file cannot be used: where and what to do is in the source's message.
+    #[error("the documents on disk cannot be used")]
+    Store(#[source] Arc<StoreError>),
+    #[error("the documents' thread cannot be started")]
+    Thread(#[source] Arc<std::io::Error>),
+    #[error("a change of {key} cannot be made")]
+    Prepare { key: DocKey, source: PrepareError },
+    #[error("a change of {key} is not in a form that this node reads")]
+    Frame { key: DocKey, source: FrameError },
+    #[error("a change of {key} is refused")]
+    Refused { key: DocKey, source: DocumentError },
+    #[error("{key} would be one document more than {MAX_DOCUMENTS}: delete objects that are not needed")]
+    TooMany { key: DocKey },
+    #[error("a key has from 1 to {MAX_KEY_BYTES} bytes, this one has {bytes}")]
+    Key { bytes: usize },
+    #[error("the documents are closed, or failed in an unforeseen way that the log tells of")]
+    Stopped,
+}
+
+impl From<StoreError> for IntentError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// A handle to this node's documents. The file is closed when the last one is dropped, which waits for the commit
+/// that is under way.
+#[derive(Clone)]
+pub struct Intent(Arc<Inner>);
+
+struct Inner {
+    /// `None` only while being dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    index: Arc<Mutex<Index>>,
+    changed: watch::Receiver<u64>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches its panics; one that got through has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Intent {
+    /// Opens or begins the documents in the file at `path`. `actor` is this node's peer id: a part of who made a
+    /// change. Blocks while it checks the whole file.
+    ///
+    /// # Errors
+    /// A damaged file is [`StoreError::Corrupt`] in [`IntentError::Store`].
+    pub fn open(path: &Path, actor: &str, schema: impl Schema) -> Result<Self, IntentError> {
+        let (store, summaries) = store::Store::open(path)?;
+        let index = Arc::new(Mutex::new(Index::new(summaries)));
+        let (requests, receiver) = mpsc::channel(WAITING_REQUESTS);
+        let (changed_sender, changed) = watch::channel(0);
+        let owner = Owner {
+            store,
+            index: index.clone(),
+            schema: Arc::new(schema),
+            actor: actor.to_owned(),
+            changed: changed_sender,
+        };
+        let thread = std::thread::Builder::new().name("intent".to_owned()).spawn(|| owner.run(receiver));
+        let thread = thread.map_err(|error| IntentError::Thread(Arc::new(error)))?;
+        Ok(Self(Arc::new(Inner { requests: Some(requests), thread: Some(thread), index, changed })))
+    }
+
+    /// The change that brings the key's document to `object` (`None`: deleted), from what this node holds now.
+    /// Nothing is stored; a change that is never applied does no harm.
+    ///
+    /// It builds on this node's copy alone: where the object has been adopted by a quorum, ask [`covers`] first
+    /// whether the copy is that far, or the change undoes in the document what it does not know of.
+    ///
+    /// [`covers`]: Self::covers
+    ///
+    /// # Errors
+    /// [`PrepareError::Missing`] if an object is to be deleted that this node does not hold.
+    pub async fn prepare(&self, key: &str, object: Option<&Value>) -> Result<Change, IntentError> {
+        let (key, object) = (key.to_owned(), object.cloned());
+        self.ask(|answer| Request::Prepare { key, object, now_ms: now_ms(), answer }).await?
+    }
+
+    /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
+    pub async fn apply(&self, key: &str, change: &[u8]) -> Result<Heads, IntentError> {
+        let frames = vec![(key.to_owned(), change.to_vec())];
+        self.apply_many(frames).await?.pop().unwrap_or(Err(IntentError::Stopped))
+    }
+
+    /// Merges many changes with few fsyncs. An outcome for each, in order: one bad change does not hold up others.
+    pub async fn apply_many(
+        &self,
+        frames: Vec<(DocKey, Vec<u8>)>,
+    ) -> Result<Vec<Result<Heads, IntentError>>, IntentError> {
+        let mut results = Vec::with_capacity(frames.len());
+        let mut frames = frames.into_iter();
+        loop {
+            let part: Vec<_> = frames.by_ref().take(BATCH_FRAMES).collect();
+            if part.is_empty() {
+                return Ok(results);
+            }
+            let request = |answer| Request::Apply { frames: part, now_ms: now_ms(), answer };
+            results.extend(self.ask(request).await?);
+        }
+    }
+
+    /// What the key's document says; `None` if it is deleted or not here.
+    pub async fn value(&self, key: &str) -> Result<Option<Value>, IntentError> {
+        let key = key.to_owned();
+        self.ask(|answer| Request::Value { key, answer }).await?
+    }
+
+    /// Whether this node's copy holds all changes up to `heads`.
+    pub async fn covers(&self, key: &str, heads: &Heads) -> Result<bool, IntentError> {
+        if lock(&self.0.index).get(key).is_some_and(|summary| summary.heads == *heads) {
+            return Ok(true);
+        }
+        let (key, heads) = (key.to_owned(), heads.clone());
+        self.ask(|answer| Request::Covers { key, heads, answer }).await?
+    }
+
+    /// `None` if this node knows nothing of the key.
+    pub fn heads(&self, key: &str) -> Option<Heads> {
+        let index = lock(&self.0.index);
+        index.get(key).filter(|summary| index::is_known(summary)).map(|summary| summary.heads.clone())
+    }
+
+    /// Whether the key's object was deleted, and not created anew.
+    pub fn is_deleted(&self, key: &str) -> bool {
+        let index = lock(&self.0.index);
+        let standing = index.get(key).map(|summary| summary.standing);
+        matches!(standing, Some(Standing::Deleted { .. } | Standing::Buried { .. }))
+    }
+
+    /// The keys that have an object, sorted.
+    pub fn keys(&self) -> Vec<DocKey> {
+        let index = lock(&self.0.index);
+        let live = index.iter().filter(|(_, summary)| summary.standing == Standing::Live);
+        let mut keys: Vec<DocKey> = live.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Key, incarnation and heads of everything that is known, deleted objects too; sorted by key.
+    pub fn digest(&self) -> Vec<(DocKey, u32, Heads)> {
+        let index = lock(&self.0.index);
+        let known = index.iter().filter(|(_, summary)| index::is_known(summary));
+        let mut digest: Vec<_> =
+            known.map(|(key, summary)| (key.clone(), summary.incarnation, summary.heads.clone())).collect();
+        digest.sort_unstable();
+        digest
+    }
+
+    /// Rings when any document changed.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.clone()
+    }
+
+    /// Frees what has been deleted for long. Call it every hour or so; how many documents it concerned.
+    pub async fn compact(&self, now_ms: u64) -> Result<usize, IntentError> {
+        let mut total = 0;
+        loop {
+            let count = self.ask(|answer| Request::Age { now_ms, answer }).await??;
+            total += count;
+            if count < BATCH_FRAMES {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// The answer to another node's request (see [`Syncer`]). Hostile bytes get a refusal.
+    pub async fn answer(&self, request: &[u8]) -> Vec<u8> {
+        sync::answer(self, request).await
+    }
+
+    async fn since(&self, wants: Vec<Want>, budget: usize) -> Result<Sent, IntentError> {
+        self.ask(|answer| Request::Since { wants, budget, answer }).await?
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, IntentError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = self.0.requests.as_ref().ok_or(IntentError::Stopped)?;
+        requests.send(request(answer)).await.map_err(|_| IntentError::Stopped)?;
+        answered.await.map_err(|_| IntentError::Stopped)
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A panic elsewhere leaves the index whole: each change of it is one insertion.
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}

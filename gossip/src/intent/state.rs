@@ -1,0 +1,201 @@
+//! What a node holds for one key: a document of the newest incarnation, or the note that it is buried. Pure; the
+//! rules by which two nodes always come to hold the same:
+//!
+//! 1. The higher incarnation wins. Deleting ends an incarnation, creating anew begins the next with an empty
+//!    document, so that late changes of the old one reach nothing.
+//! 2. Within an incarnation documents merge. A deletion takes every field away that its maker knew of; a concurrent
+//!    edit does not bring the object back (delete wins), while an object that another side created at the same time
+//!    without knowing of this one is not what was deleted, and stays.
+//! 3. A burial wins over the document of its incarnation. It takes the place of a document [`BURY_AFTER_MS`] after
+//!    the deletion, to free the history. It has to stay longer than any desktop is away with a copy of the object.
+
+use super::document::{Document, DocumentError, Prepared, Target};
+use super::frame::{Body, Frame};
+use super::schema::Schema;
+use super::{Heads, vet};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How long the document of a deleted object is kept, so that edits that were made without knowing of the deletion
+/// still merge with it.
+pub const BURY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a burial counts: longer than a desktop stays switched off over the holidays. A desktop that comes back
+/// later brings its copy of the object back to life.
+pub const BURIAL_COUNTS_MS: u64 = 60 * 24 * 60 * 60 * 1000;
+/// How much longer a burial is kept than it counts, so that nodes whose clocks differ agree that it no longer does
+/// before the first of them forgets it.
+pub const BURIAL_KEPT_MS: u64 = BURIAL_COUNTS_MS + 60 * 60 * 1000;
+
+#[derive(Clone, Debug)]
+pub enum State {
+    Document(Document),
+    /// Gone for good, and deleted at `at_ms`.
+    Buried {
+        incarnation: u32,
+        at_ms: u64,
+    },
+}
+
+/// What is known of a key without its document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    Live,
+    /// Its first change has not come yet.
+    Partial,
+    Deleted {
+        at_ms: u64,
+    },
+    Buried {
+        at_ms: u64,
+    },
+}
+
+/// Why a change could not be prepared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    #[error("this node does not hold its document yet")]
+    Missing,
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+impl State {
+    pub fn incarnation(&self) -> u32 {
+        match self {
+            Self::Document(document) => document.incarnation(),
+            Self::Buried { incarnation, .. } => *incarnation,
+        }
+    }
+
+    /// A burial has none.
+    pub fn heads(&self) -> Heads {
+        match self {
+            Self::Document(document) => document.heads(),
+            Self::Buried { .. } => Heads::new(),
+        }
+    }
+
+    pub fn value(&self, schema: &dyn Schema) -> Option<Value> {
+        match self {
+            Self::Document(document) => document.value(schema),
+            Self::Buried { .. } => None,
+        }
+    }
+
+    /// What is known of the key without the document; `object` is what [`value`](Self::value) says.
+    pub fn standing(&self, object: Option<&Value>) -> Standing {
+        match self {
+            Self::Buried { at_ms, .. } => Standing::Buried { at_ms: *at_ms },
+            Self::Document(document) => match document.deleted_at_ms() {
+                Some(at_ms) => Standing::Deleted { at_ms },
+                None if object.is_some() => Standing::Live,
+                None => Standing::Partial,
+            },
+        }
+    }
+}
+
+/// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
+pub fn prepare(
+    state: Option<&State>,
+    author: &str,
+    object: Option<&Value>,
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<(Vec<u8>, Heads), PrepareError> {
+    let encode = |incarnation, Prepared { change, heads }: Prepared| {
+        let changes = change.iter().map(Vec::as_slice).collect();
+        (Frame { incarnation, body: Body::Changes(changes) }.encode(), heads)
+    };
+    let fresh;
+    let (document, target) = match (state, object) {
+        (None, None) => return Err(PrepareError::Missing),
+        (Some(State::Buried { incarnation, at_ms }), None) => {
+            let frame = Frame { incarnation: *incarnation, body: Body::Burial { at_ms: *at_ms } };
+            return Ok((frame.encode(), Heads::new()));
+        }
+        (Some(State::Document(document)), None) if document.is_empty() => return Err(PrepareError::Missing),
+        (Some(State::Document(document)), None) => (document, Target::Deleted { at_ms: now_ms }),
+        (Some(State::Document(document)), Some(object)) if document.deleted_at_ms().is_none() => {
+            (document, Target::Object(object))
+        }
+        (ended, Some(object)) => {
+            let last = ended.map_or(0, State::incarnation);
+            let next = last.checked_add(1).ok_or(DocumentError::WornOut)?;
+            fresh = Document::new(next);
+            (&fresh, Target::Object(object))
+        }
+    };
+    Ok(encode(document.incarnation(), document.prepare(author, target, schema)?))
+}
+
+/// What a key holds after a frame; `None` if that is what it held before.
+pub fn apply(state: Option<&State>, frame: &Frame<'_>, now_ms: u64) -> Result<Option<State>, DocumentError> {
+    // A burial that no longer counts is as if forgotten, on every node at about the same time.
+    let state = state.filter(|state| match state {
+        State::Buried { at_ms, .. } => counts(*at_ms, now_ms),
+        State::Document(_) => true,
+    });
+    let held = state.map_or(0, State::incarnation);
+    if frame.incarnation < held {
+        return Ok(None);
+    }
+    let changes = match &frame.body {
+        Body::Burial { at_ms } => {
+            let known = matches!(state, Some(State::Buried { .. }) if frame.incarnation == held);
+            let buried = State::Buried { incarnation: frame.incarnation, at_ms: *at_ms };
+            return Ok((!known && counts(*at_ms, now_ms)).then_some(buried));
+        }
+        Body::Changes(changes) => {
+            changes.iter().map(|bytes| vet::change(bytes)).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let mut document = match state {
+        Some(State::Document(document)) if frame.incarnation == held => document.clone(),
+        Some(State::Buried { .. }) if frame.incarnation == held => return Ok(None),
+        _ => Document::new(frame.incarnation),
+    };
+    Ok(document.apply(changes)?.then_some(State::Document(document)))
+}
+
+fn counts(at_ms: u64, now_ms: u64) -> bool {
+    now_ms < at_ms.saturating_add(BURIAL_COUNTS_MS)
+}
+
+/// What time does to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ageing {
+    Stays,
+    Bury { at_ms: u64 },
+    Forget,
+}
+
+pub fn ageing(standing: Standing, now_ms: u64) -> Ageing {
+    match standing {
+        Standing::Deleted { at_ms } if now_ms >= at_ms.saturating_add(BURY_AFTER_MS) => {
+            Ageing::Bury { at_ms }
+        }
+        Standing::Buried { at_ms } if now_ms >= at_ms.saturating_add(BURIAL_KEPT_MS) => Ageing::Forget,
+        _ => Ageing::Stays,
+    }
+}
+
+/// The frame that brings a peer closer to `state`, which has `heads` of `incarnation` (0: nothing); and whether
+/// nothing is missing afterwards. `None` if the peer lacks nothing.
+pub fn since(state: &State, incarnation: u32, heads: &[[u8; 32]], budget: usize) -> Option<(Vec<u8>, bool)> {
+    if incarnation > state.incarnation() {
+        return None;
+    }
+    let document = match state {
+        State::Buried { incarnation, at_ms } => {
+            let frame = Frame { incarnation: *incarnation, body: Body::Burial { at_ms: *at_ms } };
+            return Some((frame.encode(), true));
+        }
+        State::Document(document) => document,
+    };
+    let known = if incarnation == document.incarnation() { heads } else { &[] };
+    let (changes, complete) = document.since(known, budget);
+    let body = Body::Changes(changes.iter().map(Vec::as_slice).collect());
+    let frame = Frame { incarnation: document.incarnation(), body }.encode();
+    (!changes.is_empty()).then_some((frame, complete))
+}

@@ -1,0 +1,216 @@
+//! Documents on disk: one redb file with a record per key. Blocking; used by the owner's thread alone. Knows
+//! records and files, not what documents mean.
+
+use super::document::Document;
+use super::guard::caught;
+use super::state::{Standing, State};
+use super::{DocKey, Heads};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteBuf, Bytes};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const DOCUMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("documents");
+/// The first byte of each record.
+const RECORD_VERSION: u8 = 1;
+/// redb's page cache. Documents are small and the live ones are cached unpacked.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open {}: is another gaggle using it, or may this user not write there?", path.display())]
+    Open { path: PathBuf, source: Box<redb::Error> },
+    #[error("{} is damaged ({why}): move it away and start again, and this node fetches every document \
+             from the others", path.display())]
+    Corrupt { path: PathBuf, why: String },
+    #[error("cannot read or write {}: is the disk full or failing?", path.display())]
+    Disk { path: PathBuf, source: Box<redb::Error> },
+}
+
+/// What the index holds of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub incarnation: u32,
+    pub heads: Heads,
+    pub standing: Standing,
+    /// Of the saved document with all its history.
+    pub saved_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct RecordRef<'a> {
+    summary: &'a Summary,
+    saved: &'a Bytes,
+    pending: Vec<&'a Bytes>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    summary: Summary,
+    saved: ByteBuf,
+    pending: Vec<ByteBuf>,
+}
+
+pub struct Store {
+    database: Database,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the file, or begins it if there is none, and checks all of it. What is fsynced is there.
+    pub fn open(path: &Path) -> Result<(Self, Vec<(DocKey, Summary)>), StoreError> {
+        if !fs::exists(path).map_err(|source| open_error(path, source.into()))? {
+            begin(path)?;
+        }
+        let opened = caught(|| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)
+        });
+        let database = match opened {
+            None => return Err(corrupt(path, "its pages contradict each other")),
+            Some(Ok(database)) => database,
+            Some(Err(DatabaseError::Storage(StorageError::Corrupted(why)))) => {
+                return Err(corrupt(path, &why));
+            }
+            Some(Err(DatabaseError::Storage(StorageError::Io(error)))) if is_damage(&error) => {
+                return Err(corrupt(path, &error.to_string()));
+            }
+            Some(Err(source)) => return Err(open_error(path, source)),
+        };
+        let store = Self { database, path: path.to_owned() };
+        let summaries = store.guarded(|| store.summaries())??;
+        Ok((store, summaries))
+    }
+
+    fn summaries(&self) -> Result<Result<Vec<(DocKey, Summary)>, StoreError>, redb::Error> {
+        let reading = self.database.begin_read()?;
+        let table = match reading.open_table(DOCUMENTS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(Vec::new())),
+            Err(error) => return Err(error.into()),
+        };
+        let mut summaries = Vec::new();
+        for entry in table.iter()? {
+            let (key, record) = entry?;
+            match decode(record.value()) {
+                Some(record) => summaries.push((key.value().to_owned(), record.summary)),
+                None => return Ok(Err(self.bad_record(key.value()))),
+            }
+        }
+        Ok(Ok(summaries))
+    }
+
+    pub fn read(&self, key: &str) -> Result<Option<State>, StoreError> {
+        let bytes = self.guarded(|| {
+            let table = match self.database.begin_read()?.open_table(DOCUMENTS) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            Ok(table.get(key)?.map(|record| record.value().to_vec()))
+        })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record = decode(&bytes).ok_or_else(|| self.bad_record(key))?;
+        let Summary { incarnation, standing, .. } = record.summary;
+        if let Standing::Buried { at_ms } = standing {
+            return Ok(Some(State::Buried { incarnation, at_ms }));
+        }
+        let document = Document::load(incarnation, &record.saved, &record.pending);
+        document.map(|document| Some(State::Document(document))).map_err(|_| self.bad_record(key))
+    }
+
+    /// Writes all of it or nothing; on disk when it returns. `None` removes the record.
+    pub fn write<'a>(
+        &self,
+        records: impl Iterator<Item = (&'a DocKey, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.guarded(|| {
+            let writing = self.database.begin_write()?;
+            {
+                let mut table = writing.open_table(DOCUMENTS)?;
+                for (key, record) in records {
+                    match record {
+                        Some(record) => table.insert(key.as_str(), record.as_slice())?,
+                        None => table.remove(key.as_str())?,
+                    };
+                }
+            }
+            Ok(writing.commit()?)
+        })
+    }
+
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        match caught(run) {
+            Some(Ok(done)) => Ok(done),
+            None => Err(corrupt(&self.path, "its pages contradict each other")),
+            Some(Err(redb::Error::Corrupted(why))) => Err(corrupt(&self.path, &why)),
+            Some(Err(source)) => Err(StoreError::Disk { path: self.path.clone(), source: Box::new(source) }),
+        }
+    }
+
+    fn bad_record(&self, key: &str) -> StoreError {
+        corrupt(&self.path, &format!("the record of {key} cannot be read"))
+    }
+}
+
+/// Makes an empty file under another name and moves it into place, so that a file that is there was whole once.
+fn begin(path: &Path) -> Result<(), StoreError> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let failed = |source: DatabaseError| open_error(&fresh, source);
+    let options =
+        || OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+    let file = options().map_err(|error| failed(error.into()))?;
+    drop(file);
+    drop(Database::create(&fresh).map_err(failed)?);
+    let moved = || {
+        fs::rename(&fresh, path)?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    moved().map_err(|error: io::Error| open_error(path, error.into()))
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+fn open_error(path: &Path, source: DatabaseError) -> StoreError {
+    StoreError::Open { path: path.to_owned(), source: Box::new(source.into()) }
+}
+
+fn corrupt(path: &Path, why: &str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), why: why.to_owned() }
+}
+
+/// The record of a state.
+pub fn encode(state: &State, summary: &Summary) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let record = match state {
+        State::Buried { .. } => RecordRef { summary, saved: Bytes::new(&[]), pending: Vec::new() },
+        State::Document(document) => RecordRef {
+            summary,
+            saved: Bytes::new(document.saved()),
+            pending: document.pending().map(Bytes::new).collect(),
+        },
+    };
+    let mut bytes = vec![RECORD_VERSION];
+    rmp_serde::encode::write(&mut bytes, &record)?;
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    match bytes {
+        [RECORD_VERSION, record @ ..] => rmp_serde::from_slice(record).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

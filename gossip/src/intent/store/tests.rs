@@ -1,0 +1,159 @@
+//! What is left after a restart, and after a disk lost a part of the file.
+
+use crate::intent::samples::{deployment, with};
+use crate::intent::state::{BURIAL_KEPT_MS, BURY_AFTER_MS};
+use crate::intent::{Intent, IntentError, KubernetesLists, PrepareError, StoreError, now_ms};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const KEY: &str = "deployments.apps/default/web";
+
+fn open(path: &Path) -> Result<Intent, IntentError> {
+    Intent::open(path, "peer", KubernetesLists)
+}
+
+async fn set(intent: &Intent, key: &str, object: Option<&Value>) {
+    let change = intent.prepare(key, object).await.unwrap();
+    assert_eq!(intent.apply(key, &change.bytes).await.unwrap(), change.heads);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intent.redb");
+    let intent = open(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "documents hold Secrets");
+    set(&intent, KEY, Some(&deployment())).await;
+    set(&intent, "gone", Some(&deployment())).await;
+    set(&intent, "gone", None).await;
+    let edited = with(&deployment(), "/spec/replicas", json!(4));
+    let first = intent.prepare(KEY, Some(&edited)).await.unwrap();
+    let later = open(&dir.path().join("other.redb")).unwrap();
+    // A change whose ground is missing waits, also over a restart.
+    later.apply(KEY, &first.bytes).await.unwrap();
+    assert_eq!((later.heads(KEY), later.keys()), (None, vec![]));
+    drop(later);
+    let later = open(&dir.path().join("other.redb")).unwrap();
+    let ground =
+        intent.since(vec![super::super::Want { key: KEY.into(), incarnation: 0, heads: vec![] }], 1 << 20);
+    let (_, ground, complete) = ground.await.unwrap().frames.remove(0);
+    assert!(complete);
+    assert_eq!(later.apply(KEY, &ground).await.unwrap(), first.heads);
+    assert_eq!(later.value(KEY).await.unwrap(), Some(edited));
+
+    let digest = intent.digest();
+    drop(intent);
+    let intent = open(&path).unwrap();
+    assert_eq!(intent.digest(), digest);
+    assert_eq!(intent.value(KEY).await.unwrap(), Some(deployment()));
+    assert_eq!(intent.keys(), [KEY]);
+    assert!(intent.is_deleted("gone") && !intent.is_deleted(KEY));
+    assert!(
+        matches!(open(&path), Err(IntentError::Store(error)) if matches!(*error, StoreError::Open { .. }))
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_here_cannot_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let intent = open(&dir.path().join("intent.redb")).unwrap();
+    let error = intent.prepare(KEY, None).await.unwrap_err();
+    assert!(matches!(error, IntentError::Prepare { source: PrepareError::Missing, .. }));
+    assert!(matches!(intent.prepare("", Some(&json!({}))).await, Err(IntentError::Key { bytes: 0 })));
+    let huge = json!({"data": "x".repeat(4 << 20)});
+    assert!(intent.prepare(KEY, Some(&huge)).await.is_err());
+    assert_eq!(intent.heads(KEY), None);
+}
+
+#[tokio::test]
+async fn one_bad_change_does_not_hold_up_the_others_and_all_ring_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let intent = open(&dir.path().join("intent.redb")).unwrap();
+    let good = intent.prepare("a", Some(&deployment())).await.unwrap();
+    let mut changed = intent.changed();
+    changed.mark_unchanged();
+    let frames = vec![
+        ("a".to_owned(), good.bytes.clone()),
+        ("b".to_owned(), b"\x01\x00\x00\x00\x00\x01\x00\x00\x00\x01!".to_vec()),
+        ("c".to_owned(), good.bytes.clone()),
+    ];
+    let outcomes = intent.apply_many(frames).await.unwrap();
+    assert!(outcomes[0].is_ok() && outcomes[1].is_err() && outcomes[2].is_ok());
+    assert!(changed.has_changed().unwrap());
+    assert_eq!(intent.keys(), ["a", "c"]);
+    assert!(intent.covers("a", &good.heads).await.unwrap());
+    assert!(!intent.covers("a", &vec![[1; 32]]).await.unwrap());
+    changed.mark_unchanged();
+    intent.apply("a", &good.bytes).await.unwrap();
+    assert!(!changed.has_changed().unwrap(), "what is known already does not ring");
+}
+
+#[tokio::test]
+async fn the_dead_are_buried_and_then_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intent.redb");
+    let intent = open(&path).unwrap();
+    set(&intent, "live", Some(&deployment())).await;
+    set(&intent, KEY, Some(&deployment())).await;
+    set(&intent, KEY, None).await;
+    assert_eq!(intent.compact(now_ms()).await.unwrap(), 0);
+    assert_eq!(intent.compact(now_ms() + BURY_AFTER_MS).await.unwrap(), 1);
+    assert!(intent.is_deleted(KEY));
+    drop(intent);
+    let intent = open(&path).unwrap();
+    assert!(intent.is_deleted(KEY));
+    assert_eq!(intent.heads(KEY), Some(vec![]));
+    assert_eq!(intent.compact(now_ms() + BURIAL_KEPT_MS).await.unwrap(), 1);
+    assert!(!intent.is_deleted(KEY));
+    assert_eq!(intent.keys(), ["live"]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_damage_or_whole_but_never_less() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intent.redb");
+    let intent = open(&path).unwrap();
+    for n in 0..20 {
+        set(&intent, &format!("key-{n}"), Some(&with(&deployment(), "/spec/replicas", json!(n)))).await;
+    }
+    let digest = intent.digest();
+    drop(intent);
+    let whole = std::fs::read(&path).unwrap();
+    let cut = dir.path().join("cut.redb");
+    let lengths = (0..64).chain((64..whole.len()).step_by(whole.len() / 150 + 1)).chain([whole.len() - 1]);
+    for length in lengths {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        match open(&cut) {
+            Ok(intent) => assert_eq!(intent.digest(), digest, "cut at {length} of {}", whole.len()),
+            Err(IntentError::Store(error)) => {
+                assert!(matches!(*error, StoreError::Corrupt { .. }), "cut at {length}: {error:?}");
+                assert!(error.to_string().contains("move it away"));
+            }
+            Err(error) => panic!("cut at {length}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_byte_is_damage_or_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intent.redb");
+    let intent = open(&path).unwrap();
+    set(&intent, KEY, Some(&deployment())).await;
+    let digest = intent.digest();
+    drop(intent);
+    let whole = std::fs::read(&path).unwrap();
+    let spoilt = dir.path().join("spoilt.redb");
+    for at in (0..512).step_by(7).chain((512..whole.len()).step_by(whole.len() / 100)) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x5a;
+        std::fs::write(&spoilt, &bytes).unwrap();
+        if let Ok(intent) = open(&spoilt) {
+            // redb keeps the commit before the last one too, and falls back to it.
+            assert!(intent.digest() == digest || intent.digest().is_empty(), "flipped at {at}");
+            let _ = intent.value(KEY).await;
+        }
+    }
+}

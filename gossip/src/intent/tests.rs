@@ -1,0 +1,303 @@
+//! What two or three sides that edit apart come to hold when they meet. Pure: prepare, frames, apply.
+
+use super::document::MAX_PENDING;
+use super::frame::{Body, Frame};
+use super::samples::{deployment, object, with};
+use super::schema::KubernetesLists;
+use super::state::{
+    self, Ageing, BURIAL_COUNTS_MS, BURIAL_KEPT_MS, BURY_AFTER_MS, PrepareError, Standing, State, ageing,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const CONTAINERS: &str = "/spec/template/spec/containers";
+
+#[derive(Clone, Default)]
+struct Side {
+    name: &'static str,
+    state: Option<State>,
+    now_ms: u64,
+}
+
+impl Side {
+    fn named(name: &'static str) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    fn prepare(&self, object: Option<&Value>) -> Result<Vec<u8>, PrepareError> {
+        let prepared = state::prepare(self.state.as_ref(), self.name, object, &KubernetesLists, self.now_ms);
+        prepared.map(|(frame, _)| frame)
+    }
+
+    fn take(&mut self, frame: &[u8]) {
+        let frame = Frame::decode(frame).unwrap();
+        if let Some(state) = state::apply(self.state.as_ref(), &frame, self.now_ms).unwrap() {
+            self.state = Some(state);
+        }
+    }
+
+    fn set(&mut self, object: &Value) -> Vec<u8> {
+        let frame = self.prepare(Some(object)).unwrap();
+        self.take(&frame);
+        assert_eq!(self.value().as_ref(), Some(object), "what was asked for is what the document says");
+        frame
+    }
+
+    fn delete(&mut self) -> Vec<u8> {
+        let frame = self.prepare(None).unwrap();
+        self.take(&frame);
+        assert_eq!(self.value(), None);
+        frame
+    }
+
+    fn value(&self) -> Option<Value> {
+        self.state.as_ref().and_then(|state| state.value(&KubernetesLists))
+    }
+
+    fn identity(&self) -> Option<(u32, super::Heads)> {
+        self.state.as_ref().map(|state| (state.incarnation(), state.heads()))
+    }
+}
+
+/// Sides that hold the same object, and then are cut off from each other.
+fn apart(object: &Value) -> (Side, Side) {
+    let mut left = Side::named("left");
+    left.set(object);
+    (left.clone(), Side { name: "right", ..left })
+}
+
+/// Both sides' frames, delivered to both; what both hold afterwards.
+fn meet(mut left: Side, mut right: Side, from_left: &[Vec<u8>], from_right: &[Vec<u8>]) -> Option<Value> {
+    from_right.iter().for_each(|frame| left.take(frame));
+    from_left.iter().rev().for_each(|frame| right.take(frame));
+    assert_eq!(left.identity(), right.identity());
+    assert_eq!(left.value(), right.value());
+    left.value()
+}
+
+#[test]
+fn edits_of_different_fields_are_both_kept() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let a = left.set(&with(&base, "/spec/replicas", json!(5)));
+    let b = right.set(&with(&base, "/metadata/labels/team", json!("birds")));
+    let both = with(&with(&base, "/spec/replicas", json!(5)), "/metadata/labels/team", json!("birds"));
+    assert_eq!(meet(left, right, &[a], &[b]), Some(both));
+}
+
+#[test]
+fn an_inserted_sidecar_does_not_get_another_containers_image() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let a = left.set(&with(&base, &format!("{CONTAINERS}/1/image"), json!("fluent:2")));
+    let mut containers = base.pointer(CONTAINERS).unwrap().as_array().unwrap().clone();
+    containers.insert(0, json!({"name": "side", "image": "envoy:1"}));
+    let inserted = with(&base, CONTAINERS, containers.into());
+    let b = right.set(&inserted);
+    let both = with(&inserted, &format!("{CONTAINERS}/2/image"), json!("fluent:2"));
+    assert_eq!(meet(left, right, &[a], &[b]), Some(both));
+}
+
+#[test]
+fn containers_inserted_on_both_sides_are_both_there() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let a = left.set(&with(&base, &format!("{CONTAINERS}/2"), json!({"name": "x", "image": "x"})));
+    let b = right.set(&with(&base, &format!("{CONTAINERS}/2"), json!({"name": "y", "image": "y"})));
+    let merged = meet(left, right, &[a], &[b]).unwrap();
+    let names: Vec<_> = merged.pointer(CONTAINERS).unwrap().as_array().unwrap().iter().collect();
+    let names: Vec<_> = names.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["web", "log", "x", "y"]);
+}
+
+#[test]
+fn the_first_annotation_of_each_side_is_kept() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let a = left.set(&with(&base, "/metadata/annotations", json!({"a": "1"})));
+    let b = right.set(&with(&base, "/metadata/annotations", json!({"b": "2"})));
+    let both = with(&base, "/metadata/annotations", json!({"a": "1", "b": "2"}));
+    assert_eq!(meet(left, right, &[a], &[b]), Some(both));
+}
+
+#[test]
+fn a_label_outlives_the_removal_of_all_others() {
+    let base = with(&deployment(), "/metadata/annotations", json!({"a": "1"}));
+    let (mut left, mut right) = apart(&base);
+    let mut without = base.clone();
+    without["metadata"].as_object_mut().unwrap().remove("annotations");
+    let a = left.set(&without);
+    let b = right.set(&with(&base, "/metadata/annotations/b", json!("2")));
+    let both = with(&base, "/metadata/annotations", json!({"b": "2"}));
+    assert_eq!(meet(left, right, &[a], &[b]), Some(both));
+}
+
+#[test]
+fn a_removed_container_does_not_come_back_in_half() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let web = base.pointer(&format!("{CONTAINERS}/0")).unwrap().clone();
+    let without = with(&base, CONTAINERS, json!([web]));
+    let a = left.set(&without);
+    let b = right.set(&with(&base, &format!("{CONTAINERS}/1/image"), json!("fluent:2")));
+    assert_eq!(meet(left, right, &[a], &[b]), Some(without));
+}
+
+#[test]
+fn the_same_manifest_applied_on_both_sides_is_one_object() {
+    let (mut left, mut right) = (Side::named("left"), Side::named("right"));
+    let a = left.set(&with(&deployment(), "/metadata/uid", json!("u-1")));
+    let b = right.set(&with(&deployment(), "/metadata/uid", json!("u-2")));
+    let merged = meet(left, right, &[a], &[b]).unwrap();
+    assert_eq!(with(&merged, "/metadata/uid", json!("u-1")), deployment());
+}
+
+#[test]
+fn delete_wins_over_a_concurrent_edit() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let a = left.delete();
+    let b = right.set(&with(&base, "/metadata/labels/team", json!("birds")));
+    assert_eq!(meet(left.clone(), right, &[a], std::slice::from_ref(&b)), None);
+    left.take(&b);
+    assert_eq!(left.state.unwrap().standing(None), Standing::Deleted { at_ms: 0 });
+}
+
+#[test]
+fn what_is_created_anew_is_not_touched_by_the_past() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let deleted = left.delete();
+    let anew = with(&base, "/spec/replicas", json!(1));
+    let created = left.set(&anew);
+    let late = right.set(&with(&base, "/spec/paused", json!(true)));
+    let late_delete = right.delete();
+    assert_eq!(left.identity().unwrap().0, 2);
+    assert_eq!(meet(left, right, &[deleted, created], &[late, late_delete]), Some(anew));
+}
+
+#[test]
+fn changes_that_are_prepared_and_never_committed_do_no_harm() {
+    let base = deployment();
+    let (left, mut right) = apart(&base);
+    let first = left.prepare(Some(&with(&base, "/spec/replicas", json!(3)))).unwrap();
+    let same = left.prepare(Some(&with(&base, "/spec/replicas", json!(3)))).unwrap();
+    let other = left.prepare(Some(&with(&base, "/spec/paused", json!(true)))).unwrap();
+    assert_eq!(first, same);
+    right.take(&other);
+    right.take(&first);
+    let both = with(&with(&base, "/spec/replicas", json!(3)), "/spec/paused", json!(true));
+    assert_eq!(meet(left, right, &[], &[first, other]).unwrap(), both);
+}
+
+#[test]
+fn what_is_not_intent_never_enters() {
+    let mut side = Side::named("a");
+    let mut noisy = deployment();
+    noisy["status"] = json!({"replicas": 1});
+    for counted in ["resourceVersion", "managedFields", "generation"] {
+        noisy["metadata"][counted] = json!("7");
+    }
+    let frame = side.prepare(Some(&noisy)).unwrap();
+    side.take(&frame);
+    assert_eq!(side.value(), Some(deployment()));
+    let again = side.prepare(Some(&noisy)).unwrap();
+    assert_eq!(Frame::decode(&again).unwrap().body, Body::Changes(vec![]), "nothing to say twice");
+}
+
+#[test]
+fn a_deleted_object_is_buried_and_stays_so_until_everybody_forgot() {
+    let (mut left, mut right) = apart(&deployment());
+    left.delete();
+    let standing = left.state.as_ref().unwrap().standing(None);
+    assert_eq!(ageing(standing, BURY_AFTER_MS - 1), Ageing::Stays);
+    assert_eq!(ageing(standing, BURY_AFTER_MS), Ageing::Bury { at_ms: 0 });
+    let burial = Frame { incarnation: 1, body: Body::Burial { at_ms: 0 } }.encode();
+    left.take(&burial);
+    let late = right.set(&with(&deployment(), "/spec/replicas", json!(9)));
+    left.take(&late);
+    assert_eq!(left.value(), None, "a copy from before the deletion does not come back");
+    right.take(&burial);
+    assert_eq!((left.identity(), right.value()), (right.identity(), None));
+    let created = left.clone().set(&deployment());
+    right.take(&created);
+    assert_eq!((right.identity().unwrap().0, right.value()), (2, Some(deployment())));
+
+    let forgotten = Side { now_ms: BURIAL_COUNTS_MS, ..Side::named("new") }.set(&deployment());
+    left.now_ms = BURIAL_COUNTS_MS;
+    left.take(&forgotten);
+    assert_eq!(left.value(), Some(deployment()), "what another node forgot may be begun again");
+    let buried = Standing::Buried { at_ms: 0 };
+    assert_eq!(ageing(buried, BURIAL_KEPT_MS - 1), Ageing::Stays);
+    assert_eq!(ageing(buried, BURIAL_KEPT_MS), Ageing::Forget);
+}
+
+#[test]
+fn changes_wait_for_those_they_depend_on_within_a_bound() {
+    let mut writer = Side::named("writer");
+    let numbers = 0..(MAX_PENDING as u64 + 2);
+    let frames: Vec<_> =
+        numbers.map(|n| writer.set(&with(&deployment(), "/spec/replicas", json!(n)))).collect();
+    let mut reader = Side::named("reader");
+    for frame in frames[1..].iter().rev().take(MAX_PENDING) {
+        reader.take(frame);
+        assert_eq!(reader.value(), None);
+    }
+    let one_more = Frame::decode(&frames[1]).unwrap();
+    assert!(state::apply(reader.state.as_ref(), &one_more, 0).is_err());
+    frames.iter().for_each(|frame| reader.take(frame));
+    assert_eq!(reader.value(), writer.value());
+    assert_eq!(reader.identity(), writer.identity());
+}
+
+fn sized(object: &Value) -> usize {
+    object.to_string().len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_object_comes_back_as_it_was(first in object(), second in object()) {
+        let mut side = Side::named("a");
+        side.set(&first);
+        side.set(&second);
+        prop_assert!(sized(&second) > 0);
+    }
+
+    #[test]
+    fn sides_agree_in_whatever_order_they_hear(
+        base in object(),
+        edits in prop::collection::vec((0..3usize, prop::option::weighted(0.85, object()), any::<bool>()), 1..7),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let mut sides = [Side::named("a"), Side::named("b"), Side::named("c")];
+        let mut frames = vec![sides[0].set(&base)];
+        sides[1].take(&frames[0]);
+        sides[2].take(&frames[0]);
+        for (side, object, hears) in edits {
+            if hears {
+                let heard = frames.clone();
+                heard.iter().for_each(|frame| sides[side].take(frame));
+            }
+            frames.push(match &object {
+                Some(object) => sides[side].set(object),
+                None => sides[side].delete(),
+            });
+        }
+        for (index, side) in sides.iter_mut().enumerate() {
+            let mut queue = frames.clone();
+            queue.extend(frames.first().cloned());
+            for pick in order.iter().skip(index) {
+                if queue.is_empty() { break }
+                let at = pick.index(queue.len());
+                side.take(&queue.remove(at));
+            }
+            queue.iter().for_each(|frame| side.take(frame));
+        }
+        prop_assert_eq!(sides[0].identity(), sides[1].identity());
+        prop_assert_eq!(sides[0].identity(), sides[2].identity());
+        prop_assert_eq!(sides[0].value(), sides[1].value());
+        prop_assert_eq!(sides[0].value(), sides[2].value());
+    }
+}
