@@ -11,7 +11,11 @@ use tokio::time::Instant;
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// Makes exactly `voters` the voters. Only on a leader that hears a quorum.
-pub(super) async fn set_voters(raft: &Raft, voters: &BTreeSet<String>, limit: Duration) -> Result<(), GroupError> {
+pub(super) async fn set_voters(
+    raft: &Raft,
+    voters: &BTreeSet<String>,
+    limit: Duration,
+) -> Result<(), GroupError> {
     let wanted: BTreeMap<NodeId, RaftPeer> =
         voters.iter().map(|peer| (node_id(peer), RaftPeer { peer: peer.clone() })).collect();
     if wanted.is_empty() || wanted.len() != voters.len() {
@@ -68,7 +72,11 @@ async fn hide_origin(raft: &Raft, deadline: Instant) -> Result<(), GroupError> {
 }
 
 /// Waits until each newcomer has what the log held when it was added.
-async fn caught_up(raft: &Raft, newcomers: &BTreeMap<NodeId, RaftPeer>, deadline: Instant) -> Result<(), GroupError> {
+async fn caught_up(
+    raft: &Raft,
+    newcomers: &BTreeMap<NodeId, RaftPeer>,
+    deadline: Instant,
+) -> Result<(), GroupError> {
     let goal = raft.metrics().borrow().last_log_index;
     let matched = |metrics: &RaftMetrics<NodeId, RaftPeer>, id: &NodeId| {
         let matched = metrics.replication.as_ref().and_then(|all| *all.get(id)?);

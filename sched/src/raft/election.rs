@@ -84,5 +84,6 @@ async fn could_win(members: &Members, me: NodeId, last: Option<Id>, links: &Link
 
 fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
     let configs = members.get_joint_config();
-    !configs.is_empty() && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
+    !configs.is_empty()
+        && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
 }

@@ -199,8 +199,7 @@ impl Group {
             let me = BTreeMap::from([(config.id(), RaftPeer { peer: config.me.clone() })]);
             raft.initialize(me).await.map_err(GroupError::fatal)?;
         }
-        let first =
-            derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
+        let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
         let (status_sender, status) = watch::channel(first);
         let (queue, waiting) = mpsc::channel(proposer::QUEUE);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -223,7 +223,9 @@ impl Shared {
             txn.set_durability(Durability::Immediate)?;
             {
                 let mut table = txn.open_table(META)?;
-                for (key, record) in records.iter().filter_map(|(key, record)| Some((key, record.as_ref().ok()?))) {
+                for (key, record) in
+                    records.iter().filter_map(|(key, record)| Some((key, record.as_ref().ok()?)))
+                {
                     table.insert(*key, record.as_slice())?;
                 }
             }
@@ -235,7 +237,8 @@ impl Shared {
     /// Adds encoded entries and the commit mark, on the disk when it returns.
     fn append(&self, records: &[(u64, Vec<u8>)]) -> Result<(), LogFault> {
         let committed = *self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = committed.map(|id| seal(COMMITTED.as_bytes(), &id)).transpose().map_err(damaged(COMMITTED))?;
+        let mark =
+            committed.map(|id| seal(COMMITTED.as_bytes(), &id)).transpose().map_err(damaged(COMMITTED))?;
         guarded(|| {
             let mut txn = self.db.begin_write()?;
             txn.set_durability(Durability::Immediate)?;
@@ -339,7 +342,10 @@ impl Shared {
         let mut next = purged.map_or(0, |id| id.index + 1);
         let indices = guarded(|| {
             let table = self.db.begin_read()?.open_table(LOG)?;
-            table.range::<u64>(..)?.map(|record| Ok(record?.0.value())).collect::<Result<Vec<u64>, redb::Error>>()
+            table
+                .range::<u64>(..)?
+                .map(|record| Ok(record?.0.value()))
+                .collect::<Result<Vec<u64>, redb::Error>>()
         })?;
         let mut bytes = 0;
         for index in indices {
@@ -450,7 +456,8 @@ impl RaftLogStorage<Types> for Log {
         let appended = self.blocking(move |shared| {
             let records = entries.iter().map(|entry| {
                 let index = entry.log_id.index;
-                let record = seal(&index.to_be_bytes(), entry).map_err(damaged(format!("of entry {index}")))?;
+                let record =
+                    seal(&index.to_be_bytes(), entry).map_err(damaged(format!("of entry {index}")))?;
                 Ok((index, record))
             });
             let records = records.collect::<Result<Vec<_>, LogFault>>()?;

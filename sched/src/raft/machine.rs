@@ -128,8 +128,11 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let id = self.applied.map(|id| format!("{}-{}", id.leader_id, id.index)).unwrap_or_default();
-        let meta =
-            SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone(), snapshot_id: id };
+        let meta = SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.members.clone(),
+            snapshot_id: id,
+        };
         Builder { file: self.file.clone(), meta, state: self.freeze() }
     }
 
@@ -158,7 +161,8 @@ impl RaftStateMachine<Types> for Machine {
         let found = blocking(move || file.read(), unreadable).await?;
         // The founder's origin covers no entry: it is where a replay begins, not a snapshot of the log.
         let found = found.filter(|(record, _)| record.meta.last_log_id.is_some());
-        Ok(found.map(|(record, bytes)| Snapshot { meta: record.meta, snapshot: Box::new(Cursor::new(bytes)) }))
+        Ok(found
+            .map(|(record, bytes)| Snapshot { meta: record.meta, snapshot: Box::new(Cursor::new(bytes)) }))
     }
 }
 

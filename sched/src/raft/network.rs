@@ -3,13 +3,11 @@
 use super::status::Pulse;
 use super::types::{GroupId, NodeId, RaftPeer, Types};
 use super::wire::{self, Reply, Request};
-use openraft::error::{
-    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
-};
+use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +74,10 @@ impl Link {
         reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&CallFailed(error))))
     }
 
-    fn remote<T, E: std::error::Error>(&self, result: Result<T, RaftError<NodeId, E>>) -> Result<T, CallError<E>> {
+    fn remote<T, E: std::error::Error>(
+        &self,
+        result: Result<T, RaftError<NodeId, E>>,
+    ) -> Result<T, CallError<E>> {
         result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
     }
 }

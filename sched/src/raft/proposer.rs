@@ -37,7 +37,9 @@ pub enum ProposeError {
     #[error("{0} transactions are waiting already")]
     Busy(usize),
     /// Nothing was written.
-    #[error("a transaction of {0} bytes is larger than the limit of {TXN_BYTES}: write fewer objects at once")]
+    #[error(
+        "a transaction of {0} bytes is larger than the limit of {TXN_BYTES}: write fewer objects at once"
+    )]
     TooLarge(usize),
     /// Nothing was written.
     #[error("the transaction does not encode: {0}")]
@@ -112,7 +114,11 @@ pub(super) async fn run(
 }
 
 /// Takes what is waiting, up to the bounds; one that does not fit any more is held for the next batch.
-fn gather(first: Proposal, queue: &mut mpsc::Receiver<Proposal>, held: &mut Option<Proposal>) -> Vec<Proposal> {
+fn gather(
+    first: Proposal,
+    queue: &mut mpsc::Receiver<Proposal>,
+    held: &mut Option<Proposal>,
+) -> Vec<Proposal> {
     let mut bytes = first.bytes;
     let mut batch = vec![first];
     while batch.len() < BATCH_TXNS {
@@ -152,7 +158,9 @@ async fn quorum_lost(status: &mut watch::Receiver<Status>) {
 }
 
 /// The entry may have reached others before the leadership was lost: openraft answers alike in both cases.
-fn lost<N: openraft::NodeId, P: openraft::Node>(error: &RaftError<N, ClientWriteError<N, P>>) -> ProposeError {
+fn lost<N: openraft::NodeId, P: openraft::Node>(
+    error: &RaftError<N, ClientWriteError<N, P>>,
+) -> ProposeError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
             ProposeError::Unknown("the leadership was lost meanwhile")

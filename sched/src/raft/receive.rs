@@ -72,7 +72,8 @@ impl Group {
             }
             Request::Vote(rpc) => Reply::Vote(raft.vote(rpc).await),
             Request::WouldVote { last_log_id } => {
-                let unheard = pulse.silence().is_none_or(|silence| silence >= self.inner.config.timings.lease);
+                let unheard =
+                    pulse.silence().is_none_or(|silence| silence >= self.inner.config.timings.lease);
                 let mine = raft.data_metrics().borrow().last_log;
                 Reply::WouldVote(unheard && !pulse.leads_with_quorum() && last_log_id >= mine)
             }

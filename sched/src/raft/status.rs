@@ -111,7 +111,11 @@ pub(super) fn derive(
     let leads_still =
         role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= timings.quorum_timeout);
     let leader = metrics.current_leader.filter(|_| leads_still).and_then(|id| {
-        if id == metrics.id { Some(identity.me.clone()) } else { members.get_node(&id).map(|n| n.peer.clone()) }
+        if id == metrics.id {
+            Some(identity.me.clone())
+        } else {
+            members.get_node(&id).map(|n| n.peer.clone())
+        }
     });
     Status {
         group: identity.group.clone(),

@@ -1,8 +1,8 @@
 //! The frames of a follow stream: a length of four bytes, a version byte, the message.
 
 use super::super::codec;
-use super::super::wire::MAX_FRAME_BYTES;
 use super::super::status::Status;
+use super::super::wire::MAX_FRAME_BYTES;
 use crate::state::{Adopted, Change, Key, Lineage, Revision};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,10 @@ pub(super) struct Hello {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Message {
     /// The whole state follows, in parts of `bytes` together.
-    Snapshot { lineage: Lineage, bytes: u64 },
+    Snapshot {
+        lineage: Lineage,
+        bytes: u64,
+    },
     Part(ByteBuf),
     /// Each an encoded [`Item`], in order.
     Changes(Vec<ByteBuf>),

@@ -153,8 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
         // The view changed hands between two looks at it: the next look begins anew.
         let Some(state) = state else { return Ok(()) };
         let revision = state.revision;
-        let mut encoding =
-            tokio::task::spawn_blocking(move || codec::encode(&BorrowedState::from(&state)));
+        let mut encoding = tokio::task::spawn_blocking(move || codec::encode(&BorrowedState::from(&state)));
         let bytes = loop {
             tokio::select! {
                 bytes = &mut encoding => break bytes,
