@@ -97,8 +97,8 @@ impl Drop for Inner {
 }
 
 impl Group {
-    /// Founds a group with this node as its only voter. The view keeps what it holds; its revision moves to the
-    /// beginning of the epoch, unless it is beyond it.
+    /// Founds a group with this node as its only voter. The view keeps what it holds; its revision moves on, to
+    /// the beginning of the epoch if it is not beyond it.
     ///
     /// # Errors
     /// When the directory cannot be used or holds a group already.

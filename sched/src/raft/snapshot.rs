@@ -124,7 +124,7 @@ impl SnapshotFile {
     }
 }
 
-/// The state that a group's log begins with when nothing was carried over from before.
+/// What a joiner has before it has anything: older than every state of the group.
 pub(super) fn blank(epoch: u64) -> Store {
     Store::starting_at(Revision::first_of(epoch))
 }

@@ -171,11 +171,12 @@ impl Store {
         *self = Self { lineage, generation, claim: self.claim, owned: self.owned, ..with };
     }
 
-    /// Keeps the content and begins a new order with it, at the start of the lineage's epoch or later.
+    /// Keeps the content and begins a new order with it, at the start of the lineage's epoch or later. The founding
+    /// takes a revision of its own, so that nothing older of the lineage has the same one.
     pub fn found(&mut self, lineage: Lineage) {
         let other_group = self.lineage.as_ref().is_some_and(|old| old.group != lineage.group);
         self.generation += u64::from(other_group);
-        self.revision = self.revision.max(Revision::first_of(lineage.epoch));
+        self.revision = self.revision.max(Revision::first_of(lineage.epoch)).next();
         self.compacted = self.revision;
         self.history.clear();
         self.lineage = Some(lineage);
