@@ -1,1 +1,43 @@
-//! (to come)
+//! The Raft group that orders the scheduling state, and how every other node follows it.
+//!
+//! Nothing outside this module knows openraft. In here nobody knows sockets or libp2p (frames go through
+//! [`Network`], follow streams are any `AsyncRead + AsyncWrite`), nor what an object means.
+//!
+//! ```text
+//! propose ─▶ proposer ─▶ openraft ─▶ log (redb, fsync) ─▶ network ─▶ receive (other voters)
+//!                            └─ committed ─▶ machine ─▶ View ─▶ follow::serve ─▶ follow::follow (other nodes)
+//! ```
+
+mod change;
+mod codec;
+mod config;
+mod election;
+mod files;
+pub mod follow;
+mod group;
+mod keeper;
+mod log;
+mod machine;
+mod network;
+mod persist;
+mod proposer;
+mod receive;
+mod snapshot;
+mod status;
+mod types;
+mod wire;
+
+pub use codec::CodecError;
+pub use config::{GroupConfig, Timings};
+pub use group::{Group, GroupError};
+pub use log::{LogError, LogFault};
+pub use network::Network;
+pub use persist::{PersistError, load_view, save_view};
+pub use proposer::ProposeError;
+pub use snapshot::{SnapshotError, SnapshotFault};
+pub use status::{Role, Status};
+pub use types::{BadGroupId, GroupId};
+pub use wire::MAX_FRAME_BYTES;
+
+#[cfg(test)]
+mod tests;

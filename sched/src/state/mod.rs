@@ -11,7 +11,7 @@ mod view;
 
 pub use key::{Key, Resource, resource_of};
 pub use object::Object;
-pub use store::{Change, Expired, HISTORY_LIMIT, Snapshot, Store};
+pub use store::{Change, Claim, Expired, Frozen, HISTORY_LIMIT, Lineage, Snapshot, Store};
 pub use txn::{Adopted, Applied, Expect, Heads, Propose, Refused, Txn, Unavailable, Write};
 pub use view::View;
 

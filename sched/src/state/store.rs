@@ -40,10 +40,36 @@ pub struct Snapshot {
     pub adopted: Vec<(Key, Heads)>,
 }
 
+/// Which group's order a store holds, and the how-manieth founding of that group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lineage {
+    pub group: String,
+    pub epoch: u64,
+}
+
+/// The right to change a store, until somebody else claims it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim(u64);
+
+/// A consistent copy of a store that costs one pointer per object, to be encoded without holding a lock.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    pub revision: Revision,
+    pub objects: Vec<(Key, Arc<Object>)>,
+    pub adopted: Vec<(Key, Heads)>,
+}
+
 /// Objects by key, with indexes by owner and by node.
 #[derive(Debug, Default)]
 pub struct Store {
     revision: Revision,
+    /// Whose order this is; `None` until a group is founded or followed. Not part of a snapshot.
+    lineage: Option<Lineage>,
+    /// See [`Store::generation`].
+    generation: u64,
+    /// The newest claim, and whether it is this node's own voter that writes.
+    claim: u64,
+    owned: bool,
     /// Changes at or before this revision are no longer in `history`.
     compacted: Revision,
     objects: BTreeMap<Resource, BTreeMap<(String, String), Arc<Object>>>,
@@ -82,22 +108,78 @@ impl Store {
         }
     }
 
-    /// A store with the same objects (shared, not copied) and no history: whoever watched the store that this
-    /// replaces is told `Expired`.
-    pub fn fork(&self) -> Self {
-        Self {
+    /// What [`Store::snapshot`] holds, without copying any object's content.
+    pub fn freeze(&self) -> Frozen {
+        let objects = self.objects.iter().flat_map(|(resource, objects)| {
+            objects.iter().map(move |((namespace, name), object)| {
+                (Key::new(resource.clone(), namespace.clone(), name.clone()), object.clone())
+            })
+        });
+        Frozen {
             revision: self.revision,
-            compacted: self.revision,
-            objects: self.objects.clone(),
-            by_owner: self.by_owner.clone(),
-            by_node: self.by_node.clone(),
-            adopted: self.adopted.clone(),
-            history: VecDeque::new(),
+            objects: objects.collect(),
+            adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
         }
     }
 
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    pub fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
+    }
+
+    /// Grows when the content was replaced by another lineage's, or by an older state of the same one: a revision
+    /// (or a watch) from before means nothing any more, even where the numbers overlap.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes the right to write for as long as this node votes: a follower that has not noticed yet must not apply
+    /// a change a second time.
+    pub fn own(&mut self) {
+        self.claim += 1;
+        self.owned = true;
+    }
+
+    /// Gives the right back, when this node's group stops.
+    pub fn disown(&mut self) {
+        self.claim += 1;
+        self.owned = false;
+    }
+
+    /// Takes the right to write from another follower; `None` while this node votes.
+    pub fn claim(&mut self) -> Option<Claim> {
+        if self.owned {
+            return None;
+        }
+        self.claim += 1;
+        Some(Claim(self.claim))
+    }
+
+    pub fn is_claimed_by(&self, claim: Claim) -> bool {
+        self.claim == claim.0
+    }
+
+    /// Puts another store's content in place of this one's. Watches that cannot go on are told `Expired`.
+    pub fn replace(&mut self, with: Store, lineage: Lineage) {
+        let other_group = self.lineage.as_ref().is_some_and(|old| old.group != lineage.group);
+        let back = with.revision < self.revision;
+        let generation = self.generation + u64::from(other_group || back);
+        let lineage = Some(lineage);
+        *self = Self { lineage, generation, claim: self.claim, owned: self.owned, ..with };
+    }
+
+    /// Keeps the content and begins a new order with it, at the start of the lineage's epoch or later. The founding
+    /// takes a revision of its own, so that nothing older of the lineage has the same one.
+    pub fn found(&mut self, lineage: Lineage) {
+        let other_group = self.lineage.as_ref().is_some_and(|old| old.group != lineage.group);
+        self.generation += u64::from(other_group);
+        self.revision = self.revision.max(Revision::first_of(lineage.epoch)).next();
+        self.compacted = self.revision;
+        self.history.clear();
+        self.lineage = Some(lineage);
     }
 
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
@@ -195,13 +277,6 @@ impl Store {
         self.revision = revision;
         let object = value.map(|value| Arc::new(Object::new(revision, value)));
         self.commit(key, object, intent);
-        self.trim();
-    }
-
-    /// Like [`Store::follow`], for a change of a store in this process: the object is shared.
-    pub fn follow_shared(&mut self, change: &Change) {
-        self.revision = change.revision;
-        self.commit(&change.key, change.object.clone(), change.intent.clone());
         self.trim();
     }
 

@@ -29,17 +29,23 @@ impl View {
 
     /// Changes the store and wakes whoever waits for a revision. For the state machine and the follower only.
     pub fn write<R>(&self, write: impl FnOnce(&mut Store) -> R) -> R {
-        let (result, revision) = {
+        let (result, revision, replaced) = {
             let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            let generation = store.generation();
             let result = write(&mut store);
-            (result, store.revision())
+            (result, store.revision(), store.generation() != generation)
         };
-        self.revision.send_if_modified(|last| std::mem::replace(last, revision) != revision);
+        self.revision.send_if_modified(|last| std::mem::replace(last, revision) != revision || replaced);
         result
     }
 
     pub fn revision(&self) -> Revision {
         *self.revision.borrow()
+    }
+
+    /// See [`Store::generation`]: a watch ends (and lists again) when this changes.
+    pub fn generation(&self) -> u64 {
+        self.read(Store::generation)
     }
 
     /// A receiver that is woken when the revision changes.

@@ -1,0 +1,208 @@
+//! Which group a node belongs to: when to found one, whom to follow, which of two groups gives way.
+//!
+//! Every node decides for itself from what it hears. The rules are such that nodes that hear the same decide the
+//! same, and that a decision, once begun, makes itself more right: the group that yields gets smaller.
+
+use crate::state::Lineage;
+use std::cmp::Reverse;
+
+/// What a node does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Leader,
+    Voter,
+    Follower,
+}
+
+/// What another node says about the group it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub lineage: Lineage,
+    /// Members of the group, as its leader counts them.
+    pub members: usize,
+    pub part: Part,
+    /// The leader it hears.
+    pub leader: Option<String>,
+    /// Whether it hears of a quorum.
+    pub quorum: bool,
+}
+
+/// Another node, as this one sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub peer: String,
+    pub alive: bool,
+    pub connected: bool,
+    pub group: Option<Claim>,
+}
+
+/// The group that this node is in, or remembers from before it was restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mine {
+    pub lineage: Lineage,
+    /// As the leader counted them last.
+    pub members: usize,
+    pub quorum: bool,
+    /// Whether this node has heard of a quorum of it since it started: otherwise it only remembers the group.
+    pub heard: bool,
+    /// How long there has been no quorum; since the start if there was none yet.
+    pub without_quorum_ms: u64,
+}
+
+/// A group to give way to, and for how long it has been the same one: what the caller remembers of [`rival`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contest {
+    pub lineage: Lineage,
+    pub for_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssemblyRules {
+    /// Nobody joined or left for this long: then whoever starts at the same time has been heard.
+    pub founding_quiet_ms: u64,
+    /// Two leaders' counts must tell the same story for this long before a group yields.
+    pub yield_hold_ms: u64,
+    /// How long a remembered group is waited for before another one is joined: others may be switched on a little
+    /// later, and hold its newest state.
+    pub rejoin_grace_ms: u64,
+}
+
+impl Default for AssemblyRules {
+    fn default() -> Self {
+        Self { founding_quiet_ms: 700, yield_hold_ms: 500, rejoin_grace_ms: 10_000 }
+    }
+}
+
+/// All that a node knows when it decides.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    pub me: &'a str,
+    /// How long the set of live members has been the same.
+    pub quiet_for_ms: u64,
+    pub up_for_ms: u64,
+    pub mine: Option<&'a Mine>,
+    pub others: &'a [Seen],
+    pub contest: Option<&'a Contest>,
+    pub rules: &'a AssemblyRules,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// In no group yet, and nothing to do but listen.
+    Wait { why: String },
+    /// Found a group with a fresh id.
+    Found { why: String },
+    /// Follow this peer, a voter of that group.
+    Follow { peer: String, lineage: Lineage, why: String },
+    /// Leave the present group (forget it, follow the other one).
+    Yield { to: Lineage, why: String },
+    /// Nothing to change.
+    Stay,
+}
+
+/// What to do now.
+pub fn decide(situation: &Situation) -> Decision {
+    match situation.mine {
+        None => assemble(situation),
+        Some(mine) => keep_or_yield(situation, mine),
+    }
+}
+
+/// The group that this node's own should give way to, if there is one. The caller remembers since when it has been
+/// the same and says so in [`Situation::contest`].
+pub fn rival(situation: &Situation) -> Option<Lineage> {
+    let mine = situation.mine?;
+    let best =
+        living_groups(situation).filter(|group| *group.lineage != mine.lineage).max_by_key(Group::rank)?;
+    gives_way(mine, &best).then(|| best.lineage.clone())
+}
+
+/// A group that others speak of.
+struct Group<'a> {
+    lineage: &'a Lineage,
+    members: usize,
+}
+
+impl<'a> Group<'a> {
+    /// The larger group first, then the lower id, then the newer founding of the same one.
+    fn rank(&self) -> (usize, Reverse<&'a str>, u64) {
+        (self.members, Reverse(&self.lineage.group), self.lineage.epoch)
+    }
+}
+
+fn claims<'a>(situation: &Situation<'a>) -> impl Iterator<Item = (&'a Seen, &'a Claim)> + use<'a> {
+    let reachable = situation.others.iter().filter(|seen| seen.alive && seen.connected);
+    reachable.filter_map(|seen| Some((seen, seen.group.as_ref()?)))
+}
+
+/// Groups with a quorum, counted by their leader where it is heard itself.
+fn living_groups<'a>(situation: &Situation<'a>) -> impl Iterator<Item = Group<'a>> + use<'a> {
+    let living: Vec<_> =
+        claims(situation).filter(|(_, claim)| claim.quorum).map(|(_, claim)| claim).collect();
+    let of_leaders: Vec<_> = living.iter().filter(|claim| claim.part == Part::Leader).copied().collect();
+    living.into_iter().map(move |claim| {
+        let leader = of_leaders.iter().find(|leader| leader.lineage == claim.lineage);
+        Group { lineage: &claim.lineage, members: leader.unwrap_or(&claim).members }
+    })
+}
+
+fn gives_way(mine: &Mine, other: &Group) -> bool {
+    if other.lineage.group == mine.lineage.group {
+        return other.lineage.epoch > mine.lineage.epoch;
+    }
+    let own = Group { lineage: &mine.lineage, members: mine.members };
+    own.rank() < other.rank() || !mine.quorum
+}
+
+fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
+    let Some(to) = rival(situation) else { return Decision::Stay };
+    if to.group == mine.lineage.group {
+        let why = "the group was founded anew while this node was away".into();
+        return Decision::Yield { to, why };
+    }
+    let rules = situation.rules;
+    let held = situation.contest.is_some_and(|c| c.lineage == to && c.for_ms >= rules.yield_hold_ms);
+    let outranked = living_groups(situation)
+        .filter(|group| *group.lineage == to)
+        .any(|group| Group { lineage: &mine.lineage, members: mine.members }.rank() < group.rank());
+    // A group that this node heard of and that is the smaller one has lost already, quorum or not. One that is only
+    // remembered, or was the larger one, may come back.
+    let lost = outranked && mine.heard;
+    let given_up = !mine.quorum && mine.without_quorum_ms >= rules.rejoin_grace_ms;
+    if held && (lost || given_up) {
+        let why = if lost { "it is the larger group" } else { "this node's own group did not come back" };
+        return Decision::Yield { to, why: why.into() };
+    }
+    Decision::Stay
+}
+
+fn assemble(situation: &Situation) -> Decision {
+    let followable = claims(situation).filter(|(_, claim)| claim.part != Part::Follower);
+    let best = followable.max_by_key(|(seen, claim)| {
+        let rank = Group { lineage: &claim.lineage, members: claim.members }.rank();
+        (claim.quorum, rank, claim.part == Part::Leader, Reverse(&seen.peer))
+    });
+    if let Some((seen, claim)) = best {
+        let why =
+            if claim.quorum { "its group acts" } else { "its group is known, and waits for its quorum" };
+        return Decision::Follow { peer: seen.peer.clone(), lineage: claim.lineage.clone(), why: why.into() };
+    }
+    let alive = || situation.others.iter().filter(|seen| seen.alive);
+    if let Some(seen) = alive().find(|seen| seen.group.is_some()) {
+        return Decision::Wait {
+            why: format!("{} is in a group whose voters are not reached yet", seen.peer),
+        };
+    }
+    let quiet = situation.rules.founding_quiet_ms;
+    if situation.quiet_for_ms < quiet || situation.up_for_ms < quiet {
+        return Decision::Wait { why: "listening for others".into() };
+    }
+    let lowest = alive().filter(|seen| seen.connected).map(|seen| seen.peer.as_str()).min();
+    match lowest.filter(|peer| *peer < situation.me) {
+        Some(peer) => Decision::Wait { why: format!("{peer} is the one to found the group") },
+        None => Decision::Found { why: "nobody speaks of a group, and no lower id is here".into() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

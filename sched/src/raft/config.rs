@@ -1,0 +1,106 @@
+//! What a group needs to know before it starts: where it keeps its files, who it is, how patient it is.
+
+use super::types::{GroupId, NodeId};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entries between two snapshots: replaying them takes well under a second.
+const ENTRIES_PER_SNAPSHOT: u64 = 2_000;
+
+/// Entries kept after a snapshot, so that a voter that was away for a moment needs no whole snapshot.
+const ENTRIES_KEPT: u64 = 256;
+
+/// Behind by more than this, a voter gets a snapshot. openraft wants it above the distance of two snapshots.
+const LAG_FOR_SNAPSHOT: u64 = 5_000;
+
+/// Entries in one append at most (their bytes are bounded by the log's reader as well).
+const ENTRIES_PER_APPEND: u64 = 256;
+
+/// One part of a snapshot on the wire.
+const SNAPSHOT_PART_BYTES: u64 = 1 << 20;
+
+/// A part of a snapshot, the last one with installing it, may take this long on a slow disk.
+const SNAPSHOT_PART_TIME: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// The directory of the group's files; made if it is not there.
+    pub dir: PathBuf,
+    /// This node's peer id.
+    pub me: String,
+    pub timings: Timings,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// A leader is heard at least this often (and half as long again: openraft rounds up). An append that is not
+    /// answered in this time is sent again, so it must be longer than a slow disk's flush.
+    pub heartbeat: Duration,
+    /// A voter that has heard its leader this recently votes for nobody else.
+    pub lease: Duration,
+    /// A voter that has heard no leader for the lease and a random part of this asks for votes.
+    pub election_spread: Duration,
+    /// Without a sign of a quorum for this long, there is none.
+    pub quorum_timeout: Duration,
+    /// How long a transaction waits to be committed.
+    pub propose_deadline: Duration,
+    /// How long a change of the voters may take, newcomers' catching up included.
+    pub change_deadline: Duration,
+}
+
+impl Timings {
+    /// For desktops on one network. A leader that dies is followed by another after about half a second.
+    pub fn lan() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(75),
+            lease: Duration::from_millis(350),
+            election_spread: Duration::from_millis(250),
+            quorum_timeout: Duration::from_millis(800),
+            propose_deadline: Duration::from_secs(5),
+            change_deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// For several nodes on one machine.
+    pub fn local() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            lease: Duration::from_millis(250),
+            election_spread: Duration::from_millis(200),
+            quorum_timeout: Duration::from_millis(600),
+            ..Self::lan()
+        }
+    }
+}
+
+impl GroupConfig {
+    /// openraft's settings. Its own election timer is off: [`super::election`] asks first whether an election
+    /// could be won.
+    pub(super) fn openraft(&self, group: &GroupId) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let config = openraft::Config {
+            cluster_name: group.to_string(),
+            heartbeat_interval: millis(self.timings.heartbeat),
+            // openraft takes the upper bound for the lease and the lower one for the patience with a vote.
+            election_timeout_min: millis(self.timings.lease).saturating_sub(1),
+            election_timeout_max: millis(self.timings.lease),
+            enable_elect: false,
+            install_snapshot_timeout: millis(SNAPSHOT_PART_TIME),
+            max_payload_entries: ENTRIES_PER_APPEND,
+            replication_lag_threshold: LAG_FOR_SNAPSHOT,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+            snapshot_max_chunk_size: SNAPSHOT_PART_BYTES,
+            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            purge_batch_size: 64,
+            ..openraft::Config::default()
+        };
+        config.validate().map(Arc::new)
+    }
+
+    /// A voter's number for the log and the network.
+    pub(super) fn id(&self) -> NodeId {
+        super::types::node_id(&self.me)
+    }
+}

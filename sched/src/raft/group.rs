@@ -1,0 +1,348 @@
+//! One Raft group on one node: its life from founding or joining to its end, and the handle that others hold.
+
+use super::change;
+use super::config::GroupConfig;
+use super::election;
+use super::files;
+use super::keeper::Keeper;
+use super::log::{Identity, Log, LogError};
+use super::machine::Machine;
+use super::network::{Links, Network};
+use super::proposer::{self, Proposal, ProposeError};
+use super::snapshot::{SnapshotError, SnapshotFile};
+use super::status::{Pulse, Role, Status, derive};
+use super::types::{GroupId, Meta, Raft, RaftPeer};
+use crate::state::{Applied, Lineage, Refused, Store, Txn, View};
+use openraft::StorageError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const LOG_FILE: &str = "raft.redb";
+const SNAPSHOT_FILE: &str = "raft.snapshot";
+
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    #[error("the directory {} cannot be used", path.display())]
+    Dir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} holds a group already: forget it first", .0.display())]
+    Exists(PathBuf),
+    #[error("the group in {} belongs to the node {other}, not to this one", dir.display())]
+    OtherNode { dir: PathBuf, other: String },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("the settings do not fit together: {0}")]
+    Settings(String),
+    #[error("the group failed: {0}")]
+    Failed(String),
+    #[error("the group is stopped")]
+    Stopped,
+    #[error(transparent)]
+    Unavailable(#[from] ProposeError),
+    #[error("a set of voters is not empty")]
+    BadVoters,
+    #[error("the voters are being changed already")]
+    Changing,
+    #[error("{0} did not catch up in time")]
+    NotCaughtUp(String),
+    #[error("{0} took too long")]
+    Deadline(&'static str),
+    #[error("{what} failed: {why}")]
+    Step { what: &'static str, why: String },
+}
+
+impl GroupError {
+    pub(super) fn fatal(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// A handle on a running group. All clones are the same group; [`Group::stop`] ends it.
+#[derive(Clone)]
+pub struct Group {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub identity: Identity,
+    pub raft: Raft,
+    pub links: Links,
+    pub view: View,
+    pub config: GroupConfig,
+    /// Peers that are known from elsewhere to vote in this group; see [`Group::tell`].
+    pub told: Mutex<BTreeSet<String>>,
+    pub stop: CancellationToken,
+    status: watch::Receiver<Status>,
+    queue: mpsc::Sender<Proposal>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    tasks: TaskTracker,
+    /// Taken when the group stops, so that the file is closed.
+    log: Mutex<Option<Log>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Group {
+    /// Founds a group with this node as its only voter. The view keeps what it holds; its revision moves on, to
+    /// the beginning of the epoch if it is not beyond it.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or holds a group already.
+    pub async fn found(
+        config: GroupConfig,
+        network: Arc<dyn Network>,
+        view: View,
+        group: GroupId,
+        epoch: u64,
+    ) -> Result<Self, GroupError> {
+        let identity = Identity { group, epoch, me: config.me.clone(), founder: true };
+        prepare(&config.dir)?;
+        let lineage = identity.lineage();
+        let file = identity.snapshot_file(&config.dir);
+        view.write(|store| store.found(lineage.clone()));
+        let origin = view.read(Store::freeze);
+        file.write(None, &file.encode(&Meta::default(), &origin)?)?;
+        let log = Log::create(&config.dir.join(LOG_FILE), &identity)?;
+        let machine = Machine::of_view(view.clone(), lineage, file);
+        Self::start(config, network, view, identity, log, machine).await
+    }
+
+    /// Takes part in a group that exists, with an empty log. It waits for one of `voters` (peer ids, as known from
+    /// gossip) to make it a voter, and does not touch the view until it has caught up with it.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or holds a group already.
+    pub async fn join(
+        config: GroupConfig,
+        network: Arc<dyn Network>,
+        view: View,
+        group: GroupId,
+        epoch: u64,
+        voters: BTreeSet<String>,
+    ) -> Result<Self, GroupError> {
+        let identity = Identity { group, epoch, me: config.me.clone(), founder: false };
+        prepare(&config.dir)?;
+        let log = Log::create(&config.dir.join(LOG_FILE), &identity)?;
+        let machine =
+            Machine::from_disk(view.clone(), identity.lineage(), identity.snapshot_file(&config.dir))?;
+        let group = Self::start(config, network, view, identity, log, machine).await?;
+        group.tell(voters);
+        Ok(group)
+    }
+
+    /// Goes on with the group that is on the disk, if there is one.
+    ///
+    /// # Errors
+    /// When its files are damaged or belong to another node; they are left as they are.
+    pub async fn resume(
+        config: GroupConfig,
+        network: Arc<dyn Network>,
+        view: View,
+    ) -> Result<Option<Self>, GroupError> {
+        let path = config.dir.join(LOG_FILE);
+        if !path.try_exists().map_err(|source| GroupError::Dir { path: config.dir.clone(), source })? {
+            return Ok(None);
+        }
+        let (log, identity) = Log::open(&path)?;
+        if identity.me != config.me {
+            return Err(GroupError::OtherNode { dir: config.dir, other: identity.me });
+        }
+        let file = identity.snapshot_file(&config.dir);
+        let machine = Machine::from_disk(view.clone(), identity.lineage(), file)?;
+        Self::start(config, network, view, identity, log, machine).await.map(Some)
+    }
+
+    /// Removes a group's files. The node must not vote in that group again unless its leader adds it anew.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn forget(dir: &Path) -> Result<(), GroupError> {
+        // The log goes first: without it there is no group, whatever else is left.
+        for name in [LOG_FILE, SNAPSHOT_FILE] {
+            let path = dir.join(name);
+            files::remove(&path).map_err(|source| GroupError::Dir { path, source })?;
+        }
+        Ok(())
+    }
+
+    async fn start(
+        config: GroupConfig,
+        network: Arc<dyn Network>,
+        view: View,
+        identity: Identity,
+        log: Log,
+        machine: Machine,
+    ) -> Result<Self, GroupError> {
+        let settings =
+            config.openraft(&identity.group).map_err(|error| GroupError::Settings(error.to_string()))?;
+        let pulse = Arc::new(Pulse::default());
+        let links =
+            Links { network, group: identity.group.clone(), epoch: identity.epoch, pulse: pulse.clone() };
+        let raft = Raft::new(config.id(), settings, links.clone(), log.clone(), machine)
+            .await
+            .map_err(GroupError::fatal)?;
+        if identity.founder && !raft.is_initialized().await.map_err(GroupError::fatal)? {
+            let me = BTreeMap::from([(config.id(), RaftPeer { peer: config.me.clone() })]);
+            raft.initialize(me).await.map_err(GroupError::fatal)?;
+        }
+        let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
+        let (status_sender, status) = watch::channel(first);
+        let (queue, waiting) = mpsc::channel(proposer::QUEUE);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let changing = Arc::default();
+        let keeper = Keeper {
+            raft: raft.clone(),
+            log: log.clone(),
+            view: view.clone(),
+            identity: identity.clone(),
+            pulse,
+            timings: config.timings.clone(),
+            status: status_sender,
+            changing: Arc::clone(&changing),
+        };
+        tasks.spawn(keeper.run(stop.clone()));
+        let timings = &config.timings;
+        tasks.spawn(proposer::run(raft.clone(), waiting, status.clone(), timings.clone(), stop.clone()));
+        let (me, timings) = (config.me.clone(), timings.clone());
+        tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
+        tasks.close();
+        let inner = Inner {
+            identity,
+            raft,
+            links,
+            view,
+            config,
+            told: Mutex::default(),
+            stop,
+            status,
+            queue,
+            changing,
+            tasks,
+            log: Mutex::new(Some(log)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn id(&self) -> &GroupId {
+        &self.inner.identity.group
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.inner.identity.epoch
+    }
+
+    /// The group's state as this node sees it; the receiver ends when the group stops.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.inner.status.clone()
+    }
+
+    /// Says who votes in this very group, as known from gossip or from following: frames from those peers are
+    /// accepted although this node's own log, which may be behind, does not name them.
+    pub fn tell(&self, voters: BTreeSet<String>) {
+        *self.inner.told.lock().unwrap_or_else(PoisonError::into_inner) = voters;
+    }
+
+    /// Brings a transaction into the group's order. Only on the leader.
+    ///
+    /// # Errors
+    /// At once when this node does not lead or hears no quorum; otherwise within the deadline.
+    pub async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, ProposeError> {
+        if let Some(error) = proposer::cannot_write(&self.inner.status.borrow()) {
+            return Err(error);
+        }
+        let bytes = super::codec::encoded_len(&txn).map_err(|e| ProposeError::Unencodable(e.to_string()))?;
+        if bytes > proposer::TXN_BYTES {
+            return Err(ProposeError::TooLarge(bytes));
+        }
+        let (answer, answered) = oneshot::channel();
+        let busy = |_| ProposeError::Busy(proposer::QUEUE);
+        self.inner.queue.try_send(Proposal { txn, bytes, answer }).map_err(busy)?;
+        // A batch before it may use up its own time first.
+        let limit = 2 * self.inner.config.timings.propose_deadline;
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ProposeError::Unknown("this node is stopping")),
+            Err(_) => Err(ProposeError::Unknown("it took too long")),
+        }
+    }
+
+    /// Makes exactly these peers the voters, going through a joint configuration: newcomers (which must have
+    /// joined) catch up first. On failure the old voters stay, or the change is finished by whoever leads next.
+    ///
+    /// # Errors
+    /// When this node does not lead a quorum, another change is under way, or the deadline passes.
+    pub async fn set_voters(&self, voters: BTreeSet<String>) -> Result<(), GroupError> {
+        if let Some(error) = proposer::cannot_write(&self.inner.status.borrow()) {
+            return Err(error.into());
+        }
+        let Ok(_changing) = self.inner.changing.try_lock() else { return Err(GroupError::Changing) };
+        let limit = self.inner.config.timings.change_deadline;
+        tokio::select! {
+            () = self.inner.stop.cancelled() => Err(GroupError::Stopped),
+            changed = change::set_voters(&self.inner.raft, &voters, limit) => changed,
+        }
+    }
+
+    /// Ends the group on this node and closes its files. It can be resumed.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.wait().await;
+        if self.inner.raft.shutdown().await.is_err() {
+            tracing::warn!(group = %self.id(), "the group's core ended with a panic");
+        }
+        let log = self.inner.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(log) = log {
+            if let Err(error) = log.flush().await {
+                tracing::warn!(%error, "the commit mark was not written: the log is replayed from the last one");
+            }
+            log.close().await;
+            self.inner.view.write(Store::disown);
+        }
+    }
+
+    /// Whether this node's own log says that it votes.
+    pub fn votes(&self) -> bool {
+        self.inner.status.borrow().role != Role::Learner
+    }
+}
+
+impl Identity {
+    fn lineage(&self) -> Lineage {
+        Lineage { group: self.group.to_string(), epoch: self.epoch }
+    }
+
+    fn snapshot_file(&self, dir: &Path) -> SnapshotFile {
+        SnapshotFile::new(dir.join(SNAPSHOT_FILE), self.group.clone(), self.epoch)
+    }
+}
+
+/// Makes the directory, and sees that it holds no group.
+fn prepare(dir: &Path) -> Result<(), GroupError> {
+    let error = |source| GroupError::Dir { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(error)?;
+    if dir.join(LOG_FILE).try_exists().map_err(error)? {
+        return Err(GroupError::Exists(dir.to_owned()));
+    }
+    // What a founding that was interrupted before it had a log left behind.
+    files::remove(&dir.join(SNAPSHOT_FILE)).map_err(error)
+}
+
+impl From<StorageError<u64>> for GroupError {
+    fn from(error: StorageError<u64>) -> Self {
+        Self::fatal(error)
+    }
+}

@@ -1,0 +1,127 @@
+//! How voters reach each other: a trait that the daemon fills in, and openraft's side of it.
+
+use super::status::Pulse;
+use super::types::{GroupId, NodeId, RaftPeer, Types};
+use super::wire::{self, Reply, Request};
+use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long replication leaves a peer alone that could not be reached: short, since a desktop that came back
+/// should catch up before anyone notices, and a failed dial is cheap.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(150);
+
+/// Carries a frame to a peer and its answer back. The bytes mean something to [`super::Group::receive`] alone.
+///
+/// A call may be dropped before it ends (its time is up): that must not disturb other calls.
+#[async_trait::async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// # Errors
+    /// In words, when the peer cannot be reached or does not answer.
+    async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String>;
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct CallFailed(String);
+
+/// A group's way to its peers.
+#[derive(Clone)]
+pub(super) struct Links {
+    pub network: Arc<dyn Network>,
+    pub group: GroupId,
+    pub epoch: u64,
+    /// Whether this node, as a leader, hears a quorum.
+    pub pulse: Arc<Pulse>,
+}
+
+impl Links {
+    pub async fn ask(&self, peer: &str, request: Request) -> Result<Reply, String> {
+        let frame = wire::encode(&self.group, self.epoch, request).map_err(|error| error.to_string())?;
+        let reply = self.network.call(peer, frame).await?;
+        match wire::decode(&self.group, self.epoch, &reply).map_err(|error| error.to_string())? {
+            Reply::Refused(why) => Err(why),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Links {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: NodeId, node: &RaftPeer) -> Link {
+        Link { links: self.clone(), target, peer: node.peer.clone() }
+    }
+}
+
+/// The way to one peer.
+pub(super) struct Link {
+    links: Links,
+    target: NodeId,
+    peer: String,
+}
+
+type CallError<E> = RPCError<NodeId, RaftPeer, RaftError<NodeId, E>>;
+
+impl Link {
+    async fn ask<E: std::error::Error>(&self, request: Request) -> Result<Reply, CallError<E>> {
+        let reply = self.links.ask(&self.peer, request).await;
+        reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&CallFailed(error))))
+    }
+
+    fn remote<T, E: std::error::Error>(
+        &self,
+        result: Result<T, RaftError<NodeId, E>>,
+    ) -> Result<T, CallError<E>> {
+        result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    }
+}
+
+fn confused<E: std::error::Error>() -> CallError<E> {
+    RPCError::Network(NetworkError::new(&CallFailed("the answer is to another question".into())))
+}
+
+impl RaftNetwork<Types> for Link {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, CallError<openraft::error::Infallible>> {
+        let quorum = self.links.pulse.leads_with_quorum();
+        match self.ask(Request::Append { rpc, quorum }).await? {
+            Reply::Append(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<NodeId>, CallError<InstallSnapshotError>> {
+        match self.ask(Request::Snapshot(rpc.into())).await? {
+            Reply::Snapshot(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<NodeId>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, CallError<openraft::error::Infallible>> {
+        match self.ask(Request::Vote(rpc)).await? {
+            Reply::Vote(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}

@@ -1,0 +1,82 @@
+//! The way in for other voters' frames: who may speak, and what is done with what they say.
+
+use super::Group;
+use super::types::{names, node_id};
+use super::wire::{self, Rejected, Reply, Request, SERVE_LIMIT};
+use openraft::raft::AppendEntriesResponse;
+use std::sync::PoisonError;
+
+impl Group {
+    /// Answers a frame that the network brought from `from` (authenticated by the network). Never fails: whatever
+    /// is wrong with the frame is in the answer, and has changed nothing.
+    pub async fn receive(&self, from: &str, frame: &[u8]) -> Vec<u8> {
+        let reply = match self.handle(from, frame).await {
+            Ok(reply) => reply,
+            Err(rejected) => {
+                tracing::debug!(peer = from, %rejected, "a frame was rejected");
+                Reply::Refused(rejected.to_string())
+            }
+        };
+        let identity = &self.inner.identity;
+        // An answer is small and plain; one that did not encode would be no answer, as the asker can bear.
+        wire::encode(&identity.group, identity.epoch, reply).unwrap_or_default()
+    }
+
+    async fn handle(&self, from: &str, frame: &[u8]) -> Result<Reply, Rejected> {
+        if self.inner.stop.is_cancelled() {
+            return Err(Rejected::Stopping);
+        }
+        let identity = &self.inner.identity;
+        let request: Request = wire::decode(&identity.group, identity.epoch, frame)?;
+        self.authorise(from, &request)?;
+        request.check(from, node_id(from))?;
+        tokio::select! {
+            () = self.inner.stop.cancelled() => Err(Rejected::Stopping),
+            reply = tokio::time::timeout(SERVE_LIMIT, self.act(request)) => reply.map_err(|_| Rejected::Slow),
+        }
+    }
+
+    /// Raft is spoken only among those whom the membership names, the leader that this node already follows (it
+    /// may just have left the membership), and those whom [`Group::tell`] named.
+    fn authorise(&self, from: &str, request: &Request) -> Result<(), Rejected> {
+        let named = {
+            let metrics = self.inner.raft.metrics();
+            let metrics = metrics.borrow();
+            let leads = request.leads() && metrics.current_leader == Some(node_id(from));
+            leads || names(metrics.membership_config.membership(), from)
+        };
+        if named || self.inner.told.lock().unwrap_or_else(PoisonError::into_inner).contains(from) {
+            Ok(())
+        } else {
+            Err(Rejected::NotAMember(from.to_owned()))
+        }
+    }
+
+    async fn act(&self, request: Request) -> Reply {
+        let (raft, pulse) = (&self.inner.raft, &self.inner.links.pulse);
+        match request {
+            Request::Append { rpc, quorum } => {
+                let result = raft.append_entries(rpc).await;
+                if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
+                    pulse.heard_leader(quorum);
+                }
+                Reply::Append(result)
+            }
+            Request::Snapshot(part) => {
+                let vote = part.vote;
+                let result = raft.install_snapshot(part.into()).await;
+                if result.as_ref().is_ok_and(|response| response.vote <= vote) {
+                    pulse.heard_leader(true);
+                }
+                Reply::Snapshot(result)
+            }
+            Request::Vote(rpc) => Reply::Vote(raft.vote(rpc).await),
+            Request::WouldVote { last_log_id } => {
+                let unheard =
+                    pulse.silence().is_none_or(|silence| silence >= self.inner.config.timings.lease);
+                let mine = raft.data_metrics().borrow().last_log;
+                Reply::WouldVote(unheard && !pulse.leads_with_quorum() && last_log_id >= mine)
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Snapshots: the whole state after one log entry, as one checksummed record in one file.
+//!
+//! The same bytes go to the disk and to a peer that lags behind the log.
+
+use super::codec::{CodecError, seal, unseal};
+use super::files;
+use super::types::{GroupId, Id, Meta};
+use crate::state::{Frozen, Heads, Key, Revision, Snapshot, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The largest snapshot that is read or received: half a million objects, and far from filling a desktop's memory.
+pub(super) const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
+
+/// Goes into the checksum, so that no other record is taken for a snapshot.
+const KIND: &[u8] = b"raft snapshot";
+
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot {} cannot be used", path.display())]
+pub struct SnapshotError {
+    pub path: PathBuf,
+    #[source]
+    pub source: SnapshotFault,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    #[error("reading or writing failed")]
+    Io(#[from] io::Error),
+    #[error("it is damaged")]
+    Damaged(#[from] CodecError),
+    #[error("it belongs to the group {group}, epoch {epoch}")]
+    Foreign { group: GroupId, epoch: u64 },
+}
+
+#[derive(Deserialize)]
+pub(super) struct Record {
+    pub group: GroupId,
+    pub epoch: u64,
+    pub meta: Meta,
+    pub state: Snapshot,
+}
+
+/// [`Record`] without owning the objects.
+#[derive(Serialize)]
+struct Borrowed<'a> {
+    group: &'a GroupId,
+    epoch: u64,
+    meta: &'a Meta,
+    state: BorrowedState<'a>,
+}
+
+/// [`Snapshot`] without owning the objects.
+#[derive(Serialize)]
+pub(super) struct BorrowedState<'a> {
+    revision: Revision,
+    objects: Vec<(&'a Key, Revision, &'a Value)>,
+    adopted: &'a [(Key, Heads)],
+}
+
+impl<'a> From<&'a Frozen> for BorrowedState<'a> {
+    fn from(state: &'a Frozen) -> Self {
+        let objects = state.objects.iter().map(|(key, object)| (key, object.revision(), object.value()));
+        Self { revision: state.revision, objects: objects.collect(), adopted: &state.adopted }
+    }
+}
+
+/// Where the newest snapshot is kept. Clones share it.
+#[derive(Clone)]
+pub(super) struct SnapshotFile {
+    path: PathBuf,
+    group: GroupId,
+    epoch: u64,
+    /// What the newest one covers: a slow build must not take the place of one that was received meanwhile.
+    newest: Arc<Mutex<Option<Id>>>,
+}
+
+impl SnapshotFile {
+    pub fn new(path: PathBuf, group: GroupId, epoch: u64) -> Self {
+        Self { path, group, epoch, newest: Arc::default() }
+    }
+
+    pub fn error(&self, source: impl Into<SnapshotFault>) -> SnapshotError {
+        SnapshotError { path: self.path.clone(), source: source.into() }
+    }
+
+    pub fn encode(&self, meta: &Meta, state: &Frozen) -> Result<Vec<u8>, SnapshotError> {
+        let record = Borrowed { group: &self.group, epoch: self.epoch, meta, state: state.into() };
+        seal(KIND, &record).map_err(|error| self.error(error))
+    }
+
+    /// Checks bytes from the disk or from a peer, and takes them apart.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Record, SnapshotError> {
+        let record: Record = unseal(KIND, bytes).map_err(|error| self.error(error))?;
+        if (&record.group, record.epoch) != (&self.group, self.epoch) {
+            return Err(self.error(SnapshotFault::Foreign { group: record.group, epoch: record.epoch }));
+        }
+        Ok(record)
+    }
+
+    /// Puts a snapshot in place of the last one, on the disk when it returns. An older one than what is there is
+    /// left out.
+    pub fn write(&self, covers: Option<Id>, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if covers < *newest {
+            return Ok(());
+        }
+        files::write_atomically(&self.path, bytes).map_err(|error| self.error(error))?;
+        *newest = covers;
+        Ok(())
+    }
+
+    /// The bytes of the newest one and what they say, if there is one.
+    pub fn read(&self) -> Result<Option<(Record, Vec<u8>)>, SnapshotError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = files::read(&self.path, MAX_SNAPSHOT_BYTES).map_err(|error| self.error(error))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record = self.decode(&bytes)?;
+        *newest = record.meta.last_log_id;
+        Ok(Some((record, bytes)))
+    }
+}
+
+/// What a joiner has before it has anything: older than every state of the group.
+pub(super) fn blank(epoch: u64) -> Store {
+    Store::starting_at(Revision::first_of(epoch))
+}

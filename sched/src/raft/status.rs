@@ -1,0 +1,132 @@
+//! What a group says about itself: who leads, who votes, and whether there is a quorum right now.
+
+use super::config::Timings;
+use super::log::Identity;
+use super::types::{GroupId, NodeId, RaftPeer, voters};
+use crate::state::Revision;
+use openraft::{RaftMetrics, ServerState};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A group as one of its nodes sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub group: GroupId,
+    pub epoch: u64,
+    pub term: u64,
+    pub revision: Revision,
+    /// The leader's peer id. `None` when nobody has led for a while.
+    pub leader: Option<String>,
+    /// Peer ids, sorted; during a change those of both the old and the new set.
+    pub voters: BTreeSet<String>,
+    pub role: Role,
+    /// A leader: a quorum answered it lately. Anyone else: a leader was heard lately that had one.
+    pub quorum: bool,
+    /// Index of the last log entry in the state.
+    pub applied: u64,
+    /// The group's files or its state failed on this node; it takes no part until it is started again.
+    pub failed: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Leader,
+    Voter,
+    /// Catching up, or no longer a voter.
+    Learner,
+}
+
+impl Status {
+    /// Whether only the progress differs: nothing that anybody has to be told at once.
+    pub fn same_but_progress(&self, other: &Self) -> bool {
+        let (revision, applied) = (other.revision, other.applied);
+        Self { revision, applied, ..self.clone() } == *other
+    }
+}
+
+/// The latest signs of life.
+#[derive(Default)]
+pub(super) struct Pulse {
+    heard: Mutex<Option<Heard>>,
+    leads_with_quorum: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Heard {
+    at: Instant,
+    had_quorum: bool,
+}
+
+impl Pulse {
+    /// A leader spoke and was accepted.
+    pub fn heard_leader(&self, had_quorum: bool) {
+        let heard = Heard { at: Instant::now(), had_quorum };
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    }
+
+    /// How long ago a leader was heard.
+    pub fn silence(&self) -> Option<Duration> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|heard| heard.at.elapsed())
+    }
+
+    fn heard_quorum_within(&self, limit: Duration) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|heard| heard.had_quorum && heard.at.elapsed() <= limit)
+    }
+
+    pub fn leads_with_quorum(&self) -> bool {
+        self.leads_with_quorum.load(Ordering::Relaxed)
+    }
+}
+
+/// Derives the status from what openraft reports, and notes in the pulse whether this node leads a quorum.
+pub(super) fn derive(
+    metrics: &RaftMetrics<NodeId, RaftPeer>,
+    identity: &Identity,
+    pulse: &Pulse,
+    timings: &Timings,
+    revision: Revision,
+) -> Status {
+    let members = metrics.membership_config.membership();
+    let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
+    let role = match metrics.state {
+        ServerState::Leader => Role::Leader,
+        _ if members.voter_ids().any(|id| id == metrics.id) => Role::Voter,
+        _ => Role::Learner,
+    };
+    let quorum = failed.is_none()
+        && match role {
+            Role::Leader => {
+                let limit = timings.quorum_timeout.as_millis();
+                metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) <= limit)
+            }
+            Role::Voter | Role::Learner => pulse.heard_quorum_within(timings.quorum_timeout),
+        };
+    pulse.leads_with_quorum.store(role == Role::Leader && quorum, Ordering::Relaxed);
+    let leads_still =
+        role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= timings.quorum_timeout);
+    let leader = metrics.current_leader.filter(|_| leads_still).and_then(|id| {
+        if id == metrics.id {
+            Some(identity.me.clone())
+        } else {
+            members.get_node(&id).map(|n| n.peer.clone())
+        }
+    });
+    Status {
+        group: identity.group.clone(),
+        epoch: identity.epoch,
+        term: metrics.current_term,
+        revision,
+        leader,
+        voters: voters(members),
+        role,
+        quorum,
+        applied: metrics.last_applied.map_or(0, |id| id.index),
+        failed,
+    }
+}

@@ -1,0 +1,167 @@
+use super::*;
+use std::fs;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything() {
+    let mut bench = Bench::new();
+    let group = bench.found("a").await;
+    let mut last = Revision::default();
+    for n in 0..20 {
+        last = write(&group, &format!("x{n}")).await.revision;
+    }
+    for round in 0..3 {
+        bench.kill("a").await;
+        let group = bench.restart("a").await;
+        reached(&bench.views["a"], last).await;
+        assert!((0..20).all(|n| has(&bench.views["a"], &format!("x{n}"))));
+        until(&group, |status| status.role == Role::Leader && status.quorum).await;
+        last = write(&group, &format!("round{round}")).await.revision;
+    }
+    let group = bench.hub.take("a").unwrap();
+    group.stop().await;
+    Group::forget(&bench.dir("a")).unwrap();
+    let resumed = Group::resume(bench.config("a"), bench.hub.port("a"), View::default()).await.unwrap();
+    assert!(resumed.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_becomes_a_snapshot_and_a_laggard_gets_it() {
+    let mut bench = Bench::new();
+    let mut groups = bench.flock(&["b", "c"]).await;
+    bench.kill("c").await;
+    groups.remove("c");
+    let mut last = Revision::default();
+    // One entry each: more than are kept after two snapshots.
+    for n in 0..4_400 {
+        last = groups["a"]
+            .propose(put(&format!("x{}", n % 100), &n.to_string()))
+            .await
+            .unwrap()
+            .unwrap()
+            .revision;
+    }
+    let purged = |metrics: &openraft::RaftMetrics<_, _>| metrics.purged.is_some_and(|id| id.index > 100);
+    let mut metrics = groups["a"].inner.raft.metrics();
+    tokio::time::timeout(PATIENCE, metrics.wait_for(purged)).await.unwrap().unwrap();
+    groups.insert("c".into(), bench.restart("c").await);
+    reached(&bench.views["c"], last).await;
+    let snapshot = |peer: &str| bench.views[peer].read(crate::state::Store::snapshot).objects;
+    assert_eq!(snapshot("c"), snapshot("a"));
+    // And a restart from a snapshot and the rest of the log.
+    bench.kill("a").await;
+    groups.insert("a".into(), bench.restart("a").await);
+    reached(&bench.views["a"], last).await;
+    bench.end(groups.into_values()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_founded_anew_keeps_the_view_and_goes_on_above_it() {
+    let mut bench = Bench::new();
+    let group = bench.found("a").await;
+    let before = write(&group, "old").await;
+    bench.kill("a").await;
+    Group::forget(&bench.dir("a")).unwrap();
+    let (config, port, view) = (bench.config("a"), bench.hub.port("a"), bench.view("a"));
+    let generation = view.generation();
+    let group = Group::found(config, port, view.clone(), group_id(), 2).await.unwrap();
+    bench.hub.put("a", &group);
+    bench.hub.heal("a");
+    until(&group, |status| status.quorum).await;
+    assert!(has(&view, "old") && view.revision() >= Revision::first_of(2));
+    assert!(view.changes_after(before.revision).is_err(), "a watch must not go on across a founding");
+    assert_eq!(view.generation(), generation, "it is the same group");
+    // Newcomers get what was there before the first entry; so does a restart.
+    let (config, port, other) = (bench.config("b"), bench.hub.port("b"), bench.view("b"));
+    let joined = Group::join(config, port, other.clone(), group_id(), 2, set(&["a"])).await.unwrap();
+    bench.hub.put("b", &joined);
+    group.set_voters(set(&["a", "b"])).await.unwrap();
+    let after = write(&group, "new").await;
+    reached(&other, after.revision).await;
+    assert!(has(&other, "old") && has(&other, "new"));
+    bench.kill("a").await;
+    let group = bench.restart("a").await;
+    reached(&bench.views["a"], after.revision).await;
+    assert!(has(&bench.views["a"], "old"));
+    bench.end([group, joined]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_founding_is_finished_by_resuming() {
+    let mut bench = Bench::new();
+    let identity = super::super::log::Identity { group: group_id(), epoch: 1, me: "a".into(), founder: true };
+    fs::create_dir_all(bench.dir("a")).unwrap();
+    let log = super::super::log::Log::create(&bench.dir("a").join("raft.redb"), &identity).unwrap();
+    log.close().await;
+    let group = bench.restart("a").await;
+    until(&group, |status| status.role == Role::Leader && status.quorum).await;
+    write(&group, "x").await;
+    bench.end([group]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_are_named_and_never_a_panic() {
+    let mut bench = Bench::new();
+    let group = bench.found("a").await;
+    for n in 0..30 {
+        write(&group, &format!("x{n}")).await;
+    }
+    group.inner.raft.trigger().snapshot().await.unwrap();
+    let mut metrics = group.inner.raft.metrics();
+    tokio::time::timeout(PATIENCE, metrics.wait_for(|m| m.snapshot.is_some())).await.unwrap().unwrap();
+    let revision = bench.views["a"].revision();
+    bench.kill("a").await;
+    for name in ["raft.redb", "raft.snapshot"] {
+        let whole = fs::read(bench.dir("a").join(name)).unwrap();
+        let len = whole.len();
+        for (cut, flip) in
+            [(0, None), (1, None), (len / 3, None), (len - 1, None), (len, Some(len / 2)), (len, Some(20))]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            for file in ["raft.redb", "raft.snapshot"] {
+                fs::copy(bench.dir("a").join(file), dir.path().join(file)).unwrap();
+            }
+            let mut bytes = whole[..cut].to_vec();
+            if let Some(at) = flip {
+                bytes[at] ^= 0x55;
+            }
+            fs::write(dir.path().join(name), bytes).unwrap();
+            let config = GroupConfig { dir: dir.path().into(), ..bench.config("a") };
+            let view = View::default();
+            match Group::resume(config, bench.hub.port("a"), view.clone()).await {
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains(name), "{name} cut at {cut}, flipped at {flip:?}: {text}");
+                }
+                Ok(group) => {
+                    // Unused pages may be damaged: then nothing was lost.
+                    reached(&view, revision).await;
+                    group.unwrap().stop().await;
+                }
+            }
+        }
+    }
+    let other = GroupConfig { me: "b".into(), ..bench.config("a") };
+    let error = Group::resume(other, bench.hub.port("b"), View::default()).await.err().unwrap();
+    assert!(matches!(error, GroupError::OtherNode { .. }), "{error}");
+}
+
+#[test]
+fn a_saved_view_comes_back_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("view.state");
+    assert!(load_view(&path).unwrap().is_none());
+    let view = View::default();
+    view.write(|store| {
+        store.found(crate::state::Lineage { group: group_id().to_string(), epoch: 3 });
+        store.apply(&put("x", "1")).unwrap();
+    });
+    save_view(&path, &view).unwrap();
+    let loaded = load_view(&path).unwrap().unwrap();
+    assert_eq!(loaded.lineage(), view.read(|store| store.lineage().cloned()).as_ref());
+    assert_eq!(loaded.snapshot().objects, view.read(crate::state::Store::snapshot).objects);
+    let whole = fs::read(&path).unwrap();
+    for len in 0..whole.len() {
+        fs::write(&path, &whole[..len]).unwrap();
+        assert!(load_view(&path).is_err(), "{len} of {} bytes were believed", whole.len());
+    }
+}

@@ -1,0 +1,79 @@
+use super::super::types::{NodeId, node_id};
+use super::super::wire::{self, Reply, Request};
+use super::*;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::{Entry, LogId, Vote};
+
+async fn ask(to: &Group, from: &str, group: &GroupId, epoch: u64, request: Request) -> Reply {
+    let frame = wire::encode(group, epoch, request).unwrap();
+    let reply = to.receive(from, &frame).await;
+    wire::decode(&group_id(), 1, &reply).unwrap()
+}
+
+fn refused(reply: Reply) -> String {
+    match reply {
+        Reply::Refused(why) => why,
+        _ => panic!("it was listened to"),
+    }
+}
+
+fn vote(peer: &str) -> Request {
+    Request::Vote(VoteRequest::new(Vote::new(1_000, node_id(peer)), None))
+}
+
+fn append(peer: &str, committed: bool, entries: Vec<Entry<super::super::types::Types>>) -> Request {
+    let vote: Vote<NodeId> = Vote { committed, ..Vote::new(1_000, node_id(peer)) };
+    let rpc = AppendEntriesRequest { vote, prev_log_id: None, entries, leader_commit: None };
+    Request::Append { rpc, quorum: true }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_members_of_this_group_are_listened_to() {
+    let mut bench = Bench::new();
+    let groups = bench.flock(&["b", "c"]).await;
+    let (a, id) = (&groups["a"], group_id());
+    let term = a.status().borrow().term;
+    let other: GroupId = "ffffffffffffffff".parse().unwrap();
+    let frame = wire::encode(&other, 1, vote("b")).unwrap();
+    let reply = a.receive("b", &frame).await;
+    assert!(refused(wire::decode(&id, 1, &reply).unwrap()).contains("ffffffffffffffff"));
+    assert!(refused(ask(a, "b", &id, 2, vote("b")).await).contains("epoch 2"));
+    assert!(refused(ask(a, "mallory", &id, 1, vote("mallory")).await).contains("mallory is not a member"));
+    assert!(
+        refused(ask(a, "mallory", &id, 1, append("mallory", true, vec![])).await).contains("not a member")
+    );
+    assert!(refused(ask(a, "b", &id, 1, vote("c")).await).contains("another node's name"));
+    assert!(refused(ask(a, "b", &id, 1, append("b", false, vec![])).await).contains("another node's name"));
+    let entry = Entry { log_id: LogId::new(openraft::LeaderId::new(1, 1), 7), ..Entry::default() };
+    assert!(refused(ask(a, "b", &id, 1, append("b", true, vec![entry])).await).contains("not in order"));
+    for bytes in [&b""[..], b"\x01", b"\x07abc", &[0xff; 64], &vec![1; MAX_FRAME_BYTES + 1]] {
+        refused(wire::decode(&id, 1, &a.receive("b", bytes).await).unwrap());
+    }
+    write(a, "x").await;
+    assert_eq!(a.status().borrow().term, term, "nothing of it had an effect");
+    bench.end(groups.into_values()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_listens_only_to_whom_it_was_told_of() {
+    let mut bench = Bench::new();
+    let leader = bench.found("a").await;
+    let newcomer = bench.join("b", "somebody else").await;
+    let id = group_id();
+    assert!(refused(ask(&newcomer, "a", &id, 1, append("a", true, vec![])).await).contains("not a member"));
+    newcomer.tell(set(&["a"]));
+    leader.set_voters(set(&["a", "b"])).await.unwrap();
+    until(&newcomer, |status| status.role == Role::Voter && status.quorum).await;
+    bench.end([leader, newcomer]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_holds_one_group() {
+    let mut bench = Bench::new();
+    let group = bench.found("a").await;
+    let again =
+        Group::join(bench.config("a"), bench.hub.port("a"), View::default(), group_id(), 1, set(&["b"]))
+            .await;
+    assert!(matches!(again.err().unwrap(), GroupError::Exists(_)));
+    bench.end([group]).await;
+}
