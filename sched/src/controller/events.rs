@@ -35,7 +35,7 @@ impl Controller for EventCollector {
     fn concerned(&self, store: &Store, change: &Change) -> Vec<Key> {
         // Counting is cheap but not free: only every so many revisions, which bounds the overshoot.
         let born = change.key.resource == EVENTS && change.previous.is_none();
-        let due = change.revision.0 % SWEEP_SLACK as u64 == 0;
+        let due = change.revision.0.is_multiple_of(SWEEP_SLACK as u64);
         let many = || store.list(&EVENTS, None).count() > EVENT_LIMIT + SWEEP_SLACK;
         if born && due && many() { vec![sentinel()] } else { Vec::new() }
     }

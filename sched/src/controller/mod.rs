@@ -9,7 +9,7 @@ mod events;
 mod garbage;
 mod instant;
 mod job;
-mod loaded;
+pub(crate) mod loaded;
 pub mod names;
 mod namespace;
 pub mod node;

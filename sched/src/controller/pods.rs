@@ -57,6 +57,11 @@ pub fn is_lost(pod: &Pod) -> bool {
         || pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some(NODE_LOST)
 }
 
+/// The uid of the pod's controller.
+pub fn controller_uid(pod: &Pod) -> Option<String> {
+    owners::controller_of(&pod.metadata).map(|owner| owner.uid.clone())
+}
+
 /// Whether a pod serves, and has for long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {

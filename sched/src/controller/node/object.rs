@@ -234,12 +234,12 @@ fn apply_taints(value: &mut Value, node: &Node, health: &Health<'_>, now: &Time)
 
 /// Whole cores where they are whole.
 fn cpu(millis: u64) -> String {
-    if millis % 1000 == 0 { (millis / 1000).to_string() } else { format!("{millis}m") }
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
 /// In KiB, as Kubernetes' agents report it.
 fn memory(bytes: u64) -> String {
-    if bytes % 1024 == 0 { format!("{}Ki", bytes / 1024) } else { bytes.to_string() }
+    if bytes.is_multiple_of(1024) { format!("{}Ki", bytes / 1024) } else { bytes.to_string() }
 }
 
 fn clip(text: &str) -> &str {
