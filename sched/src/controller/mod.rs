@@ -3,7 +3,26 @@
 //! No async, no clock, no randomness in here: time is an argument, and names and uids are derived from what the
 //! store holds, so that the same input gives the same plan.
 
-use crate::state::{Change, Key, Store, Txn};
+pub mod deletion;
+mod deployment;
+mod events;
+mod garbage;
+mod instant;
+mod job;
+pub(crate) mod loaded;
+pub mod names;
+mod namespace;
+pub mod node;
+pub mod notes;
+mod owners;
+pub(crate) mod pods;
+mod replicaset;
+pub mod selector;
+
+#[cfg(test)]
+mod harness;
+
+use crate::state::{Change, Key, Store, Txn, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
@@ -18,6 +37,34 @@ pub struct Plan {
     pub requeue_after: Option<Duration>,
 }
 
+impl Plan {
+    /// Adds a transaction of its own for `write`.
+    pub fn write(&mut self, write: Write) {
+        self.writes.push(write.into());
+    }
+
+    /// Adds one transaction that happens as a whole; none if there is nothing in it.
+    pub fn transaction(&mut self, writes: Vec<Write>) {
+        if !writes.is_empty() {
+            self.writes.push(Txn { writes });
+        }
+    }
+
+    /// Asks to be called again after `wait` at the latest.
+    pub fn requeue(&mut self, wait: Duration) {
+        self.requeue_after = Some(self.requeue_after.map_or(wait, |earlier| earlier.min(wait)));
+    }
+
+    /// Adds what another plan wants.
+    pub fn merge(&mut self, other: Plan) {
+        self.writes.extend(other.writes);
+        self.events.extend(other.events);
+        if let Some(wait) = other.requeue_after {
+            self.requeue(wait);
+        }
+    }
+}
+
 /// An event about an object, before it is counted and stored as a Kubernetes Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -28,6 +75,18 @@ pub struct Note {
     pub message: String,
     /// Which controller says so: `deployment-controller`.
     pub source: &'static str,
+}
+
+impl Note {
+    pub fn normal(about: &Key, source: &'static str, reason: &str, message: impl Into<String>) -> Self {
+        let (about, kind) = (about.clone(), NoteKind::Normal);
+        Self { about, kind, reason: reason.to_owned(), message: message.into(), source }
+    }
+
+    pub fn warning(about: &Key, source: &'static str, reason: &str, message: impl Into<String>) -> Self {
+        let (about, kind) = (about.clone(), NoteKind::Warning);
+        Self { about, kind, reason: reason.to_owned(), message: message.into(), source }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,4 +107,17 @@ pub trait Controller: Send + Sync {
     fn all(&self, store: &Store) -> Vec<Key>;
 
     fn reconcile(&self, store: &Store, key: &Key, now: &Time) -> Plan;
+}
+
+/// Every controller that a leader runs. (Nodes come from membership, not from the store: see [`node`].)
+pub fn controllers() -> Vec<Box<dyn Controller>> {
+    vec![
+        Box::new(namespace::NamespaceController),
+        Box::new(deployment::DeploymentController),
+        Box::new(replicaset::ReplicaSetController),
+        Box::new(job::JobController),
+        Box::new(garbage::GarbageCollector),
+        Box::new(garbage::finished::FinishedPodCollector),
+        Box::new(events::EventCollector),
+    ]
 }

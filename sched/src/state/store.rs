@@ -229,6 +229,16 @@ impl Store {
         self.by_owner.get(uid).into_iter().flatten()
     }
 
+    /// Keys of the objects of a resource and namespace that name no owner at all, in order of name.
+    pub fn ownerless<'a>(&'a self, resource: &Resource, namespace: &str) -> impl Iterator<Item = &'a Key> {
+        let start = Key::new(resource.clone(), namespace, "");
+        let keys = self.by_owner.get(NO_OWNER).into_iter().flat_map({
+            let start = start.clone();
+            move |keys| keys.range(start.clone()..)
+        });
+        keys.take_while(move |key| key.resource == start.resource && key.namespace == start.namespace)
+    }
+
     /// Keys of the objects (pods) whose `spec.nodeName` is `node`.
     pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Key> {
         self.by_node.get(node).into_iter().flatten()
@@ -332,7 +342,7 @@ impl Store {
             None => of_resource.remove(&place),
         };
         if let Some(previous) = &previous {
-            for owner in previous.owner_uids() {
+            for owner in owners_of(previous) {
                 unindex(&mut self.by_owner, owner, key);
             }
             if let Some(node) = node_of(previous) {
@@ -340,7 +350,7 @@ impl Store {
             }
         }
         if let Some(object) = &object {
-            for owner in object.owner_uids() {
+            for owner in owners_of(object) {
                 self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
             }
             if let Some(node) = node_of(object) {
@@ -357,6 +367,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Where objects without an owner are indexed, so that finding those up for adoption is no scan.
+const NO_OWNER: &str = "";
+
+fn owners_of(object: &Object) -> Vec<&str> {
+    let owners: Vec<&str> = object.owner_uids().filter(|uid| *uid != NO_OWNER).collect();
+    if owners.is_empty() { vec![NO_OWNER] } else { owners }
 }
 
 fn node_of(object: &Object) -> Option<&str> {
