@@ -1,1 +1,6 @@
-//! (to come)
+//! Pods on this desktop.
+
+mod engine;
+mod identity;
+mod planner;
+mod spec;
