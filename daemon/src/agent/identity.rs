@@ -144,7 +144,9 @@ impl Owner {
             restart_count: label(RESTART_COUNT).and_then(|count| count.parse().ok()).unwrap_or_default(),
             attempt: label(ATTEMPT).and_then(|attempt| attempt.parse().ok()).unwrap_or_default(),
             spec_hash: label(SPEC_HASH).unwrap_or_default(),
-            volumes: label(VOLUMES).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+            volumes: label(VOLUMES)
+                .map(|list| list.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             logs_as_message: label(MESSAGE_POLICY).is_some_and(|policy| policy == "FallbackToLogsOnError"),
             id: found.id,
             image_id: found.image_id,

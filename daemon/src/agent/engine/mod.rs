@@ -4,9 +4,9 @@
 //! `docker`; it must never know pods.
 
 mod docker;
-mod pause;
 #[cfg(test)]
 pub mod fake;
+mod pause;
 
 pub use docker::Docker;
 pub use pause::{PAUSE_IMAGE, pause_image};
@@ -117,9 +117,19 @@ pub enum Network {
 /// A file system put into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Mount {
-    Bind { source: String, target: String, read_only: bool, propagation: Option<&'static str> },
+    Bind {
+        source: String,
+        target: String,
+        read_only: bool,
+        propagation: Option<&'static str>,
+    },
     /// A memory-backed volume of the engine's, shared by all containers that name it.
-    Memory { name: String, target: String, read_only: bool, size_bytes: Option<u64> },
+    Memory {
+        name: String,
+        target: String,
+        read_only: bool,
+        size_bytes: Option<u64>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +186,10 @@ pub struct ContainerSpec {
 /// Environment and arguments may hold secrets, so they are left out.
 impl fmt::Debug for ContainerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContainerSpec").field("name", &self.name).field("image", &self.image).finish_non_exhaustive()
+        f.debug_struct("ContainerSpec")
+            .field("name", &self.name)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,6 +214,8 @@ pub struct ExecResult {
 /// How far a pull has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullProgress {
+    /// The layer that it is about; empty for the whole.
+    pub layer: String,
     pub status: String,
     pub current_bytes: Option<u64>,
     pub total_bytes: Option<u64>,

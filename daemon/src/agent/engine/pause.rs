@@ -75,8 +75,8 @@ fn aarch64_code() -> Vec<u8> {
     }
     const INSTRUCTIONS: u32 = 14;
     let words: [u32; INSTRUCTIONS as usize] = [
-        mov(0, 17),                                 // SIGCHLD
-        0x1000_0000 | (INSTRUCTIONS - 1) << 5 | 1,  // adr x1, action (so many words on)
+        mov(0, 17),                                // SIGCHLD
+        0x1000_0000 | (INSTRUCTIONS - 1) << 5 | 1, // adr x1, action (so many words on)
         mov(2, 0),
         mov(3, 8),
         mov(8, 134), // rt_sigaction

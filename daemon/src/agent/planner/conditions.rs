@@ -27,7 +27,11 @@ impl Verdict {
 
 /// The agent's conditions, with their old transition times where the status is the same, and everybody else's
 /// as they are.
-pub fn merge(existing: Option<&PodStatus>, own: Vec<(&'static str, Verdict)>, now: Timestamp) -> Vec<PodCondition> {
+pub fn merge(
+    existing: Option<&PodStatus>,
+    own: Vec<(&'static str, Verdict)>,
+    now: Timestamp,
+) -> Vec<PodCondition> {
     let existing = existing.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let mut merged: Vec<PodCondition> = own
         .into_iter()
@@ -40,7 +44,9 @@ pub fn merge(existing: Option<&PodStatus>, own: Vec<(&'static str, Verdict)>, no
                 reason: verdict.reason.map(str::to_owned),
                 message: verdict.message,
                 last_probe_time: None,
-                last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+                last_transition_time: before
+                    .and_then(|before| before.last_transition_time.clone())
+                    .or(Some(Time(now))),
                 observed_generation: None,
             }
         })

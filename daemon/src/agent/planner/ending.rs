@@ -38,7 +38,8 @@ pub fn ending(input: &Input, draft: &mut Draft) -> Option<Ending> {
     if phases.iter().flatten().any(|phase| phase == "Succeeded" || phase == "Failed") {
         return Some(Ending::Finished);
     }
-    let deadline = pod.spec.as_ref()?.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok())?;
+    let deadline =
+        pod.spec.as_ref()?.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok())?;
     let started = pod.status.as_ref().and_then(|status| Some(status.start_time.as_ref()?.0));
     let at = after(started.unwrap_or(input.memory.accepted_at), Duration::from_secs(deadline));
     if input.now < at {
@@ -67,7 +68,12 @@ pub fn wind_down(input: &Input, pod: &PodStanding, ending: &Ending, draft: &mut 
         return;
     }
     match ending {
-        Ending::Deleted if input.observed.is_empty() => draft.actions.push(Action::Forget),
+        Ending::Deleted if input.observed.is_empty() => {
+            // Whoever holds the object removes it when it is done.
+            if input.context.pod.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+                draft.actions.push(Action::Forget);
+            }
+        }
         Ending::Deleted => {
             // Containers before the sandbox whose namespaces they are in.
             let (sandboxes, others): (Vec<_>, Vec<_>) =
@@ -90,7 +96,8 @@ pub fn leave_finished(input: &Input, pod: &PodStanding, draft: &mut Draft) {
 
 /// Removes sandboxes and what was never started; ended containers stay for their logs.
 fn leave_logs_only(input: &Input, draft: &mut Draft) {
-    let useless = |observed: &&Observed| observed.role == Role::Sandbox || observed.state == RunState::Created;
+    let useless =
+        |observed: &&Observed| observed.role == Role::Sandbox || observed.state == RunState::Created;
     draft.actions.extend(input.observed.iter().filter(useless).map(remove));
 }
 
@@ -101,7 +108,8 @@ fn remove(observed: &Observed) -> Action {
 /// Stops the main containers, and then the sidecars. Returns whether anything still runs.
 fn stop_all(input: &Input, pod: &PodStanding, draft: &mut Draft) -> bool {
     let running: Vec<_> = pod.running().collect();
-    let (sidecars, others): (Vec<_>, Vec<_>) = running.iter().partition(|(container, _)| is_sidecar(container));
+    let (sidecars, others): (Vec<_>, Vec<_>) =
+        running.iter().partition(|(container, _)| is_sidecar(container));
     let next = if others.is_empty() { &sidecars } else { &others };
     for (container, observed) in next {
         let why = format!("Stopping container {}", container.name);
@@ -162,5 +170,6 @@ fn grace(input: &Input) -> Duration {
 
 /// Whether every container that a pod needs for its end has ended.
 pub fn nothing_runs(pod: &PodStanding) -> bool {
-    pod.all().all(|standing| matches!(standing.current, Current::Ended(_) | Current::Absent | Current::Created(_)))
+    pod.all()
+        .all(|standing| matches!(standing.current, Current::Ended(_) | Current::Absent | Current::Created(_)))
 }

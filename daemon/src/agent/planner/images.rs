@@ -56,7 +56,12 @@ fn policy(container: &Container) -> &str {
 const FAILURE_SHOWN: Duration = Duration::from_secs(3);
 
 /// Whether the image is there for this start; else why not, and a pull if one is due.
-pub fn ready(input: &Input, container: &Container, restart_count: u32, draft: &mut Draft) -> Result<(), Waiting> {
+pub fn ready(
+    input: &Input,
+    container: &Container,
+    restart_count: u32,
+    draft: &mut Draft,
+) -> Result<(), Waiting> {
     let image = container.image.as_deref().unwrap_or_default();
     let creating = || Waiting::new("ContainerCreating", "");
     if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -104,13 +109,20 @@ pub fn ready(input: &Input, container: &Container, restart_count: u32, draft: &m
                 if input.now < retry_at {
                     draft.wake(if input.now < shown_until { shown_until } else { retry_at });
                 } else {
-                    draft.actions.push(Action::Pull { container: container.name.clone(), restart_count, image: image.to_owned() });
+                    draft.actions.push(Action::Pull {
+                        container: container.name.clone(),
+                        restart_count,
+                        image: image.to_owned(),
+                    });
                 }
             }
             Err(if input.now < shown_until {
                 Waiting::new("ErrImagePull", failure.message.clone())
             } else {
-                Waiting::new("ImagePullBackOff", format!("Back-off pulling image \"{image}\": ErrImagePull: {}", failure.message))
+                Waiting::new(
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image \"{image}\": ErrImagePull: {}", failure.message),
+                )
             })
         }
     }

@@ -83,7 +83,13 @@ impl Memory {
         self.pulls.entry((container.to_owned(), restart_count)).or_default().state = PullState::Pending;
     }
 
-    pub fn pull_ended(&mut self, container: &str, restart_count: u32, result: Result<(), String>, now: Timestamp) {
+    pub fn pull_ended(
+        &mut self,
+        container: &str,
+        restart_count: u32,
+        result: Result<(), String>,
+        now: Timestamp,
+    ) {
         let pull = self.pulls.entry((container.to_owned(), restart_count)).or_default();
         match result {
             Ok(()) => *pull = Pull { state: PullState::Done, failure: None, failures: 0 },

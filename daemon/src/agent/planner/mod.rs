@@ -14,9 +14,9 @@ mod running;
 mod standing;
 mod status;
 
-pub use backoff::{CRASH_RESET, FIRST_DELAY, LONGEST_DELAY};
 pub use images::{ImageIndex, familiar};
-pub use memory::{Failure, Health, Memory, Pull, PullState, Refusal};
+use memory::PullState;
+pub use memory::{Health, Memory};
 pub use notes::{PodNote, notes_between};
 
 use super::engine::ContainerSpec;
@@ -32,9 +32,15 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Create and start the container that holds the pod's namespaces.
-    StartSandbox { spec: Box<ContainerSpec>, volumes: Vec<Volume> },
+    StartSandbox { spec: Box<ContainerSpec> },
     /// Create and start a container.
-    StartContainer { name: String, restart_count: u32, spec: Box<ContainerSpec>, volumes: Vec<Volume>, message: MessageFile },
+    StartContainer {
+        name: String,
+        restart_count: u32,
+        spec: Box<ContainerSpec>,
+        volumes: Vec<Volume>,
+        message: MessageFile,
+    },
     /// Get an image for one start of a container.
     Pull { container: String, restart_count: u32, image: String },
     /// Let a container run its `preStop` command, ask it to end, and kill it after `grace`.
@@ -118,7 +124,8 @@ pub fn clear_away<'a>(orphans: impl Iterator<Item = &'a Observed>, memory: &Memo
     let orphans: Vec<_> = orphans.collect();
     let running = |orphan: &&&Observed| orphan.is_running() && orphan.role != Role::Sandbox;
     if orphans.iter().any(|orphan| running(&orphan)) {
-        let stoppable = orphans.iter().filter(running).filter(|orphan| !memory.stopping.contains_key(&orphan.id));
+        let stoppable =
+            orphans.iter().filter(running).filter(|orphan| !memory.stopping.contains_key(&orphan.id));
         return stoppable
             .map(|orphan| Action::Stop {
                 id: orphan.id.clone(),
@@ -132,7 +139,9 @@ pub fn clear_away<'a>(orphans: impl Iterator<Item = &'a Observed>, memory: &Memo
             })
             .collect();
     }
-    let removals = orphans.iter().map(|orphan| Action::Remove { id: orphan.id.clone(), volumes: orphan.volumes.clone() });
+    let removals = orphans
+        .iter()
+        .map(|orphan| Action::Remove { id: orphan.id.clone(), volumes: orphan.volumes.clone() });
     removals.collect()
 }
 

@@ -25,7 +25,8 @@ pub fn notes_between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<PodNo
     let mut notes = Vec::new();
     for status in statuses(after) {
         let Some(waiting) = waiting(status) else { continue };
-        let old = before.into_iter().flat_map(statuses).find(|old| old.name == status.name).and_then(self::waiting);
+        let old =
+            before.into_iter().flat_map(statuses).find(|old| old.name == status.name).and_then(self::waiting);
         if old == Some(waiting) {
             continue;
         }
@@ -57,7 +58,9 @@ fn note(status: &ContainerStatus, waiting: &ContainerStateWaiting, same_reason: 
         "ErrImageNeverPull" if !same_reason => Some(PodNote::warning("ErrImageNeverPull", message)),
         "InvalidImageName" if !same_reason => Some(PodNote::warning("InspectFailed", message)),
         "CreateContainerConfigError" => Some(PodNote::warning("Failed", format!("Error: {message}"))),
-        "ContainerCreating" if message.starts_with("MountVolume") => Some(PodNote::warning("FailedMount", message)),
+        "ContainerCreating" if message.starts_with("MountVolume") => {
+            Some(PodNote::warning("FailedMount", message))
+        }
         _ => None,
     }
 }

@@ -69,14 +69,19 @@ fn tidy(pod: &PodStanding, draft: &mut Draft) {
 /// A sandbox that ended (the engine was restarted, the desktop rebooted) takes its network with it: what still
 /// runs in it is stopped, and the pod goes on in a new one.
 fn sandbox_is_lost(input: &Input, pod: &PodStanding, draft: &mut Draft) -> bool {
-    let Some(sandbox) = pod.sandbox.filter(|sandbox| !sandbox.is_running()) else { return false };
     let mut running = pod.running().peekable();
-    if running.peek().is_some() {
-        for (container, observed) in running {
-            ending::stop(input, container, observed, "the pod's sandbox ended and is made anew", draft);
+    match pod.sandbox {
+        Some(sandbox) if sandbox.is_running() => return false,
+        None if running.peek().is_none() => return false,
+        Some(sandbox) if running.peek().is_none() => {
+            draft.actions.push(Action::Remove { id: sandbox.id.clone(), volumes: Vec::new() });
         }
-    } else {
-        draft.actions.push(Action::Remove { id: sandbox.id.clone(), volumes: Vec::new() });
+        _ => {
+            for (container, observed) in running {
+                let why = "Pod sandbox changed, it will be killed and re-created.";
+                ending::stop(input, container, observed, why, draft);
+            }
+        }
     }
     for standing in pod.all().filter(|standing| !matches!(standing.current, Current::Ended(_))) {
         draft.waiting.insert(standing.container.name.clone(), Waiting::new("ContainerCreating", ""));
@@ -106,9 +111,9 @@ fn start_sandbox(input: &Input, pod: &PodStanding, draft: &mut Draft) {
     }
     // A pod that ran before has its sandbox's number in no label any more; the containers' numbers do.
     let count = pod.all().map(Standing::next_count).max().unwrap_or_default();
-    let parts = spec::volumes(&input.context).and_then(|volumes| Ok((volumes, spec::sandbox(&input.context, count)?)));
-    if let Ok((volumes, spec)) = parts {
-        draft.actions.push(Action::StartSandbox { spec: Box::new(spec), volumes });
+    // Without its volumes a pod does not start at all.
+    if let Ok(spec) = spec::volumes(&input.context).and_then(|_| spec::sandbox(&input.context, count)) {
+        draft.actions.push(Action::StartSandbox { spec: Box::new(spec) });
     }
 }
 
@@ -140,7 +145,11 @@ impl Starts<'_, '_> {
                     has_started(self.input, standing)
                 }
                 _ if passed => true,
-                Current::Ended(ended) if ended.succeeded() && !restarts(self.input, standing.container, ended) => true,
+                Current::Ended(ended)
+                    if ended.succeeded() && !restarts(self.input, standing.container, ended) =>
+                {
+                    true
+                }
                 _ => {
                     self.bring_up(standing);
                     false
@@ -230,7 +239,10 @@ impl Starts<'_, '_> {
                 Ok(volumes) => self.volumes = Some(volumes),
                 // As the kubelet does: the pod waits for its volumes, with a FailedMount event.
                 Err(error) => {
-                    self.wait(standing, Waiting::new("ContainerCreating", format!("MountVolume.SetUp failed: {error}")));
+                    self.wait(
+                        standing,
+                        Waiting::new("ContainerCreating", format!("MountVolume.SetUp failed: {error}")),
+                    );
                     return;
                 }
             }

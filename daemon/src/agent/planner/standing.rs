@@ -3,7 +3,9 @@
 use super::Input;
 use crate::agent::engine::{Exit, RunState};
 use crate::agent::identity::{Observed, Role};
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, PodStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
@@ -40,7 +42,10 @@ pub enum Current<'a> {
     Absent,
     /// Made but not started.
     Created(&'a Observed),
-    Running { observed: &'a Observed, started_at: Timestamp },
+    Running {
+        observed: &'a Observed,
+        started_at: Timestamp,
+    },
     Ended(Box<Ended>),
 }
 
@@ -80,7 +85,8 @@ pub struct PodStanding<'a> {
 impl<'a> PodStanding<'a> {
     pub fn of(input: &Input<'a>) -> Self {
         let of_role = |role: &Role| {
-            let mut found: Vec<&Observed> = input.observed.iter().filter(|observed| observed.role == *role).collect();
+            let mut found: Vec<&Observed> =
+                input.observed.iter().filter(|observed| observed.role == *role).collect();
             found.sort_by_key(|observed| observed.restart_count);
             found
         };
@@ -122,7 +128,11 @@ fn status_of<'s>(status: &'s PodStatus, name: &str) -> Option<&'s ContainerStatu
     statuses.flatten().find(|status| status.name == name)
 }
 
-fn stand<'a>(container: &'a Container, mut found: Vec<&'a Observed>, last: Option<&ContainerStatus>) -> Standing<'a> {
+fn stand<'a>(
+    container: &'a Container,
+    mut found: Vec<&'a Observed>,
+    last: Option<&ContainerStatus>,
+) -> Standing<'a> {
     let told = last.and_then(told);
     let newest = found.pop();
     let previous = found.last().and_then(|older| match &older.state {
@@ -178,7 +188,9 @@ fn told(status: &ContainerStatus) -> Option<Ended> {
             container_id: status.container_id.clone(),
             exit_code: KILLED,
             reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some("The container could not be located on this desktop's Docker engine any more".to_owned()),
+            message: Some(
+                "The container could not be located on this desktop's Docker engine any more".to_owned(),
+            ),
             started_at: running.started_at.clone(),
             ..Default::default()
         })),

@@ -30,17 +30,28 @@ pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
     let own = own_conditions(input, pod, &main, phase);
     let host_ips = &input.context.desktop.host_ips;
     PodStatus {
-        conditions: Some(conditions::merge(last.or(existing).map(|_| merged_base(existing, last)).as_ref(), own, input.now)),
+        conditions: Some(conditions::merge(
+            last.or(existing).map(|_| merged_base(existing, last)).as_ref(),
+            own,
+            input.now,
+        )),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
         host_ip: host_ips.first().cloned(),
-        host_ips: (!host_ips.is_empty()).then(|| host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        host_ips: (!host_ips.is_empty())
+            .then(|| host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         phase: Some(phase.to_owned()),
         reason: verdict.0.or_else(|| existing.filter(|_| terminal).and_then(|status| status.reason.clone())),
-        message: verdict.1.or_else(|| existing.filter(|_| terminal).and_then(|status| status.message.clone())),
-        qos_class: Some(existing.and_then(|status| status.qos_class.clone()).unwrap_or_else(|| qos_class(input.context.pod).to_owned())),
+        message: verdict
+            .1
+            .or_else(|| existing.filter(|_| terminal).and_then(|status| status.message.clone())),
+        qos_class: Some(
+            existing
+                .and_then(|status| status.qos_class.clone())
+                .unwrap_or_else(|| qos_class(input.context.pod).to_owned()),
+        ),
         start_time: existing
             .and_then(|status| status.start_time.clone())
             .or_else(|| last?.start_time.clone())
@@ -54,9 +65,11 @@ pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
 /// ahead of it.
 fn merged_base(existing: Option<&PodStatus>, last: Option<&PodStatus>) -> PodStatus {
     const OWN: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
-    let of = |status: Option<&PodStatus>| status.and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let of =
+        |status: Option<&PodStatus>| status.and_then(|status| status.conditions.clone()).unwrap_or_default();
     let view = of(existing);
-    let mut merged: Vec<_> = view.iter().filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect();
+    let mut merged: Vec<_> =
+        view.iter().filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect();
     let own = if last.is_some() { of(last) } else { view };
     merged.extend(own.into_iter().filter(|condition| OWN.contains(&condition.type_.as_str())));
     PodStatus { conditions: Some(merged), ..PodStatus::default() }
@@ -78,7 +91,9 @@ fn container(input: &Input, standing: &Standing, draft: &Draft) -> ContainerStat
     let probed = |id: &str| input.memory.health.get(id).is_some_and(|health| health.ready);
     let ready = match (&standing.current, running) {
         (Current::Ended(ended), _) if is_init => ended.succeeded(),
-        (_, Some((observed, _))) => !is_init && started && (spec.readiness_probe.is_none() || probed(&observed.id)),
+        (_, Some((observed, _))) => {
+            !is_init && started && (spec.readiness_probe.is_none() || probed(&observed.id))
+        }
         _ => false,
     };
     let (state, last_state) = state(standing, waiting);
@@ -90,7 +105,11 @@ fn container(input: &Input, standing: &Standing, draft: &Draft) -> ContainerStat
     ContainerStatus {
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
-        image_id: if image_id.is_empty() { image_id } else { format!("docker://{image_id}").replace("docker://docker://", "docker://") },
+        image_id: if image_id.is_empty() {
+            image_id
+        } else {
+            format!("docker://{image_id}").replace("docker://docker://", "docker://")
+        },
         container_id,
         ready,
         started: Some(started),
@@ -141,7 +160,9 @@ fn phase(input: &Input, pod: &PodStanding, draft: &Draft) -> (&'static str, Why)
         ["Succeeded", "Failed"].into_iter().find(|terminal| phase == Some(terminal))
     };
     // Once over, for good; also when somebody else said so.
-    if let Some(terminal) = known(input.context.pod.status.as_ref()).or_else(|| known(input.memory.status.as_ref())) {
+    if let Some(terminal) =
+        known(input.context.pod.status.as_ref()).or_else(|| known(input.memory.status.as_ref()))
+    {
         let last = input.memory.status.as_ref();
         return (terminal, last.map(|last| (last.reason.clone(), last.message.clone())).unwrap_or_default());
     }
@@ -155,7 +176,8 @@ fn phase(input: &Input, pod: &PodStanding, draft: &Draft) -> (&'static str, Why)
         Current::Ended(ended) => deleted || !restarts(input, standing.container, ended),
         _ => false,
     };
-    let failed = |standing: &Standing| matches!(&standing.current, Current::Ended(ended) if !ended.succeeded());
+    let failed =
+        |standing: &Standing| matches!(&standing.current, Current::Ended(ended) if !ended.succeeded());
     let plain_init = || pod.init.iter().filter(|init| !is_sidecar(init.container));
     if plain_init().any(|init| over(init) && failed(init)) {
         return ("Failed", Why::default());
@@ -195,12 +217,16 @@ fn own_conditions(
         let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
         Condition::not("ContainersNotInitialized", message)
     };
-    let unready: Vec<_> = main.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let unready: Vec<_> =
+        main.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
     let containers_ready = || match phase {
         "Succeeded" => Condition::not("PodCompleted", None),
         "Failed" => Condition::not("PodFailed", None),
         _ if unready.is_empty() => Condition::holds(),
-        _ => Condition::not("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))),
+        _ => Condition::not(
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        ),
     };
     let mut ready = containers_ready();
     if ready.holds {
@@ -211,12 +237,17 @@ fn own_conditions(
             all.any(|condition| condition.type_ == gate && condition.status == "True")
         };
         if let Some(gate) = gates.map(|gate| gate.condition_type.as_str()).find(|gate| !holds(gate)) {
-            let message = format!("corresponding condition of pod readiness gate \"{gate}\" does not exist or is not True.");
+            let message = format!(
+                "corresponding condition of pod readiness gate \"{gate}\" does not exist or is not True."
+            );
             ready = Condition::not("ReadinessGatesNotReady", message);
         }
     }
     vec![
-        ("PodReadyToStartContainers", Condition::plain(pod.sandbox.is_some_and(|sandbox| sandbox.is_running()))),
+        (
+            "PodReadyToStartContainers",
+            Condition::plain(pod.sandbox.is_some_and(|sandbox| sandbox.is_running())),
+        ),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers_ready()),

@@ -86,7 +86,11 @@ pub fn environment(context: &Context, container: &Container) -> Result<Environme
 }
 
 /// `None`: an optional reference to what is not there.
-fn from_source(context: &Context, container: &Container, source: &EnvVarSource) -> Result<Option<String>, SpecError> {
+fn from_source(
+    context: &Context,
+    container: &Container,
+    source: &EnvVarSource,
+) -> Result<Option<String>, SpecError> {
     if let Some(field) = &source.field_ref {
         return field_value(context, &field.field_path).map(Some);
     }

@@ -10,10 +10,9 @@ mod sandbox;
 mod volumes;
 
 pub use container::{MessageFile, container};
-pub use quantity::scaled;
 pub use resources::qos_class;
 pub use sandbox::sandbox;
-pub use volumes::{File, Source, Volume, memory_volumes, volumes};
+pub use volumes::{File, Source, Volume, volumes};
 
 use super::identity::Owner;
 use gaggle_sched::state::Store;

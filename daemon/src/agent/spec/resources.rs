@@ -51,7 +51,8 @@ fn oom_score(context: &Context, container: &Container) -> Option<i64> {
         "BestEffort" => Some(MOST),
         "Guaranteed" => None,
         _ => {
-            let requested = request(container, "memory").and_then(|memory| scaled(&memory, 1)).unwrap_or_default();
+            let requested =
+                request(container, "memory").and_then(|memory| scaled(&memory, 1)).unwrap_or_default();
             let total = i64::try_from(context.desktop.memory_bytes).unwrap_or(i64::MAX).max(1);
             Some((MOST - requested.saturating_mul(MOST) / total).clamp(2, MOST - 1))
         }
@@ -93,7 +94,8 @@ pub fn resource_field(
         Some(name) => {
             let spec = context.spec()?;
             let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-            let missing = || SpecError::Invalid(format!("container \"{name}\" of a resourceFieldRef not found"));
+            let missing =
+                || SpecError::Invalid(format!("container \"{name}\" of a resourceFieldRef not found"));
             all.find(|container| container.name == name).ok_or_else(missing)?
         }
     };

@@ -80,7 +80,8 @@ fn resolve(context: &Context, pod: &PodSpec, spec: &mut ContainerSpec) {
         && !context.desktop.dns.is_empty()
     {
         spec.dns.clone_from(&context.desktop.dns);
-        let own = context.desktop.dns_search.first().map(|domain| format!("{}.{domain}", context.namespace()));
+        let own =
+            context.desktop.dns_search.first().map(|domain| format!("{}.{domain}", context.namespace()));
         spec.dns_search = own.into_iter().chain(context.desktop.dns_search.iter().cloned()).collect();
         spec.dns_options = vec!["ndots:5".to_owned()];
     }

@@ -6,7 +6,8 @@ use super::resources::resource_field;
 use super::{Context, SpecError};
 use crate::agent::engine::Mount;
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, VolumeMount,
+    ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource,
+    VolumeMount,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,7 +52,10 @@ pub struct File {
 /// The content may be secret.
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("path", &self.path).field("bytes", &self.content.len()).finish_non_exhaustive()
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .field("bytes", &self.content.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +71,8 @@ pub fn memory_volumes(pod: &Pod) -> Vec<MemoryVolume> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes
         .filter_map(|volume| {
-            let empty = volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref() == Some("Memory"))?;
+            let empty =
+                volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref() == Some("Memory"))?;
             let size = empty.size_limit.as_ref().and_then(|size| scaled(size, 1));
             Some(MemoryVolume {
                 name: volume.name.clone(),
@@ -98,10 +103,17 @@ pub fn volumes(context: &Context) -> Result<Vec<Volume>, SpecError> {
             let name = source.secret_name.as_deref().unwrap_or_default();
             let data = secret_data(context, name, source.optional)?;
             let items = source.items.as_deref();
-            let files = pick("references non-existent secret key", data, items, source.default_mode, source.optional)?;
+            let files = pick(
+                "references non-existent secret key",
+                data,
+                items,
+                source.default_mode,
+                source.optional,
+            )?;
             Source::Files { dir, files }
         } else if let Some(source) = &volume.downward_api {
-            let files = downward_files(context, source.items.as_deref().unwrap_or_default(), source.default_mode)?;
+            let files =
+                downward_files(context, source.items.as_deref().unwrap_or_default(), source.default_mode)?;
             Source::Files { dir, files }
         } else if let Some(source) = &volume.projected {
             Source::Files { dir, files: projected_files(context, source)? }
@@ -133,7 +145,12 @@ pub fn mount(volume: &Volume, wanted: &VolumeMount, sub_path: Option<&str>) -> R
                     volume.name
                 )));
             }
-            return Ok(Mount::Memory { name: engine_name.clone(), target, read_only, size_bytes: *size_bytes });
+            return Ok(Mount::Memory {
+                name: engine_name.clone(),
+                target,
+                read_only,
+                size_bytes: *size_bytes,
+            });
         }
         Source::Scratch(path) | Source::Host { path, .. } => (path, read_only),
         Source::Files { dir, .. } => (dir, true),
@@ -245,7 +262,11 @@ fn projected_files(context: &Context, source: &ProjectedVolumeSource) -> Result<
             let missing = "references non-existent secret key";
             files.extend(pick(missing, data, secret.items.as_deref(), default_mode, secret.optional)?);
         } else if let Some(downward) = &part.downward_api {
-            files.extend(downward_files(context, downward.items.as_deref().unwrap_or_default(), default_mode)?);
+            files.extend(downward_files(
+                context,
+                downward.items.as_deref().unwrap_or_default(),
+                default_mode,
+            )?);
         } else {
             return Err(SpecError::Invalid(
                 "projected volumes can hold configMap, secret and downwardAPI sources here".to_owned(),

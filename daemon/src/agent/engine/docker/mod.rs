@@ -52,7 +52,10 @@ impl Docker {
             Some(path) => bollard::Docker::connect_with_unix(path, timeout, version),
             None => bollard::Docker::connect_with_http(&host, timeout, version),
         };
-        let unreachable = |why: bollard::errors::Error| EngineError::Unreachable { host: host.clone(), why: why.to_string() };
+        let unreachable = |why: bollard::errors::Error| EngineError::Unreachable {
+            host: host.clone(),
+            why: why.to_string(),
+        };
         let client = client.map_err(unreachable)?.negotiate_version().await.map_err(unreachable)?;
         Ok(Self { host, client })
     }
@@ -143,7 +146,8 @@ impl Engine for Docker {
         };
         let run = async {
             let exec = self.client.create_exec(id, config).await.map_err(self.error_of())?.id;
-            let started = self.client.start_exec(&exec, None::<StartExecOptions>).await.map_err(self.error_of())?;
+            let started =
+                self.client.start_exec(&exec, None::<StartExecOptions>).await.map_err(self.error_of())?;
             let mut text = Vec::new();
             if let StartExecResults::Attached { mut output, .. } = started {
                 while let Some(part) = output.try_next().await.map_err(self.error_of())? {
@@ -152,7 +156,8 @@ impl Engine for Docker {
                     text.extend_from_slice(&part[..part.len().min(left)]);
                 }
             }
-            let code = self.client.inspect_exec(&exec).await.map_err(self.error_of())?.exit_code.unwrap_or_default();
+            let code =
+                self.client.inspect_exec(&exec).await.map_err(self.error_of())?.exit_code.unwrap_or_default();
             Ok(ExecResult { code, output: String::from_utf8_lossy(&text).into_owned() })
         };
         let seconds = timeout.as_secs_f32();

@@ -1,7 +1,8 @@
 //! Between the agent's words and Docker's: pure functions, no calls.
 
 use super::super::{
-    ContainerSpec, EngineError, EngineEvent, Exit, Facts, Found, Image, Mount, Network, PullProgress, RunState,
+    ContainerSpec, EngineError, EngineEvent, Exit, Facts, Found, Image, Mount, Network, PullProgress,
+    RunState,
 };
 use bollard::errors::Error;
 use bollard::models::{
@@ -21,7 +22,9 @@ pub fn error(host: &str, error: Error) -> EngineError {
         Error::DockerResponseServerError { status_code: 404, message } => EngineError::NotFound(message),
         Error::DockerResponseServerError { status_code: 409, message } => EngineError::Conflict(message),
         Error::DockerResponseServerError { message, .. } => EngineError::Refused(message),
-        Error::DockerStreamError { error } | Error::DockerContainerWaitError { error, .. } => EngineError::Refused(error),
+        Error::DockerStreamError { error } | Error::DockerContainerWaitError { error, .. } => {
+            EngineError::Refused(error)
+        }
         Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. } => {
             EngineError::Refused(format!("Docker's answer was not understood: {error}"))
         }
@@ -52,10 +55,13 @@ pub fn unix_nanos(time: Timestamp) -> String {
 }
 
 pub fn found(inspected: ContainerInspectResponse) -> Result<Found, EngineError> {
-    let id = inspected.id.ok_or_else(|| EngineError::Refused("Docker described a container without an id".into()))?;
+    let id = inspected
+        .id
+        .ok_or_else(|| EngineError::Refused("Docker described a container without an id".into()))?;
     let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let networks: BTreeMap<_, _> = networks.into_iter().collect();
-    let addresses = networks.into_values().flat_map(|endpoint| [endpoint.ip_address, endpoint.global_ipv6_address]);
+    let addresses =
+        networks.into_values().flat_map(|endpoint| [endpoint.ip_address, endpoint.global_ipv6_address]);
     Ok(Found {
         id,
         labels: inspected.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
@@ -100,7 +106,8 @@ pub fn event(event: EventMessage) -> Option<EngineEvent> {
     let at = i128::from(event.time_nano.unwrap_or_default());
     let at = Timestamp::from_nanosecond(at).unwrap_or(Timestamp::UNIX_EPOCH);
     let code = attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or_default();
-    let labels = attributes.into_iter().filter(|(name, _)| !OWN_ATTRIBUTES.contains(&name.as_str())).collect();
+    let labels =
+        attributes.into_iter().filter(|(name, _)| !OWN_ATTRIBUTES.contains(&name.as_str())).collect();
     match event.action.as_deref()? {
         "start" => Some(EngineEvent::Started { id, labels, at }),
         "die" => Some(EngineEvent::Died { id, labels, code, at }),
@@ -119,6 +126,7 @@ pub fn progress(info: CreateImageInfo) -> PullProgress {
     let bytes = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
     let detail = info.progress_detail.unwrap_or_default();
     PullProgress {
+        layer: info.id.unwrap_or_default(),
         status: info.status.unwrap_or_default(),
         current_bytes: bytes(detail.current),
         total_bytes: bytes(detail.total),
@@ -140,7 +148,8 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         tty: Some(spec.tty),
         open_stdin: Some(spec.stdin),
         stdin_once: Some(spec.stdin_once),
-        exposed_ports: (!spec.ports.is_empty()).then(|| spec.ports.iter().map(|port| port.container.clone()).collect()),
+        exposed_ports: (!spec.ports.is_empty())
+            .then(|| spec.ports.iter().map(|port| port.container.clone()).collect()),
         env: some(&spec.env),
         entrypoint: some(&spec.entrypoint),
         cmd: some(&spec.cmd),
@@ -244,7 +253,9 @@ fn mount(mount: &Mount) -> DockerMount {
                     no_copy: Some(true),
                     driver_config: Some(MountVolumeOptionsDriverConfig {
                         name: Some("local".to_owned()),
-                        options: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+                        options: Some(
+                            options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+                        ),
                     }),
                     ..Default::default()
                 }),
