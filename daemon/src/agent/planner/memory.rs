@@ -13,8 +13,8 @@ pub struct Memory {
     pub accepted_at: Timestamp,
     /// By container and restart count: the image for that start.
     pub pulls: BTreeMap<(String, u32), Pull>,
-    /// By container: how often in a row it was restarted without running well.
-    pub crashes: BTreeMap<String, u32>,
+    /// By container: its restarts without running well.
+    pub crashes: BTreeMap<String, Crashes>,
     /// By container (or the sandbox, as `None`): the engine did not make it.
     pub refusals: BTreeMap<Option<String>, Refusal>,
     /// By container id: being stopped, and when it is killed.
@@ -23,6 +23,13 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// The newest status that was composed, which may be ahead of the view's.
     pub status: Option<PodStatus>,
+}
+
+/// The restart numbered `restart_count` was so many in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crashes {
+    pub restart_count: u32,
+    pub in_a_row: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,22 +108,26 @@ impl Memory {
         }
     }
 
-    /// A container was started again: `ran` is how long the one before ran.
+    /// A restart was decided: `ran` is how long the one before it ran.
     pub fn restarted(&mut self, container: &str, restart_count: u32, ran: Option<Duration>) {
-        if restart_count == 0 {
+        let Some(before) = restart_count.checked_sub(1) else { return };
+        if self.crashes.get(container).is_some_and(|crashes| crashes.restart_count == restart_count) {
             return;
         }
-        let crashes = self.crash_count(container, restart_count - 1, ran);
-        self.crashes.insert(container.to_owned(), crashes.saturating_add(1));
+        let in_a_row = self.crashes_in_a_row(container, before, ran).saturating_add(1);
+        self.crashes.insert(container.to_owned(), Crashes { restart_count, in_a_row });
     }
 
-    /// How many restarts in a row count for the wait before the next. After the daemon has been restarted,
-    /// the label's restart count stands in.
-    pub fn crash_count(&self, container: &str, restart_count: u32, ran: Option<Duration>) -> u32 {
-        if ran.is_some_and(|ran| ran >= CRASH_RESET) {
-            return 0;
+    /// How many restarts in a row count for the wait before the next, when the start numbered `restart_count`
+    /// has ended. After the daemon has been restarted the number itself stands in.
+    pub fn crashes_in_a_row(&self, container: &str, restart_count: u32, ran: Option<Duration>) -> u32 {
+        match self.crashes.get(container) {
+            // Already decided: there is nothing to wait for any more.
+            Some(crashes) if crashes.restart_count > restart_count => 0,
+            _ if ran.is_some_and(|ran| ran >= CRASH_RESET) => 0,
+            Some(crashes) if crashes.restart_count == restart_count => crashes.in_a_row,
+            _ => restart_count,
         }
-        self.crashes.get(container).copied().unwrap_or(restart_count)
     }
 
     pub fn refused(&mut self, container: Option<&str>, reason: &'static str, message: String, at: Timestamp) {

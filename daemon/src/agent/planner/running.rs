@@ -194,7 +194,7 @@ impl Starts<'_, '_> {
 
     fn backing_off(&mut self, standing: &Standing, ended: &Ended) -> bool {
         let name = &standing.container.name;
-        let crashes = self.input.memory.crash_count(name, ended.restart_count, ended.ran());
+        let crashes = self.input.memory.crashes_in_a_row(name, ended.restart_count, ended.ran());
         // The first restart is at once; an end whose time nobody knows is not waited for.
         let (Some(finished_at), true) = (ended.finished_at(), crashes > 0) else { return false };
         let delay = delay(crashes);
