@@ -1,1 +1,223 @@
-//! (to come)
+//! Pods on this desktop: what is bound to this node becomes containers on its Docker engine, and what becomes of
+//! them is reported.
+//!
+//! `planner` decides (pure), `spec` describes containers (pure), `shell` is the one loop that owns all state,
+//! `engine` is the border to Docker. The agent talks to the group through `Propose` and the view alone: it must
+//! never know controllers, the scheduler, or how a message reaches another desktop.
+
+mod engine;
+mod files;
+mod identity;
+mod logs;
+mod planner;
+mod shell;
+mod spec;
+
+pub use engine::EngineError;
+use engine::{Docker, Engine, Facts};
+use logs::LogTarget;
+
+use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
+use futures::{FutureExt, StreamExt};
+use gaggle_sched::controller::Note;
+use gaggle_sched::state::{Propose, View};
+use k8s_openapi::jiff::Timestamp;
+use shell::{Connector, Inputs, Question, Shell};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Events about pods that wait to be stored; more are dropped, since they only tell what statuses also show.
+const NOTES_WAITING: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// This desktop's name: pods with it as `spec.nodeName` are run.
+    pub node: String,
+    /// Marks containers as this cluster's, so that two clusters on one engine do not touch each other's.
+    pub cluster: String,
+    /// `unix:///path` or `tcp://address:port`; `None`: `DOCKER_HOST`, then Docker's usual socket.
+    pub docker_host: Option<String>,
+    /// Where pods' volumes are kept. Docker must see the same path.
+    pub dir: PathBuf,
+    /// Nameservers for pods; empty: those of the engine.
+    pub dns: Vec<String>,
+    /// Search domains that go with `dns`, as `svc.cluster.local` first.
+    pub dns_search: Vec<String>,
+}
+
+/// What is known of this desktop's engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineState {
+    pub version: String,
+    /// Why it cannot be used now; `None` if it can.
+    pub problem: Option<String>,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub os: String,
+    pub kernel: String,
+    /// As `uname -m` spells it.
+    pub arch: String,
+}
+
+impl EngineState {
+    fn of(facts: &Facts) -> Self {
+        Self {
+            version: facts.version.clone(),
+            problem: None,
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            os: facts.os.clone(),
+            kernel: facts.kernel.clone(),
+            arch: facts.arch.clone(),
+        }
+    }
+}
+
+/// Where images come from when no registry can be reached.
+#[async_trait::async_trait]
+pub trait ImagePeers: Send + Sync + 'static {
+    /// A `docker save` archive of `image` (with its tag) from a desktop that has it; `None` if none has.
+    async fn fetch(&self, image: &str) -> Result<Option<ByteStream>, String>;
+}
+
+/// The handle on the agent; its loop runs until `stop`.
+#[derive(Clone)]
+pub struct Agent {
+    engine_state: watch::Receiver<EngineState>,
+    images: watch::Receiver<Vec<String>>,
+    engine: watch::Receiver<Option<Arc<dyn Engine>>>,
+    questions: mpsc::Sender<Question>,
+    notes: Arc<Mutex<Option<mpsc::Receiver<Note>>>>,
+    stop: CancellationToken,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Agent {
+    /// `current`: the view follows a group. Only then are containers removed that no pod explains.
+    pub fn start(
+        config: AgentConfig,
+        view: View,
+        current: watch::Receiver<bool>,
+        propose: Arc<dyn Propose>,
+        peers: Arc<dyn ImagePeers>,
+    ) -> Self {
+        let host = config.docker_host.clone();
+        let connector: Connector = Arc::new(move || {
+            let host = host.clone();
+            async move {
+                let docker = Docker::connect(host.as_deref()).await?;
+                Ok(Arc::new(docker) as Arc<dyn Engine>)
+            }
+            .boxed()
+        });
+        Self::start_with(config, view, current, propose, peers, connector)
+    }
+
+    fn start_with(
+        config: AgentConfig,
+        view: View,
+        current: watch::Receiver<bool>,
+        propose: Arc<dyn Propose>,
+        peers: Arc<dyn ImagePeers>,
+        connector: Connector,
+    ) -> Self {
+        let looking =
+            EngineState { problem: Some("looking for Docker".to_owned()), ..EngineState::default() };
+        let (engine_state_sender, engine_state) = watch::channel(looking);
+        let (images_sender, images) = watch::channel(Vec::new());
+        let (engine_sender, engine) = watch::channel(None);
+        let (questions, asked) = mpsc::channel(shell::QUESTIONS_WAITING);
+        let (note_sender, notes) = mpsc::channel(NOTES_WAITING);
+        let stop = CancellationToken::new();
+        let inputs = Inputs {
+            owner: identity::Owner { cluster: config.cluster, node: config.node },
+            // Docker takes absolute paths only.
+            dir: std::path::absolute(&config.dir).unwrap_or(config.dir),
+            dns: config.dns,
+            dns_search: config.dns_search,
+            view,
+            current,
+            propose,
+            peers,
+            connector,
+            notes: note_sender,
+            questions: asked,
+            stop: stop.clone(),
+            engine_state: engine_state_sender,
+            images: images_sender,
+            engine: engine_sender,
+        };
+        let task = tokio::spawn(Shell::run(inputs));
+        Self {
+            engine_state,
+            images,
+            engine,
+            questions,
+            notes: Arc::new(Mutex::new(Some(notes))),
+            stop,
+            task: Arc::new(Mutex::new(Some(task))),
+        }
+    }
+
+    pub fn engine(&self) -> watch::Receiver<EngineState> {
+        self.engine_state.clone()
+    }
+
+    /// The names of the images on this desktop, sorted.
+    pub fn images(&self) -> watch::Receiver<Vec<String>> {
+        self.images.clone()
+    }
+
+    /// Events about pods, for whoever stores them. `None` if they were taken already.
+    pub fn take_notes(&self) -> Option<mpsc::Receiver<Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn engine_now(&self) -> Result<Arc<dyn Engine>, StreamError> {
+        let problem =
+            || StreamError::Unavailable(self.engine_state.borrow().problem.clone().unwrap_or_default());
+        self.engine.borrow().clone().ok_or_else(problem)
+    }
+
+    /// Loads a `docker save` archive and returns the names in it.
+    pub async fn load_image(&self, archive: ByteStream) -> Result<Vec<String>, StreamError> {
+        let engine = self.engine_now()?;
+        engine.load(archive).await.map_err(|error| match error {
+            EngineError::Unreachable { .. } => StreamError::Unavailable(error.to_string()),
+            error => StreamError::BadRequest(format!("Docker does not take the archive: {error}")),
+        })
+    }
+
+    /// A `docker save` archive of an image on this desktop. A name that is not here makes the stream fail.
+    pub fn export_image(&self, name: &str) -> ByteStream {
+        match self.engine_now() {
+            Ok(engine) => engine.export(name),
+            Err(error) => futures::stream::once(async { Err(std::io::Error::other(error)) }).boxed(),
+        }
+    }
+
+    /// A container's log, or in Kubernetes' words why there is none.
+    pub async fn logs(&self, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
+        let stopped = || StreamError::Unavailable("the daemon on this desktop is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let question = Question { pod: pod.clone(), options: options.clone(), answer };
+        self.questions.send(question).await.map_err(|_| stopped())?;
+        let target = answered.await.map_err(|_| stopped())??;
+        logs::open(&self.engine_now()?, &target, options, Timestamp::now())
+    }
+
+    /// Ends the agent and leaves the containers running: the next one finds them again.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

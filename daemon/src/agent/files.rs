@@ -1,0 +1,224 @@
+//! A pod's files on this desktop: its volumes' directories and contents, and its termination messages.
+//!
+//! Blocking, so it is called from `spawn_blocking`. It must never know what the files mean.
+
+use super::spec::{File, MessageFile, Source, Volume};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// As much of a termination message as Kubernetes keeps.
+pub const MESSAGE_BYTES: u64 = 4096;
+
+/// Sockets, sticky and set-group bits for directories that a group owns.
+const GROUP_DIR_MODE: u32 = 0o2775;
+const SCRATCH_MODE: u32 = 0o777;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {path}")]
+pub struct FileError {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl FileError {
+    /// With its cause, for a message that has no chain.
+    pub fn full(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
+fn at<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> FileError + 'p {
+    move |source| FileError { what, path: path.to_owned(), source }
+}
+
+/// Makes what a container's mounts need.
+pub fn prepare(volumes: &[Volume], message: &MessageFile) -> Result<(), FileError> {
+    for volume in volumes {
+        match &volume.source {
+            Source::Scratch(dir) => scratch(dir, volume.group)?,
+            Source::Memory { .. } => {}
+            Source::Host { path, kind } => host(path, kind)?,
+            Source::Files { dir, files } => contents(dir, files, volume.group)?,
+        }
+    }
+    let path = &message.0;
+    if let Some(dir) = path.parent() {
+        private_dir(dir)?;
+    }
+    // Whatever user the container runs as must be able to write it.
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(path);
+    file.map_err(at("cannot make the termination message file", path))?;
+    mode(path, 0o666)
+}
+
+fn mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at("cannot set the mode of", path))
+}
+
+/// Only the daemon and the engine look in here.
+fn private_dir(dir: &Path) -> Result<(), FileError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(dir);
+    made.map_err(at("cannot make the directory", dir))
+}
+
+fn scratch(dir: &Path, group: Option<u32>) -> Result<(), FileError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    private_dir(dir)?;
+    mode(dir, SCRATCH_MODE)?;
+    own(dir, group, GROUP_DIR_MODE | SCRATCH_MODE)
+}
+
+fn own(path: &Path, group: Option<u32>, with_mode: u32) -> Result<(), FileError> {
+    let Some(group) = group else { return Ok(()) };
+    chown(path, None, Some(group)).map_err(at("cannot give to the pod's group", path))?;
+    mode(path, with_mode)
+}
+
+/// Kubernetes' `hostPath.type`.
+fn host(path: &Path, kind: &str) -> Result<(), FileError> {
+    let wrong = |what| Err(at(what, path)(io::Error::from(io::ErrorKind::NotFound)));
+    let metadata = fs::metadata(path).ok();
+    let is = |test: fn(&fs::FileType) -> bool| {
+        metadata.as_ref().is_some_and(|metadata| test(&metadata.file_type()))
+    };
+    match kind {
+        "" if metadata.is_some() => Ok(()),
+        "DirectoryOrCreate" if is(fs::FileType::is_dir) => Ok(()),
+        "" | "DirectoryOrCreate" => {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+            made.map_err(at("cannot make the hostPath directory", path))
+        }
+        "FileOrCreate" if is(fs::FileType::is_file) => Ok(()),
+        "FileOrCreate" => {
+            let made = OpenOptions::new().create(true).append(true).mode(0o644).open(path);
+            made.map(drop).map_err(at("cannot make the hostPath file", path))
+        }
+        "Directory" if !is(fs::FileType::is_dir) => wrong("hostPath type check failed: not a directory:"),
+        "File" if !is(fs::FileType::is_file) => wrong("hostPath type check failed: not a file:"),
+        "Socket" if !is(fs::FileType::is_socket) => wrong("hostPath type check failed: not a socket:"),
+        "CharDevice" if !is(fs::FileType::is_char_device) => {
+            wrong("hostPath type check failed: not a character device:")
+        }
+        "BlockDevice" if !is(fs::FileType::is_block_device) => {
+            wrong("hostPath type check failed: not a block device:")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes each file beside its place and renames it, so that a reader sees the old or the new one.
+fn contents(dir: &Path, files: &[File], group: Option<u32>) -> Result<(), FileError> {
+    private_dir(dir)?;
+    mode(dir, 0o755)?;
+    for file in files {
+        let path = dir.join(&file.path);
+        if let Some(parent) = path.parent().filter(|parent| *parent != dir) {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.map_err(at("cannot make the directory", parent))?;
+        }
+        if fs::read(&path).is_ok_and(|present| present == file.content) {
+            continue;
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        let part = path.with_file_name(name);
+        // Never readable by more than the end result, not even for a moment.
+        let opened = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part);
+        let mut out = opened.map_err(at("cannot make the volume's file", &part))?;
+        out.write_all(&file.content).map_err(at("cannot write the volume's file", &part))?;
+        let group_read = if group.is_some() { 0o040 } else { 0 };
+        mode(&part, file.mode)?;
+        own(&part, group, file.mode | group_read)?;
+        fs::rename(&part, &path).map_err(at("cannot put in place the volume's file", &path))?;
+    }
+    Ok(())
+}
+
+/// What a container left as its last words; empty if nothing.
+pub fn message(file: &MessageFile) -> String {
+    let mut text = Vec::new();
+    if let Ok(file) = fs::File::open(&file.0) {
+        let _ = file.take(MESSAGE_BYTES).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Removes all that a pod had here. What is not there is no error.
+pub fn remove(dir: &Path) -> Result<(), FileError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(at("cannot remove the pod's files in", dir)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The uids of the pods that have files below `dir`.
+pub fn pods_with_files(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(source: Source) -> Volume {
+        Volume { name: "v".into(), source, group: None }
+    }
+
+    #[test]
+    fn secret_files_have_their_mode_and_are_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = MessageFile(dir.path().join("messages/main.0"));
+        let files = |text: &str| {
+            let file = File { path: "sub/key".into(), content: text.into(), mode: 0o400 };
+            [volume(Source::Files { dir: dir.path().join("v"), files: vec![file] })]
+        };
+        prepare(&files("one"), &message).unwrap();
+        prepare(&files("two"), &message).unwrap();
+        let path = dir.path().join("v/sub/key");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
+        assert_eq!(fs::read_dir(dir.path().join("v/sub")).unwrap().count(), 1, "no part is left behind");
+    }
+
+    #[test]
+    fn a_restart_keeps_what_is_in_an_empty_dir() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = MessageFile(dir.path().join("messages/main.0"));
+        let scratch = [volume(Source::Scratch(dir.path().join("v")))];
+        prepare(&scratch, &message).unwrap();
+        fs::write(dir.path().join("v/kept"), "x").unwrap();
+        prepare(&scratch, &message).unwrap();
+        assert!(dir.path().join("v/kept").exists());
+        remove(dir.path()).unwrap();
+        remove(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn host_path_types_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        assert!(host(&missing, "Directory").unwrap_err().full().contains("not a directory"));
+        assert!(host(&missing, "Socket").is_err());
+        host(&missing, "DirectoryOrCreate").unwrap();
+        host(&missing, "Directory").unwrap();
+        assert!(host(&missing, "File").is_err());
+    }
+
+    #[test]
+    fn a_message_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = MessageFile(dir.path().join("m"));
+        assert_eq!(message(&file), "");
+        fs::write(&file.0, vec![b'x'; 10_000]).unwrap();
+        assert_eq!(message(&file).len() as u64, MESSAGE_BYTES);
+    }
+}

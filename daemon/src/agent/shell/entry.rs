@@ -1,0 +1,160 @@
+//! One pod as the loop keeps it, and how the view's pods become entries.
+
+use super::Shell;
+use crate::agent::identity::{Attempt, Observed, PodId, attempt_of};
+use crate::agent::planner::Memory;
+use gaggle_sched::state::{Key, Object, resource_of};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A pod as the view has it.
+#[derive(Clone)]
+pub struct Wanted {
+    pub object: Arc<Object>,
+    pub pod: Arc<Pod>,
+}
+
+pub struct Entry {
+    pub id: PodId,
+    /// `None`: only its containers say that it was here.
+    pub wanted: Option<Wanted>,
+    /// The newest binding that was obeyed.
+    pub attempt: Attempt,
+    pub containers: BTreeMap<String, Observed>,
+    pub memory: Memory,
+    /// A task is at work on its containers.
+    pub busy: bool,
+    /// Containers whose end is being looked into.
+    pub concluding: BTreeSet<String>,
+    pub wake_at: Option<Timestamp>,
+    /// Nothing of it is left here: its object is to go.
+    pub forgotten: bool,
+    /// A status (or the deletion) is under way to the group.
+    pub flying: bool,
+    pub refusals: u32,
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Entry {
+    pub fn new(id: PodId, now: Timestamp) -> Self {
+        Self {
+            id,
+            wanted: None,
+            attempt: Attempt::default(),
+            containers: BTreeMap::new(),
+            memory: Memory::new(now),
+            busy: false,
+            concluding: BTreeSet::new(),
+            wake_at: None,
+            forgotten: false,
+            flying: false,
+            refusals: 0,
+            retry_at: None,
+        }
+    }
+
+    pub fn due(&self) -> Option<Timestamp> {
+        self.wake_at.into_iter().chain(self.retry_at).min()
+    }
+
+    pub fn key(&self) -> Key {
+        Key::of::<Pod>(self.id.namespace.clone(), self.id.name.clone())
+    }
+}
+
+impl Shell {
+    /// Takes in what changed in the view since the last look.
+    pub fn follow(&mut self) {
+        let changes = self.seen.map(|seen| self.inputs.view.changes_after(seen));
+        let Some(Ok(changes)) = changes else { return self.follow_all() };
+        let (pods, nodes) = (resource_of::<Pod>(), resource_of::<Node>());
+        let (config_maps, secrets) = (resource_of::<ConfigMap>(), resource_of::<Secret>());
+        let mut look = false;
+        for change in &changes {
+            self.seen = Some(change.revision);
+            let resource = &change.key.resource;
+            if *resource == pods {
+                let here = change.object.as_ref().is_some_and(|object| self.is_bound_here(object));
+                let known = self.entries.values().any(|entry| {
+                    entry.id.name == change.key.name && entry.id.namespace == change.key.namespace
+                });
+                look |= here || known;
+            } else if *resource == nodes {
+                look |= change.key.name == self.inputs.owner.node;
+            } else if *resource == config_maps || *resource == secrets {
+                let concerned =
+                    self.entries.iter().filter(|(_, entry)| entry.id.namespace == change.key.namespace);
+                self.dirty.extend(concerned.map(|(uid, _)| uid.clone()));
+            }
+        }
+        if look {
+            self.look();
+        }
+    }
+
+    fn is_bound_here(&self, object: &Object) -> bool {
+        object.value().pointer("/spec/nodeName").and_then(|node| node.as_str())
+            == Some(&self.inputs.owner.node)
+    }
+
+    pub fn follow_all(&mut self) {
+        self.seen = Some(self.inputs.view.revision());
+        self.look();
+        self.dirty.extend(self.entries.keys().cloned());
+    }
+
+    /// Brings the entries in line with the pods that the view has on this node.
+    fn look(&mut self) {
+        let node = self.inputs.owner.node.clone();
+        let (objects, addresses) = self.inputs.view.read(|store| {
+            let objects: Vec<_> = store.on_node(&node).filter_map(|key| store.get(key).cloned()).collect();
+            (objects, store.get_as::<Node>("", &node).map(|node| internal_ips(&node)))
+        });
+        if let Some(addresses) = addresses
+            && addresses != self.desktop.host_ips
+        {
+            self.desktop.host_ips = addresses;
+            self.dirty.extend(self.entries.keys().cloned());
+        }
+        let now = Timestamp::now();
+        let mut present = BTreeSet::new();
+        for object in objects {
+            let Some(pod) = object.typed::<Pod>() else { continue };
+            let id = PodId::of(&pod);
+            if id.uid.is_empty() {
+                continue;
+            }
+            present.insert(id.uid.clone());
+            let entry = self.entries.entry(id.uid.clone()).or_insert_with(|| Entry::new(id.clone(), now));
+            let attempt = attempt_of(&pod);
+            if attempt < entry.attempt {
+                tracing::warn!(pod = %id.name, namespace = %id.namespace, %attempt, obeyed = %entry.attempt,
+                    "an older binding of a pod is not obeyed");
+                continue;
+            }
+            let same =
+                entry.wanted.as_ref().is_some_and(|wanted| wanted.object.revision() == object.revision());
+            if !same {
+                entry.attempt = attempt;
+                entry.wanted = Some(Wanted { object, pod });
+                self.dirty.insert(id.uid);
+            }
+        }
+        // A view that follows no group may have lost what is still wanted.
+        if *self.inputs.current.borrow() {
+            for (uid, entry) in &mut self.entries {
+                if !present.contains(uid) {
+                    entry.wanted = None;
+                    self.dirty.insert(uid.clone());
+                }
+            }
+        }
+    }
+}
+
+fn internal_ips(node: &Node) -> Vec<String> {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.filter(|address| address.type_ == "InternalIP").map(|address| address.address.clone()).collect()
+}

@@ -1,0 +1,238 @@
+//! The agent's one loop: it owns all state, hands inputs to the planner and actions to tasks, and writes statuses.
+//!
+//! It must never decide what a pod needs (that is the planner's) nor wait for the engine (tasks do).
+
+mod entry;
+mod inputs;
+mod link;
+mod probes;
+mod pulls;
+mod reports;
+mod settle;
+mod work;
+
+pub use link::Connector;
+pub use reports::Report;
+
+use super::engine::{Engine, EngineEvent};
+use super::identity::Owner;
+use super::planner::ImageIndex;
+use super::spec::Desktop;
+use super::{EngineState, ImagePeers, LogTarget};
+use crate::pods::{LogOptions, PodRef, StreamError};
+use entry::Entry;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
+use gaggle_sched::controller::Note;
+use gaggle_sched::state::{Applied, Propose, Refused, Revision, Unavailable, View};
+use k8s_openapi::jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How many containers are created and started at once. An engine does not get faster beyond it (measured: four
+/// to five in flight give its best rate), and every one more makes each of them slower.
+const STARTS_AT_ONCE: usize = 5;
+
+/// Removals give way to starts, which somebody waits for.
+const REMOVALS_AT_ONCE: usize = 2;
+
+/// Reports of tasks that wait for the loop; a full queue slows the tasks down.
+const REPORTS_WAITING: usize = 256;
+
+/// How many reports and events are taken in before plans are made.
+const INPUTS_AT_ONCE: usize = 64;
+
+/// How many statuses are under way to the group at once; more wait, and the newest of a pod goes.
+const PROPOSALS_AT_ONCE: usize = 64;
+
+/// Questions about pods that wait for the loop.
+pub const QUESTIONS_WAITING: usize = 64;
+
+/// What tasks share, so that the engine and the disk are not overrun.
+pub struct Limits {
+    pub starts: Semaphore,
+    pub removals: Semaphore,
+}
+
+/// Which container's log is meant.
+pub struct Question {
+    pub pod: PodRef,
+    pub options: LogOptions,
+    pub answer: oneshot::Sender<Result<LogTarget, StreamError>>,
+}
+
+/// What the loop is given.
+pub struct Inputs {
+    pub owner: Owner,
+    pub dir: PathBuf,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub view: View,
+    pub current: watch::Receiver<bool>,
+    pub propose: Arc<dyn Propose>,
+    pub peers: Arc<dyn ImagePeers>,
+    pub connector: Connector,
+    pub notes: mpsc::Sender<Note>,
+    pub questions: mpsc::Receiver<Question>,
+    pub stop: CancellationToken,
+    pub engine_state: watch::Sender<EngineState>,
+    pub images: watch::Sender<Vec<String>>,
+    pub engine: watch::Sender<Option<Arc<dyn Engine>>>,
+}
+
+/// An engine that answers, and what hangs on it.
+struct Linked {
+    engine: Arc<dyn Engine>,
+    events: BoxStream<'static, Result<EngineEvent, super::engine::EngineError>>,
+    pulls: Arc<pulls::Pulls>,
+}
+
+type Outcome = (String, Result<Result<Applied, Refused>, Unavailable>);
+
+pub struct Shell {
+    inputs: Inputs,
+    linked: Option<Linked>,
+    /// By pod uid: pods bound here, and those that containers of ours belong to.
+    entries: BTreeMap<String, Entry>,
+    /// Which pod a container belongs to.
+    pod_of: BTreeMap<String, String>,
+    /// Containers that ran out of memory and have not ended yet.
+    out_of_memory: BTreeSet<String>,
+    images: ImageIndex,
+    /// A listing of images is under way; `true`: another is wanted after it.
+    images_listing: Option<bool>,
+    /// By image: the starts that wait for it.
+    awaited: BTreeMap<String, Vec<(String, String, u32)>>,
+    probes: BTreeMap<String, AbortHandle>,
+    desktop: Desktop,
+    dirty: BTreeSet<String>,
+    seen: Option<Revision>,
+    swept: bool,
+    reports: mpsc::Sender<Report>,
+    limits: Arc<Limits>,
+    proposals: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    tasks: JoinSet<()>,
+}
+
+impl Shell {
+    pub async fn run(inputs: Inputs) {
+        let (reports, mut reported) = mpsc::channel(REPORTS_WAITING);
+        let mut questions_open = true;
+        let mut shell = Self::new(inputs, reports);
+        let (stop, mut revision) = (shell.inputs.stop.clone(), shell.inputs.view.subscribe());
+        let mut current = shell.inputs.current.clone();
+        let mut current_open = true;
+        shell.link();
+        shell.follow();
+        loop {
+            shell.settle();
+            let wake = shell.next_wake();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = revision.changed() => match changed {
+                    Ok(()) => shell.follow(),
+                    Err(_) => break,
+                },
+                changed = current.changed(), if current_open => match changed {
+                    Ok(()) => shell.follow_all(),
+                    Err(_) => current_open = false,
+                },
+                Some(report) = reported.recv() => {
+                    shell.take(report);
+                    for _ in 0..INPUTS_AT_ONCE {
+                        let Ok(report) = reported.try_recv() else { break };
+                        shell.take(report);
+                    }
+                }
+                event = next_event(&mut shell.linked) => shell.event(event),
+                Some(outcome) = shell.proposals.next() => shell.proposed(outcome),
+                question = shell.inputs.questions.recv(), if questions_open => match question {
+                    Some(question) => shell.answer(question),
+                    None => questions_open = false,
+                },
+                Some(_) = shell.tasks.join_next() => {}
+                () = tokio::time::sleep(wake) => shell.woken(),
+            }
+        }
+        // Containers go on without us; what was begun is found again by its labels.
+        shell.tasks.shutdown().await;
+    }
+
+    fn new(inputs: Inputs, reports: mpsc::Sender<Report>) -> Self {
+        let limits =
+            Limits { starts: Semaphore::new(STARTS_AT_ONCE), removals: Semaphore::new(REMOVALS_AT_ONCE) };
+        let desktop =
+            Desktop { dns: inputs.dns.clone(), dns_search: inputs.dns_search.clone(), ..Desktop::default() };
+        Self {
+            inputs,
+            linked: None,
+            entries: BTreeMap::new(),
+            pod_of: BTreeMap::new(),
+            out_of_memory: BTreeSet::new(),
+            images: ImageIndex::default(),
+            images_listing: None,
+            awaited: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            desktop,
+            dirty: BTreeSet::new(),
+            seen: None,
+            swept: false,
+            reports,
+            limits: Arc::new(limits),
+            proposals: FuturesUnordered::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// How long until some pod is due again.
+    fn next_wake(&self) -> Duration {
+        /// Nothing is due: look again now and then, should the clock have been set.
+        const IDLE: Duration = Duration::from_secs(60);
+        let due = self.entries.values().filter_map(Entry::due).min();
+        let Some(due) = due else { return IDLE };
+        Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default().min(IDLE)
+    }
+
+    fn woken(&mut self) {
+        let now = Timestamp::now();
+        let due = self.entries.iter_mut().filter(|(_, entry)| entry.due().is_some_and(|due| due <= now));
+        for (uid, entry) in due {
+            entry.wake_at = None;
+            if entry.retry_at.is_some_and(|at| at <= now) {
+                entry.retry_at = None;
+            }
+            self.dirty.insert(uid.clone());
+        }
+    }
+
+    fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.inputs.dir.join("pods").join(uid)
+    }
+
+    fn hands(&self) -> Option<work::Hands> {
+        Some(work::Hands {
+            engine: self.linked.as_ref()?.engine.clone(),
+            owner: self.inputs.owner.clone(),
+            reports: self.reports.clone(),
+            limits: self.limits.clone(),
+        })
+    }
+
+    fn note(&self, note: Note) {
+        if self.inputs.notes.try_send(note).is_err() {
+            tracing::debug!("a note is dropped: nobody takes them, or too many wait");
+        }
+    }
+}
+
+async fn next_event(linked: &mut Option<Linked>) -> Option<Result<EngineEvent, super::engine::EngineError>> {
+    match linked {
+        Some(linked) => linked.events.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,317 @@
+//! Planning what changed, and handing out what the plans say: actions to tasks, statuses to the group.
+
+use super::entry::{Entry, Wanted};
+use super::{Outcome, PROPOSALS_AT_ONCE, Question, Shell, probes};
+use crate::agent::LogTarget;
+use crate::agent::engine::RunState;
+use crate::agent::files;
+use crate::agent::identity::Role;
+use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
+use crate::agent::spec::Context;
+use crate::pods::StreamError;
+use futures::FutureExt;
+use gaggle_sched::state::{Expect, Txn, Write};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The wait after a status could not be ordered, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+impl Shell {
+    /// Plans every pod that something changed for.
+    pub fn settle(&mut self) {
+        // Without an engine nothing is known, so nothing is said.
+        if self.linked.is_none() {
+            return;
+        }
+        let now = Timestamp::now();
+        for uid in std::mem::take(&mut self.dirty) {
+            let Some(entry) = self.entries.get(&uid) else { continue };
+            match entry.wanted.clone() {
+                Some(wanted) => self.settle_pod(&uid, &wanted, now),
+                None if *self.inputs.current.borrow() => self.settle_orphan(&uid, now),
+                None => {}
+            }
+        }
+        self.sweep();
+    }
+
+    fn settle_pod(&mut self, uid: &str, wanted: &Wanted, now: Timestamp) {
+        let dir = self.pod_dir(uid);
+        let Some(entry) = self.entries.get(uid) else { return };
+        let observed: Vec<_> = entry.containers.values().cloned().collect();
+        let sandbox_ips =
+            observed.iter().filter(|observed| observed.role == Role::Sandbox && observed.is_running());
+        let mut pod_ips =
+            sandbox_ips.max_by_key(|sandbox| sandbox.restart_count).map(|sandbox| sandbox.ips.clone());
+        if wanted.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
+            pod_ips = Some(self.desktop.host_ips.clone());
+        }
+        let plan = self.inputs.view.read(|store| {
+            planner::plan(&Input {
+                context: Context {
+                    pod: &wanted.pod,
+                    store,
+                    owner: &self.inputs.owner,
+                    desktop: &self.desktop,
+                    pod_ips: pod_ips.as_deref().unwrap_or_default(),
+                    dir: &dir,
+                },
+                observed: &observed,
+                memory: &entry.memory,
+                images: &self.images,
+                now,
+            })
+        });
+        let before = entry.memory.status.as_ref().or(wanted.pod.status.as_ref());
+        let notes: Vec<_> =
+            notes_between(before, &plan.status).into_iter().map(|note| note_for(&entry.id, note)).collect();
+        notes.into_iter().for_each(|note| self.note(note));
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.memory.status = Some(plan.status);
+        entry.wake_at = plan.wake_at;
+        self.act(uid, plan.actions, now);
+        self.watch_health(uid, &wanted.pod);
+        self.propose(uid, wanted);
+    }
+
+    /// Containers whose pod is not, or not any more, one of this node's.
+    fn settle_orphan(&mut self, uid: &str, now: Timestamp) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        if entry.busy || entry.flying {
+            return;
+        }
+        if !entry.containers.is_empty() {
+            if entry.retry_at.is_some_and(|at| now < at) {
+                return;
+            }
+            let actions = planner::clear_away(entry.containers.values(), &entry.memory);
+            return self.act(uid, actions, now);
+        }
+        self.entries.remove(uid);
+        let dir = self.pod_dir(uid);
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = files::remove(&dir) {
+                tracing::warn!(error = %error.full(), "a pod's files stay behind");
+            }
+        });
+    }
+
+    /// Once after the start: files of pods that went while the daemon did not run.
+    fn sweep(&mut self) {
+        if self.swept || !*self.inputs.current.borrow() {
+            return;
+        }
+        self.swept = true;
+        let root = self.inputs.dir.join("pods");
+        let known: BTreeSet<String> = self.entries.keys().cloned().collect();
+        self.tasks.spawn_blocking(move || {
+            for uid in files::pods_with_files(&root).into_iter().filter(|uid| !known.contains(uid)) {
+                if let Err(error) = files::remove(&root.join(uid)) {
+                    tracing::warn!(error = %error.full(), "an old pod's files stay behind");
+                }
+            }
+        });
+    }
+
+    fn act(&mut self, uid: &str, actions: Vec<Action>, now: Timestamp) {
+        let mut in_order = Vec::new();
+        for action in actions {
+            match action {
+                Action::Stop { id, container, grace, pre_stop, why } => {
+                    self.stop_container(uid, id, &container, grace, pre_stop, why, now);
+                }
+                Action::Pull { container, restart_count, image } => {
+                    self.pull(uid, container, restart_count, image)
+                }
+                other => in_order.push(other),
+            }
+        }
+        let (dir, hands) = (self.pod_dir(uid), self.hands());
+        let (Some(hands), Some(entry)) = (hands, self.entries.get_mut(uid)) else { return };
+        let resting = entry.retry_at.is_some_and(|at| now < at);
+        in_order.retain(|action| match action {
+            Action::Remove { .. } => !resting,
+            Action::Forget => !entry.forgotten,
+            _ => true,
+        });
+        if in_order.is_empty() || entry.busy {
+            return;
+        }
+        entry.busy = true;
+        let mut notes = Vec::new();
+        for action in &in_order {
+            if let Action::StartContainer { name, restart_count, spec, .. } = action {
+                remember_start(entry, name, *restart_count);
+                if !entry.memory.pulls.contains_key(&(name.clone(), *restart_count)) {
+                    let message = format!("Container image \"{}\" already present on machine", spec.image);
+                    notes.push(note_for(&entry.id, PodNote::normal("Pulled", message)));
+                }
+            }
+        }
+        let id = entry.id.clone();
+        notes.into_iter().for_each(|note| self.note(note));
+        self.tasks.spawn(hands.perform(id, dir, in_order));
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn stop_container(
+        &mut self,
+        uid: &str,
+        id: String,
+        container: &str,
+        grace: Duration,
+        pre_stop: Option<Vec<String>>,
+        why: String,
+        now: Timestamp,
+    ) {
+        let (Some(hands), Some(entry)) = (self.hands(), self.entries.get_mut(uid)) else { return };
+        if entry.concluding.contains(&id) || entry.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        entry.memory.stopping.insert(id.clone(), now.checked_add(grace).unwrap_or(Timestamp::MAX));
+        tracing::debug!(container, pod = %entry.id.name, %why, "stopping a container");
+        let note = note_for(&entry.id, PodNote::normal("Killing", why));
+        self.note(note);
+        self.tasks.spawn(hands.stop(id, grace, pre_stop));
+    }
+
+    fn pull(&mut self, uid: &str, container: String, restart_count: u32, image: String) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.memory.pull_begun(&container, restart_count);
+        let note = note_for(&entry.id, PodNote::normal("Pulling", format!("Pulling image \"{image}\"")));
+        self.note(note);
+        let waiter = (uid.to_owned(), container, restart_count);
+        if let Some(waiters) = self.awaited.get_mut(&image) {
+            waiters.push(waiter);
+            return;
+        }
+        let Some(linked) = &self.linked else { return };
+        let present = self.images.find(&image).is_some();
+        self.tasks.spawn(linked.pulls.clone().get(image.clone(), present, self.reports.clone()));
+        self.awaited.insert(image, vec![waiter]);
+    }
+
+    fn watch_health(&mut self, uid: &str, pod: &Pod) {
+        let (Some(linked), Some(entry)) = (&self.linked, self.entries.get(uid)) else { return };
+        for observed in entry.containers.values() {
+            let Role::Container(name) = &observed.role else { continue };
+            let RunState::Running { started_at } = observed.state else { continue };
+            if self.probes.contains_key(&observed.id) {
+                continue;
+            }
+            let Some(container) = container_of(pod, name).filter(|container| probes::wanted(container))
+            else {
+                continue;
+            };
+            let ips = entry.memory.status.as_ref().and_then(|status| status.pod_ip.clone());
+            let watched = probes::Watched {
+                engine: linked.engine.clone(),
+                id: observed.id.clone(),
+                pod: entry.id.clone(),
+                container: container.clone(),
+                address: ips.unwrap_or_default(),
+                started_at,
+            };
+            let task = self.tasks.spawn(probes::watch(watched, self.reports.clone()));
+            self.probes.insert(observed.id.clone(), task);
+        }
+    }
+
+    /// Sends a pod's status, or its removal, if the view does not show it yet and nothing of it is under way.
+    fn propose(&mut self, uid: &str, wanted: &Wanted) {
+        let now = Timestamp::now();
+        let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if entry.flying || entry.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let key = entry.key();
+        let mut writes = Vec::new();
+        let status = entry.memory.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
+        if let Some(status) = status
+            && wanted.object.value().get("status") != Some(&status)
+        {
+            writes.push(Write::Status { key: key.clone(), uid: uid.to_owned(), status });
+        }
+        if entry.forgotten {
+            writes.push(Write::Delete { key, expect: Expect::Uid(uid.to_owned()), intent: None });
+        }
+        if writes.is_empty() {
+            return;
+        }
+        if full {
+            // The first that comes back makes room.
+            self.dirty.insert(uid.to_owned());
+            return;
+        }
+        entry.flying = true;
+        let (propose, uid) = (self.inputs.propose.clone(), uid.to_owned());
+        self.proposals.push(async move { (uid, propose.propose(Txn { writes }).await) }.boxed());
+    }
+
+    pub fn proposed(&mut self, (uid, outcome): Outcome) {
+        let uid = uid.as_str();
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.flying = false;
+        match outcome {
+            Ok(Ok(_)) => entry.refusals = 0,
+            // Somebody else removed it, or made another of the name: the view will show it.
+            Ok(Err(refused)) => tracing::debug!(%refused, "a status came too late"),
+            Err(unavailable) => {
+                tracing::debug!(%unavailable, pod = %entry.id.name, "a status waits");
+                let wait = FIRST_RETRY.saturating_mul(1 << entry.refusals.min(8)).min(LONGEST_RETRY);
+                entry.refusals = entry.refusals.saturating_add(1);
+                entry.retry_at = Timestamp::now().checked_add(wait).ok();
+            }
+        }
+        self.follow();
+        self.dirty.insert(uid.to_owned());
+    }
+
+    /// Finds the container whose log is asked for.
+    pub fn answer(&mut self, question: Question) {
+        let answer = self.log_target(&question);
+        let _ = question.answer.send(answer);
+    }
+
+    fn log_target(&self, Question { pod, options, .. }: &Question) -> Result<LogTarget, StreamError> {
+        let missing = || StreamError::NotFound(format!("pod \"{}\" is not on this desktop", pod.name));
+        let entry = self.entries.get(&pod.uid).ok_or_else(missing)?;
+        if self.linked.is_none() {
+            let problem = self.inputs.engine_state.borrow().problem.clone().unwrap_or_default();
+            return Err(StreamError::Unavailable(problem));
+        }
+        super::super::logs::target(
+            entry.wanted.as_ref().map(|wanted| wanted.pod.as_ref()),
+            &entry.id,
+            &entry.containers,
+            entry.memory.status.as_ref(),
+            options,
+        )
+    }
+}
+
+/// Counts a restart, for the wait before the next one.
+fn remember_start(entry: &mut Entry, name: &str, restart_count: u32) {
+    let role = Role::Container(name.to_owned());
+    let before = entry.containers.values().filter(|observed| observed.role == role);
+    let ran =
+        before.max_by_key(|observed| observed.restart_count).and_then(|observed| match &observed.state {
+            RunState::Exited(exit) => {
+                Duration::try_from(exit.finished_at.duration_since(exit.started_at?)).ok()
+            }
+            _ => None,
+        });
+    entry.memory.restarted(name, restart_count, ran);
+    entry.memory.made(None);
+}
+
+fn container_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p Container> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.find(|container| container.name == name)
+}
