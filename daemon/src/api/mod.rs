@@ -1,1 +1,103 @@
-//! (to come)
+//! The Kubernetes API, which every desktop serves alike.
+//!
+//! Owns the wire: paths, forms, defaults, validation, patches, tables and errors as Kubernetes clients know them.
+//! It reads the desktop's own view and writes through [`Propose`]; it must never know who orders writes, how
+//! desktops talk to one another, or what runs containers.
+//!
+//! What is particular to a kind stands in [`kinds`], one entry each.
+
+pub mod auth;
+mod body;
+mod commit;
+mod create;
+mod defaults;
+mod delete;
+mod discovery;
+mod dispatch;
+mod founding;
+pub mod kinds;
+mod log;
+mod negotiate;
+mod openapi;
+mod page;
+mod patch;
+mod protobuf;
+mod query;
+mod read;
+mod scale;
+mod selector;
+pub mod serve;
+pub mod status;
+mod strict;
+mod table;
+mod target;
+mod update;
+mod validate;
+mod value;
+pub mod version;
+mod watch;
+
+pub use auth::{Authenticate, Tokens, User, require_token};
+pub use founding::lasting_namespaces;
+pub use serve::serve;
+
+use crate::documents::Documents;
+use crate::pods::PodStreams;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use gaggle_sched::state::{Propose, View};
+use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
+use tokio::sync::watch::Receiver;
+
+/// All that the API needs of the desktop that it runs on.
+#[derive(Clone)]
+pub struct ApiState {
+    pub view: View,
+    pub propose: Arc<dyn Propose>,
+    pub documents: Arc<dyn Documents>,
+    pub pods: Arc<dyn PodStreams>,
+    pub auth: Arc<dyn Authenticate>,
+    /// This desktop's name.
+    pub node: String,
+    /// Whether writes would be ordered now. While it is false they are kept as intent without being proposed.
+    pub quorum: Receiver<bool>,
+}
+
+/// The whole API behind its tokens.
+pub fn router(state: ApiState) -> Router {
+    router_with(state, Router::new())
+}
+
+/// The API and `more` routes, such as the daemon's own, all behind the same tokens.
+pub fn router_with(state: ApiState, more: Router) -> Router {
+    let auth = state.auth.clone();
+    Router::new()
+        .route("/healthz", get(version::alive))
+        .route("/livez", get(version::alive))
+        .route("/readyz", get(version::ready))
+        .route("/version", get(version::version))
+        .route("/api", get(discovery::api))
+        .route("/api/v1", get(discovery::core_resources))
+        .route("/apis", get(discovery::apis))
+        .route("/apis/{group}", get(discovery::api_group))
+        .route("/apis/{group}/{version}", get(discovery::group_resources))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/{*path}", get(openapi::group_document))
+        .fallback(dispatch::resources)
+        .method_not_allowed_fallback(async || status::ApiError::method_not_allowed().into_response())
+        .with_state(state)
+        .merge(more)
+        .layer(from_fn_with_state(auth, require_token))
+}
+
+/// The time as Kubernetes writes it: whole seconds.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests;

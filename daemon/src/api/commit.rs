@@ -1,0 +1,139 @@
+//! The last step of every write: the intent change that goes with it, its place in the group's order, or its
+//! keeping until there is an order again.
+
+use super::ApiState;
+use super::body::BODY_BYTES;
+use super::kinds::{Keeping, Kind};
+use super::query::Run;
+use super::status::ApiError;
+use super::value::{flag, items, remove, set};
+use gaggle_sched::state::{Adopted, Expect, Key, Refused, Txn, Unavailable, Write};
+use serde_json::Value;
+
+/// One write of one object.
+pub struct Pending<'a> {
+    pub kind: &'static Kind,
+    pub key: Key,
+    /// `None`: the object is removed.
+    pub object: Option<Value>,
+    /// What the write was computed from.
+    pub before: Option<&'a Value>,
+    pub expect: Expect,
+    pub intent: Intent,
+    pub run: Run,
+}
+
+/// What a write is to the documents that every desktop keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Somebody wishes the object to be so.
+    Wish,
+    /// Somebody wishes the object to be gone.
+    Drop,
+    /// Not a wish: a status, or the last steps of a removal.
+    None,
+}
+
+/// A write that took place.
+#[derive(Debug)]
+pub struct Done {
+    /// As stored, with its new revision; for a removal what was removed.
+    pub object: Value,
+    /// Set where the write could only be kept.
+    pub warning: Option<String>,
+}
+
+#[derive(Debug)]
+pub enum CommitError {
+    /// Somebody was faster; the caller may compute the write again.
+    Refused(Refused),
+    Failed(ApiError),
+}
+
+impl From<ApiError> for CommitError {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl CommitError {
+    pub fn into_api(self, kind: &Kind) -> ApiError {
+        match self {
+            Self::Refused(refused) => ApiError::refused(kind, &refused),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// Brings a write into order, or keeps it as intent when nobody can order it now.
+pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, CommitError> {
+    let Pending { kind, key, object, before, expect, intent, run } = pending;
+    let shown = object.as_ref().or(before).cloned().unwrap_or_default();
+    if shown.to_string().len() > BODY_BYTES {
+        return Err(ApiError::too_large(BODY_BYTES).into());
+    }
+    if run == Run::Dry {
+        return Ok(Done { object: shown, warning: None });
+    }
+    let adopted = match bears_intent(kind, &shown, intent) {
+        false => None,
+        true => {
+            let wish = object.as_ref().filter(|_| intent == Intent::Wish).map(wish_of);
+            let prepared = state.documents.prepare(&key, wish.as_ref()).await;
+            Some(prepared.map_err(|error| CommitError::Failed(ApiError::internal(error)))?)
+        }
+    };
+    if !*state.quorum.borrow() {
+        let why = "less than half of the cluster's desktops can be reached";
+        return keep(state, &key, shown, adopted, Unavailable::NoQuorum(why.into())).await;
+    }
+    let write = match object {
+        Some(value) => Write::Put { key: key.clone(), value, expect, intent: adopted.clone() },
+        None => Write::Delete { key: key.clone(), expect, intent: adopted.clone() },
+    };
+    match state.propose.propose(Txn::from(write)).await {
+        Ok(Ok(applied)) => {
+            let mut object = shown;
+            if let Some(metadata) = object.get_mut("metadata") {
+                set(metadata, "resourceVersion", applied.revision.to_string());
+            }
+            Ok(Done { object, warning: None })
+        }
+        Ok(Err(refused)) => Err(CommitError::Refused(refused)),
+        Err(unavailable @ Unavailable::NoQuorum(_)) => keep(state, &key, shown, adopted, unavailable).await,
+        Err(unavailable) => Err(ApiError::from_unavailable(&unavailable).into()),
+    }
+}
+
+async fn keep(
+    state: &ApiState,
+    key: &Key,
+    shown: Value,
+    adopted: Option<Adopted>,
+    unavailable: Unavailable,
+) -> Result<Done, CommitError> {
+    let Some(adopted) = adopted else { return Err(ApiError::from_unavailable(&unavailable).into()) };
+    let kept = state.documents.keep(key, &adopted).await;
+    kept.map_err(|error| CommitError::Failed(ApiError::internal(error)))?;
+    tracing::info!(%key, "a write was kept as intent: there is no quorum");
+    let warning = "no quorum: kept as intent on this desktop and those it reaches, and put into effect when more \
+                   than half of the cluster is back";
+    Ok(Done { object: shown, warning: Some(warning.into()) })
+}
+
+/// Objects that a controller made can be made again; only what people made is kept as intent.
+fn bears_intent(kind: &Kind, object: &Value, intent: Intent) -> bool {
+    let controlled = items(object, "/metadata/ownerReferences").iter().any(|owner| flag(owner, "/controller"));
+    kind.keeping == Keeping::Intent && intent != Intent::None && !controlled
+}
+
+/// An object without what the ordered state alone knows.
+fn wish_of(object: &Value) -> Value {
+    let mut wish = object.clone();
+    remove(&mut wish, "status");
+    if let Some(metadata) = wish.get_mut("metadata") {
+        remove(metadata, "resourceVersion");
+        remove(metadata, "managedFields");
+    }
+    wish
+}

@@ -1,0 +1,177 @@
+//! What is served, as clients find it out: the aggregated form that kubectl asks for, and the plain one.
+
+use super::ApiState;
+use super::kinds::{self, Kind, Subresource, group_version};
+use super::status::{ApiError, json_response};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// `GET /api`
+pub async fn api(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    if wants_aggregated(&headers) {
+        return aggregated(|group| group.is_empty());
+    }
+    let address = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": state.node}]);
+    json_response(
+        200,
+        &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": address}),
+    )
+}
+
+/// `GET /apis`
+pub async fn apis(headers: HeaderMap) -> Response {
+    if wants_aggregated(&headers) {
+        return aggregated(|group| !group.is_empty());
+    }
+    let groups: Vec<Value> = groups().into_iter().filter(|group| !group.is_empty()).map(group).collect();
+    json_response(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+}
+
+/// `GET /apis/GROUP`
+pub async fn api_group(Path(name): Path<String>) -> Response {
+    match groups().into_iter().find(|group| !group.is_empty() && *group == name) {
+        Some(found) => {
+            let mut group = group(found);
+            group["kind"] = "APIGroup".into();
+            group["apiVersion"] = "v1".into();
+            json_response(200, &group)
+        }
+        None => ApiError::no_such_path().into_response(),
+    }
+}
+
+/// `GET /api/v1`
+pub async fn core_resources() -> Response {
+    resources("", "v1")
+}
+
+/// `GET /apis/GROUP/VERSION`
+pub async fn group_resources(Path((group, version)): Path<(String, String)>) -> Response {
+    resources(&group, &version)
+}
+
+fn resources(group: &str, version: &str) -> Response {
+    let kinds: Vec<&Kind> =
+        kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
+    if kinds.is_empty() {
+        return ApiError::no_such_path().into_response();
+    }
+    let mut resources = Vec::new();
+    for kind in kinds {
+        resources.push(json!({
+            "name": kind.plural, "singularName": kind.singular, "namespaced": kind.is_namespaced(),
+            "kind": kind.kind, "verbs": VERBS, "shortNames": kind.short_names, "categories": kind.categories,
+        }));
+        for part in kind.subresources {
+            let (group, version, served) = served_as(kind, *part);
+            let mut resource = json!({
+                "name": format!("{}/{}", kind.plural, part.name()), "singularName": "",
+                "namespaced": kind.is_namespaced(), "kind": served, "verbs": verbs_of(*part),
+            });
+            if group != kind.group {
+                resource["group"] = group.into();
+                resource["version"] = version.into();
+            }
+            resources.push(resource);
+        }
+    }
+    json_response(
+        200,
+        &json!({"kind": "APIResourceList", "apiVersion": "v1",
+            "groupVersion": group_version(group, version), "resources": resources}),
+    )
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.split(',').any(|wanted| {
+        let has = |parameter: &str| wanted.split(';').any(|part| part.trim() == parameter);
+        has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList")
+    })
+}
+
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = kinds::group_versions().into_iter().map(|(group, _)| group).collect();
+    groups.dedup();
+    groups
+}
+
+fn versions_of(group: &str) -> Vec<&'static str> {
+    let all = kinds::group_versions();
+    all.into_iter().filter(|(found, _)| *found == group).map(|(_, version)| version).collect()
+}
+
+fn group(name: &str) -> Value {
+    let versions: Vec<Value> = versions_of(name)
+        .into_iter()
+        .map(|version| json!({"groupVersion": group_version(name, version), "version": version}))
+        .collect();
+    json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
+}
+
+fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
+    let items: Vec<Value> = groups()
+        .into_iter()
+        .filter(|group| wanted(group))
+        .map(|group| {
+            let versions: Vec<Value> =
+                versions_of(group).into_iter().map(|version| aggregated_version(group, version)).collect();
+            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+        })
+        .collect();
+    let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {}, "items": items});
+    let mut response = json_response(200, &list);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    response
+}
+
+fn aggregated_version(group: &str, version: &str) -> Value {
+    let resources: Vec<Value> = kinds::all()
+        .filter(|kind| kind.group == group && kind.version == version)
+        .map(|kind| {
+            let parts: Vec<Value> = kind
+                .subresources
+                .iter()
+                .map(|part| {
+                    let (group, version, served) = served_as(kind, *part);
+                    json!({"subresource": part.name(), "verbs": verbs_of(*part),
+                        "responseKind": {"group": group, "version": version, "kind": served}})
+                })
+                .collect();
+            json!({
+                "resource": kind.plural, "singularResource": kind.singular, "shortNames": kind.short_names,
+                "categories": kind.categories, "verbs": VERBS, "subresources": parts,
+                "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
+                "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+            })
+        })
+        .collect();
+    json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+/// Group, version and kind of what a subresource reads and writes.
+fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'static str, &'static str) {
+    match part {
+        Subresource::Scale => ("autoscaling", "v1", "Scale"),
+        Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Status | Subresource::Log | Subresource::Finalize => {
+            (kind.group, kind.version, kind.kind)
+        }
+    }
+}
+
+fn verbs_of(part: Subresource) -> &'static [&'static str] {
+    match part {
+        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Log => &["get"],
+        Subresource::Eviction => &["create"],
+        Subresource::Finalize => &["update"],
+    }
+}

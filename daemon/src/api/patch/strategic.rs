@@ -1,0 +1,218 @@
+//! Strategic merge patch: merge patch that knows keyed lists, with directives inside the patch.
+//!
+//! The directives are described in Kubernetes' community repository under
+//! `contributors/devel/sig-api-machinery/strategic-merge-patch.md`: `$patch`, `$retainKeys`,
+//! `$deleteFromPrimitiveList/FIELD` and `$setElementOrder/FIELD`.
+
+use super::merge_keys::{ListRule, rule};
+use crate::api::kinds::Kind;
+use serde_json::{Map, Value};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN: &str = "$retainKeys";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+const ORDER: &str = "$setElementOrder/";
+
+/// Applies a patch to an object of a kind.
+pub(super) fn apply(kind: &Kind, object: &Value, patch: &Value) -> Result<Value, String> {
+    let empty = Map::new();
+    let object = object.as_object().unwrap_or(&empty);
+    let patch = patch.as_object().ok_or("the patch is not an object")?;
+    Merge { kind }.objects(object, patch, &mut Vec::new()).map(Value::Object)
+}
+
+struct Merge<'a> {
+    kind: &'a Kind,
+}
+
+impl Merge<'_> {
+    fn objects<'p>(
+        &self,
+        original: &Map<String, Value>,
+        patch: &'p Map<String, Value>,
+        path: &mut Vec<&'p str>,
+    ) -> Result<Map<String, Value>, String> {
+        let mut result = match directive(patch)? {
+            Directive::Merge => original.clone(),
+            Directive::Replace => Map::new(),
+            Directive::Delete => return Ok(Map::new()),
+        };
+        if let Some(retained) = patch.get(RETAIN) {
+            let retained = retained.as_array().ok_or("$retainKeys is not a list")?;
+            result.retain(|key, _| retained.iter().any(|kept| kept == key));
+        }
+        for (key, removed) in patch {
+            let Some(field) = key.strip_prefix(DELETE_PRIMITIVES) else { continue };
+            let removed = removed.as_array().ok_or_else(|| format!("{key} is not a list"))?;
+            if let Some(Value::Array(list)) = result.get_mut(field) {
+                list.retain(|item| !removed.contains(item));
+            }
+        }
+        for (key, value) in patch {
+            if key == DIRECTIVE || key == RETAIN || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ORDER) {
+                continue;
+            }
+            match value {
+                Value::Null => {
+                    result.remove(key);
+                }
+                Value::Object(patch) => {
+                    let empty = Map::new();
+                    let original = result.get(key).and_then(Value::as_object).unwrap_or(&empty);
+                    let deleted = matches!(directive(patch)?, Directive::Delete);
+                    path.push(key);
+                    let merged = self.objects(original, patch, path)?;
+                    path.pop();
+                    if deleted {
+                        result.remove(key);
+                    } else {
+                        result.insert(key.clone(), Value::Object(merged));
+                    }
+                }
+                Value::Array(patch) => {
+                    let original = match result.get_mut(key) {
+                        Some(Value::Array(list)) => std::mem::take(list),
+                        _ => Vec::new(),
+                    };
+                    let rule = rule(self.kind, path, key);
+                    path.push(key);
+                    let merged = self.lists(original, patch, rule, path)?;
+                    path.pop();
+                    result.insert(key.clone(), Value::Array(merged));
+                }
+                value => {
+                    result.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        self.set_orders(original, patch, &mut result, path)?;
+        Ok(result)
+    }
+
+    fn lists<'p>(
+        &self,
+        mut list: Vec<Value>,
+        patch: &'p [Value],
+        rule: ListRule,
+        path: &mut Vec<&'p str>,
+    ) -> Result<Vec<Value>, String> {
+        let key = match rule {
+            ListRule::Atomic => return Ok(patch.iter().map(without_directives).collect()),
+            ListRule::Set => {
+                for item in patch {
+                    if !list.contains(item) {
+                        list.push(item.clone());
+                    }
+                }
+                return Ok(list);
+            }
+            ListRule::ByKey(key) => key,
+        };
+        // An element that is only the directive speaks for the whole list.
+        if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {
+            let rest = patch.iter().filter(|item| !item.as_object().is_some_and(replaces));
+            return Ok(rest.map(without_directives).collect());
+        }
+        for item in patch {
+            let field = path.last().copied().unwrap_or_default();
+            let item = item.as_object().ok_or_else(|| format!("an element of {field} is not an object"))?;
+            let Some(value) = item.get(key) else {
+                return Err(format!("an element of {field} does not contain declared merge key: {key}"));
+            };
+            let same = |other: &Value| other.get(key) == Some(value);
+            match directive(item)? {
+                Directive::Delete => list.retain(|other| !same(other)),
+                Directive::Merge | Directive::Replace => {
+                    let empty = Map::new();
+                    let at = list.iter().position(same);
+                    let original = at.and_then(|at| list[at].as_object()).unwrap_or(&empty);
+                    let merged = Value::Object(self.objects(original, item, path)?);
+                    match at {
+                        Some(at) => list[at] = merged,
+                        None => list.push(merged),
+                    }
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Puts lists into the order that the patch asks for; elements that only the server has stay where they are
+    /// among their neighbours.
+    fn set_orders(
+        &self,
+        original: &Map<String, Value>,
+        patch: &Map<String, Value>,
+        result: &mut Map<String, Value>,
+        path: &[&str],
+    ) -> Result<(), String> {
+        for (key, order) in patch {
+            let Some(field) = key.strip_prefix(ORDER) else { continue };
+            let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
+            let Some(Value::Array(list)) = result.get_mut(field) else { continue };
+            let identity: Box<dyn Fn(&Value) -> Option<Value>> = match rule(self.kind, path, field) {
+                ListRule::Atomic => continue,
+                ListRule::Set => Box::new(|item: &Value| Some(item.clone())),
+                ListRule::ByKey(name) => Box::new(move |item: &Value| item.get(name).cloned()),
+            };
+            let wished: Vec<Option<Value>> = order.iter().map(&identity).collect();
+            let before = original.get(field).and_then(Value::as_array);
+            let before: Vec<Option<Value>> = before.into_iter().flatten().map(&identity).collect();
+            let place = |among: &[Option<Value>], item: &Value| {
+                let identity = identity(item);
+                among.iter().position(|other| *other == identity)
+            };
+            let (mut named, servers): (Vec<Value>, Vec<Value>) =
+                std::mem::take(list).into_iter().partition(|item| place(&wished, item).is_some());
+            named.sort_by_key(|item| place(&wished, item));
+            let (mut named, mut servers) = (named.into_iter().peekable(), servers.into_iter().peekable());
+            loop {
+                let server_first = match (servers.peek(), named.peek()) {
+                    (None, None) => break,
+                    (Some(_), None) => true,
+                    (None, Some(_)) => false,
+                    (Some(server), Some(named)) => {
+                        matches!((place(&before, server), place(&before, named)), (Some(s), Some(n)) if s < n)
+                    }
+                };
+                list.extend(if server_first { servers.next() } else { named.next() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Directive {
+    Merge,
+    Replace,
+    Delete,
+}
+
+fn directive(patch: &Map<String, Value>) -> Result<Directive, String> {
+    match patch.get(DIRECTIVE).map(|value| value.as_str().unwrap_or_default()) {
+        None | Some("merge") => Ok(Directive::Merge),
+        Some("replace") => Ok(Directive::Replace),
+        Some("delete") => Ok(Directive::Delete),
+        Some(other) => Err(format!("unknown $patch directive: {other:?}")),
+    }
+}
+
+fn replaces(item: &Map<String, Value>) -> bool {
+    item.get(DIRECTIVE).and_then(Value::as_str) == Some("replace")
+}
+
+/// A value that is taken whole: nothing that is only an instruction must be stored.
+fn without_directives(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .filter(|(key, value)| !key.starts_with('$') && !value.is_null())
+                .map(|(key, value)| (key.clone(), without_directives(value)))
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(without_directives).collect()),
+        value => value.clone(),
+    }
+}

@@ -1,0 +1,90 @@
+//! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` object.
+
+use super::ApiState;
+use super::commit::Done;
+use super::patch::Patch;
+use super::query::Query;
+use super::read;
+use super::status::ApiError;
+use super::target::Target;
+use super::update;
+use super::value::{child, int, items, pairs, set, text};
+use serde_json::{Value, json};
+
+/// The scale of an object.
+pub fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{field}")) {
+            set(&mut metadata, field, value.clone());
+        }
+    }
+    let mut status = json!({"replicas": int(object, "/status/replicas").unwrap_or(0)});
+    let selector = selector_text(object);
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": int(object, "/spec/replicas").unwrap_or(0)}, "status": status,
+    })
+}
+
+fn selector_text(object: &Value) -> String {
+    let mut parts: Vec<String> =
+        pairs(object, "/spec/selector/matchLabels").map(|(key, value)| format!("{key}={value}")).collect();
+    for expression in items(object, "/spec/selector/matchExpressions") {
+        let values: Vec<&str> = items(expression, "/values").iter().filter_map(Value::as_str).collect();
+        let (key, values) = (text(expression, "/key"), values.join(","));
+        parts.push(match text(expression, "/operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.join(",")
+}
+
+pub fn get(state: &ApiState, target: &Target) -> Result<Value, ApiError> {
+    Ok(scale_of(read::current(state, target)?.value()))
+}
+
+/// How the new scale is given.
+pub enum Wish {
+    Whole(Value),
+    Patch(Patch),
+}
+
+/// `PUT` or `PATCH` of a scale: changes `spec.replicas` of the object and nothing else.
+pub async fn change(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    wish: Wish,
+) -> Result<Done, ApiError> {
+    let main = Target { subresource: None, ..target.clone() };
+    let (mut done, _) = update::change(state, &main, query, |current| {
+        let scale = scale_of(current);
+        let wished = match &wish {
+            Wish::Whole(wished) => wished.clone(),
+            Wish::Patch(patch) => patch.apply(target.kind, &scale)?,
+        };
+        let revision = read::revision_of(&wished);
+        if !revision.is_empty() && revision != read::revision_of(current) {
+            return Err(ApiError::modified(target.kind, &target.name));
+        }
+        let replicas = match wished.pointer("/spec/replicas") {
+            None | Some(Value::Null) => 0,
+            Some(replicas) => replicas.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| {
+                ApiError::bad_request(format!("spec.replicas: {replicas} is not a number of replicas"))
+            })?,
+        };
+        let mut object = current.clone();
+        set(child(&mut object, "spec"), "replicas", replicas);
+        Ok((object, Vec::new()))
+    })
+    .await?;
+    done.object = scale_of(&done.object);
+    Ok(done)
+}

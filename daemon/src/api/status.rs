@@ -1,0 +1,222 @@
+//! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
+
+use super::kinds::Kind;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use gaggle_sched::state::{Refused, Unavailable};
+use serde_json::{Value, json};
+
+/// How many seconds a client should wait before it tries again when nobody could order its write.
+const RETRY_AFTER_S: u32 = 1;
+
+/// One reason why an object was found invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueInvalid`, `FieldValueRequired`, ...
+    pub reason: &'static str,
+    pub message: String,
+    pub field: String,
+}
+
+/// A request that failed, and what the client is told.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+    details: Option<Box<Value>>,
+    pub retry_after_s: Option<u32>,
+}
+
+impl ApiError {
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: None, retry_after_s: None }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
+        Self::new(403, "Forbidden", format!("{} \"{name}\" is forbidden: {why}", kind.qualified()))
+            .about(kind, name)
+    }
+
+    pub fn no_such_path() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
+    }
+
+    pub fn not_found(kind: &Kind, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.qualified())).about(kind, name)
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message)
+    }
+
+    pub fn not_acceptable(accepted: &str) -> Self {
+        let message = format!("only the following media types are accepted: {accepted}");
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    pub fn already_exists(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", kind.qualified());
+        Self::new(409, "AlreadyExists", message).about(kind, name)
+    }
+
+    pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
+        Self::new(409, "Conflict", message).about(kind, name)
+    }
+
+    pub fn modified(kind: &Kind, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(kind, name, why)
+    }
+
+    pub fn expired(why: impl Into<String>) -> Self {
+        Self::new(410, "Expired", why)
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("the request body is larger than the {limit} bytes that are accepted");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    pub fn unsupported_media_type(got: &str, accepted: &str) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format ({got}) - accepted media types include: {accepted}"
+        );
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
+        let lines: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let all = match lines.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let subject = match kind.group {
+            "" => kind.kind.to_owned(),
+            group => format!("{}.{group}", kind.kind),
+        };
+        let mut error = Self::new(422, "Invalid", format!("{subject} \"{name}\" is invalid: {all}"));
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+            .collect();
+        let details = json!({"name": name, "group": kind.group, "kind": kind.kind, "causes": causes});
+        error.details = Some(Box::new(details));
+        error
+    }
+
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        Self::new(500, "InternalError", format!("Internal error occurred: {why}"))
+    }
+
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", why).retry()
+    }
+
+    /// The revision that was asked for has not reached this node yet.
+    pub fn not_yet(asked: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let mut error = Self::new(504, "Timeout", message).retry();
+        let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+        error.details = Some(Box::new(json!({"causes": causes, "retryAfterSeconds": RETRY_AFTER_S})));
+        error
+    }
+
+    /// What the order of writes said no to.
+    pub fn refused(kind: &Kind, refused: &Refused) -> Self {
+        let name = &refused.key().name;
+        match refused {
+            Refused::AlreadyExists(_) => Self::already_exists(kind, name),
+            Refused::NotFound(_) => Self::not_found(kind, name),
+            Refused::Conflict { .. } => Self::modified(kind, name),
+        }
+    }
+
+    pub fn from_unavailable(unavailable: &Unavailable) -> Self {
+        match unavailable {
+            Unavailable::NoQuorum(why) => Self::unavailable(format!(
+                "{why}: less than half of the cluster's desktops can be reached, and this change cannot be kept \
+                 until they are back; try again then"
+            )),
+            Unavailable::Unknown(why) => {
+                let message = format!("{why}: the change may or may not have happened; read the object and try again");
+                Self::new(504, "Timeout", message).retry()
+            }
+            Unavailable::Busy(waiting) => {
+                let message = format!("{waiting} changes are waiting to be ordered, try again later");
+                Self::new(429, "TooManyRequests", message).retry()
+            }
+        }
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry_after_s = Some(RETRY_AFTER_S);
+        self
+    }
+
+    fn about(mut self, kind: &Kind, name: &str) -> Self {
+        self.details = Some(Box::new(json!({"name": name, "group": kind.group, "kind": kind.plural})));
+        self
+    }
+
+    /// The `Status` object, also sent inside watches.
+    pub fn to_status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            status["details"] = (**details).clone();
+        }
+        if let (Some(seconds), true) = (self.retry_after_s, self.details.is_none()) {
+            status["details"] = json!({"retryAfterSeconds": seconds});
+        }
+        status
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = json_response(self.code, &self.to_status());
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == 401 {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+pub fn json_response(code: u16, value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Adds a warning that kubectl prints. Characters that a header cannot carry are left out.
+pub fn warn(response: &mut Response, text: &str) {
+    let clean: String = text
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+        .collect();
+    if let Ok(value) = HeaderValue::from_str(&format!("299 gaggle \"{clean}\"")) {
+        response.headers_mut().append(header::WARNING, value);
+    }
+}

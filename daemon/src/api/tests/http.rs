@@ -1,0 +1,293 @@
+//! Requests that kubectl does not make, or not on demand.
+
+use super::server::{Server, TOKEN};
+use axum::body::Body;
+use axum::http::Request;
+use gaggle_sched::state::{Key, Resource};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+struct Answer {
+    code: u16,
+    warnings: Vec<String>,
+    retry_after: bool,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.body.clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Server {
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
+        let _ = TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let warnings = parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
+        let body = axum::body::to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec();
+        let retry_after = parts.headers.contains_key("retry-after");
+        Answer { code: parts.status.as_u16(), warnings, retry_after, body }
+    }
+
+    async fn call(&self, method: &str, path: &str, media: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("content-type", media)
+            .body(body.into())
+            .unwrap();
+        self.send(request).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "", Body::empty()).await
+    }
+
+    async fn post(&self, path: &str, object: &Value) -> Answer {
+        self.call("POST", path, "application/json", object.to_string()).await
+    }
+
+    async fn config_map(&self, name: &str, data: Value) -> Answer {
+        let object = json!({"metadata": {"name": name, "labels": {"color": data["color"]}}, "data": data});
+        self.post("/api/v1/namespaces/default/configmaps", &object).await
+    }
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn without_a_token_only_health_and_version_are_told() {
+    let server = Server::start().await;
+    let ask = |path: &str, token: &str| {
+        let mut request = Request::get(path).header("host", "x");
+        if !token.is_empty() {
+            request = request.header("authorization", token);
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    for (path, token, code) in [
+        ("/healthz", "", 200),
+        ("/version", "", 200),
+        ("/readyz", "", 200),
+        ("/api/v1/pods", "", 401),
+        ("/apis", "Bearer wrong", 401),
+        ("/version", "Bearer wrong", 401),
+        ("/api/v1/pods", "Basic YTpi", 401),
+        ("/no/such", "Bearer a-token-for-tests", 404),
+    ] {
+        let answer = server.send(ask(path, token)).await;
+        assert_eq!(answer.code, code, "{path} {token}");
+        if code >= 400 {
+            assert_eq!(answer.json()["kind"], "Status", "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_list_are_of_one_revision() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(server.config_map(name, json!({"color": "red"})).await.code, 201);
+    }
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=2")).await.json();
+    assert_eq!(first["metadata"]["remainingItemCount"], 2);
+    // Between two pages one object goes and another comes: the second page must not show it.
+    server.call("DELETE", &format!("{CONFIG_MAPS}/c"), "", Body::empty()).await;
+    server.config_map("e", json!({"color": "red"})).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = server.get(&format!("{CONFIG_MAPS}?limit=5&continue={token}")).await.json();
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((names(&first), names(&second)), (vec!["a".into(), "b".into()], vec!["c".into(), "d".into()]));
+    assert_eq!(first["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
+    assert_eq!(server.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await.code, 400);
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_enters_and_leaves_its_selector() {
+    let server = Server::start().await;
+    let begin = server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    server.config_map("a", json!({"color": "blue"})).await;
+    for color in ["red", "red", "blue"] {
+        let patch = json!({"metadata": {"labels": {"color": color}}, "data": {"n": color}}).to_string();
+        server.call("PATCH", &format!("{CONFIG_MAPS}/a"), "application/merge-patch+json", patch).await;
+    }
+    server.call("DELETE", &format!("{CONFIG_MAPS}/a"), "", Body::empty()).await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=true&resourceVersion={begin}&labelSelector=color%3Dred&timeoutSeconds=1&allowWatchBookmarks=true"
+    );
+    let lines = server.get(&path).await.lines();
+    let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["ADDED", "DELETED", "BOOKMARK"], "the second red changed nothing");
+    let everything = format!("{CONFIG_MAPS}?watch=true&resourceVersion={begin}&timeoutSeconds=1");
+    let lines = server.get(&everything).await.lines();
+    let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]);
+}
+
+#[tokio::test]
+async fn a_watch_from_a_forgotten_revision_is_told_to_list_again() {
+    let server = Server::start().await;
+    let other = gaggle_sched::state::Store::starting_at(gaggle_sched::state::Revision::first_of(7));
+    server.view.write(|store| *store = other);
+    let lines = server.get(&format!("{CONFIG_MAPS}?watch=true&resourceVersion=3")).await.lines();
+    assert_eq!((&lines[0]["type"], &lines[0]["object"]["code"]), (&json!("ERROR"), &json!(410)));
+}
+
+#[tokio::test]
+async fn stale_writes_conflict_and_patches_do_not() {
+    let server = Server::start().await;
+    let made = server.config_map("a", json!({"color": "red"})).await.json();
+    let path = format!("{CONFIG_MAPS}/a");
+    let mut changed = made.clone();
+    changed["data"]["color"] = "green".into();
+    let put = |object: &Value| server.call("PUT", &path, "application/json", object.to_string());
+    assert_eq!(put(&changed).await.code, 200);
+    let stale = put(&changed).await;
+    assert_eq!((stale.code, stale.json()["reason"].clone()), (409, json!("Conflict")));
+    let patch = json!({"data": {"x": "y"}}).to_string();
+    let answer = server.call("PATCH", &path, "application/merge-patch+json", patch).await;
+    assert_eq!((answer.code, answer.json()["data"].clone()), (200, json!({"color": "green", "x": "y"})));
+    let other_name = json!({"metadata": {"name": "b"}});
+    assert_eq!(put(&other_name).await.code, 400);
+    assert_eq!(server.config_map("a", json!({})).await.json()["reason"], "AlreadyExists");
+}
+
+#[tokio::test]
+async fn bad_bodies_change_nothing_and_say_what_is_wrong() {
+    let server = Server::start().await;
+    let post = |media: &'static str, body: Vec<u8>| server.call("POST", CONFIG_MAPS, media, body);
+    for (media, body, code, expected) in [
+        ("application/json", b"{".to_vec(), 400, "cannot be read"),
+        ("application/json", b"[]".to_vec(), 400, "not an object"),
+        ("application/yaml", b"a: [".to_vec(), 400, "YAML"),
+        ("application/vnd.kubernetes.protobuf", b"k8s\0\xff\xff".to_vec(), 400, "cannot be read"),
+        ("text/html", b"<p>".to_vec(), 415, "unknown format"),
+        ("application/json", vec![b' '; 4 << 20], 413, "larger than"),
+        ("application/json", b"{\"metadata\":{}}".to_vec(), 422, "name or generateName is required"),
+        ("application/json", b"{\"metadata\":{\"name\":\"A\"}}".to_vec(), 422, "RFC 1123 subdomain"),
+        ("application/json", b"{\"metadata\":{\"name\":\"a\"},\"data\":{\"x\":1}}".to_vec(), 400, "data.x"),
+    ] {
+        let answer = post(media, body).await;
+        let status = answer.json();
+        assert_eq!(answer.code, code, "{status}");
+        assert!(status["message"].as_str().unwrap().contains(expected), "{status}");
+    }
+    let list = server.get(CONFIG_MAPS).await.json();
+    assert_eq!(list["items"], json!([]));
+    let elsewhere = server.post("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!((elsewhere.code, elsewhere.json()["message"].clone()), (404, json!("namespaces \"nowhere\" not found")));
+}
+
+#[tokio::test]
+async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
+    let server = Server::start().await;
+    server.config_map("before", json!({"color": "red"})).await;
+    server.quorum.send(false).unwrap();
+    let answer = server.config_map("a", json!({"color": "red"})).await;
+    assert_eq!(answer.code, 201);
+    assert!(answer.warnings[0].starts_with("299 gaggle \"no quorum: kept as intent"), "{:?}", answer.warnings);
+    let gone = server.call("DELETE", &format!("{CONFIG_MAPS}/before"), "", Body::empty()).await;
+    assert_eq!(gone.code, 200);
+    let kept = server.documents.kept.lock().unwrap().clone();
+    let key = |name: &str| Key::new(Resource::fixed("configmaps"), "default", name);
+    assert_eq!(kept.len(), 2);
+    assert_eq!((&kept[0].0, &kept[1]), (&key("a"), &(key("before"), None)));
+    let wish = kept[0].1.clone().unwrap();
+    assert!(wish["metadata"].get("resourceVersion").is_none() && wish["metadata"]["uid"].is_string());
+    let status = json!({"status": {"phase": "Active"}, "metadata": {"name": "default"}}).to_string();
+    let path = "/api/v1/namespaces/default/status";
+    let refused = server.call("PUT", path, "application/json", status.replace("Active", "Terminating")).await;
+    assert_eq!((refused.code, refused.retry_after), (503, true));
+    assert_eq!(server.get("/readyz").await.code, 503);
+}
+
+#[tokio::test]
+async fn objects_that_controllers_made_are_no_intent() {
+    let server = Server::start().await;
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
+    let object = json!({"metadata": {"name": "a", "ownerReferences": owner}});
+    assert_eq!(server.post(CONFIG_MAPS, &object).await.code, 201);
+    assert!(server.documents.prepared.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
+    let server = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, node: Option<&str>| {
+        json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}})
+    };
+    server.post(pods, &pod("free", None)).await;
+    server.post(pods, &pod("bound", Some("d1"))).await;
+    let delete = |path: String| server.call("DELETE", &path, "", Body::empty());
+    assert_eq!(delete(format!("{pods}/free")).await.json()["status"], "Success");
+    let terminating = delete(format!("{pods}/bound")).await.json();
+    assert_eq!(terminating["metadata"]["deletionGracePeriodSeconds"], 30);
+    let again = delete(format!("{pods}/bound?gracePeriodSeconds=5")).await.json();
+    assert_eq!(again["metadata"]["deletionGracePeriodSeconds"], 5);
+    assert_eq!(delete(format!("{pods}/bound?gracePeriodSeconds=0")).await.json()["status"], "Success");
+    assert_eq!(server.get(&format!("{pods}/bound")).await.code, 404);
+    server.post(pods, &pod("evicted", Some("d1"))).await;
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted"}});
+    assert_eq!(server.post(&format!("{pods}/evicted/eviction"), &eviction).await.code, 201);
+    let evicted = server.get(&format!("{pods}/evicted")).await.json();
+    assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn finalizers_hold_an_object_until_they_are_gone() {
+    let server = Server::start().await;
+    let object = json!({"metadata": {"name": "a", "finalizers": ["example.com/hold"]}});
+    server.post(CONFIG_MAPS, &object).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let wrong = json!({"preconditions": {"uid": "other"}}).to_string();
+    assert_eq!(server.call("DELETE", &path, "application/json", wrong).await.code, 409);
+    let held = server.call("DELETE", &path, "", Body::empty()).await.json();
+    assert!(held["metadata"]["deletionTimestamp"].is_string());
+    let patch = json!({"metadata": {"finalizers": null}}).to_string();
+    assert_eq!(server.call("PATCH", &path, "application/merge-patch+json", patch).await.code, 200);
+    assert_eq!(server.get(&path).await.code, 404);
+    let lasting = server.call("DELETE", "/api/v1/namespaces/default", "", Body::empty()).await;
+    assert_eq!(lasting.code, 403);
+}
+
+#[tokio::test]
+async fn a_dry_run_answers_as_if_and_leaves_no_trace() {
+    let server = Server::start().await;
+    let object = json!({"metadata": {"generateName": "a-"}});
+    let answer = server.post(&format!("{CONFIG_MAPS}?dryRun=All"), &object).await;
+    assert_eq!(answer.code, 201);
+    let name = answer.json()["metadata"]["name"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("a-") && name.len() == 7, "{name}");
+    assert_eq!(server.get(&format!("{CONFIG_MAPS}/{name}")).await.code, 404);
+}

@@ -1,0 +1,140 @@
+//! A served API for tests, with everything behind it in memory.
+
+use crate::api::{ApiState, Tokens, User, lasting_namespaces, router, serve};
+use crate::documents::{DocumentError, Documents};
+use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
+use futures::StreamExt;
+use gaggle_sched::state::{Adopted, Applied, Key, Propose, Refused, Txn, Unavailable, View};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub const TOKEN: &str = "a-token-for-tests";
+
+/// Orders writes by applying them at once.
+pub struct Direct {
+    view: View,
+    pub quorum: watch::Receiver<bool>,
+}
+
+#[async_trait::async_trait]
+impl Propose for Direct {
+    async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
+        if !*self.quorum.borrow() {
+            return Err(Unavailable::NoQuorum("this test has none".into()));
+        }
+        Ok(self.view.write(|store| store.apply(&txn)))
+    }
+}
+
+/// Remembers what was prepared and kept.
+#[derive(Default)]
+pub struct Memory {
+    pub kept: Mutex<Vec<(Key, Option<Value>)>>,
+    pub prepared: Mutex<Vec<(Key, Option<Value>)>>,
+}
+
+#[async_trait::async_trait]
+impl Documents for Memory {
+    async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
+        let change = object.map(Value::to_string).unwrap_or_default().into_bytes();
+        self.prepared.lock().unwrap().push((key.clone(), object.cloned()));
+        Ok(Adopted { change, heads: vec![[0; 32]] })
+    }
+
+    async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
+        self.kept.lock().unwrap().push((key.clone(), serde_json::from_slice(&adopted.change).ok()));
+        Ok(())
+    }
+}
+
+/// Says what it was asked for.
+struct Echo;
+
+#[async_trait::async_trait]
+impl PodStreams for Echo {
+    async fn logs(&self, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
+        let line = format!("{} {} tail={:?}\n", pod.name, options.container, options.tail_lines);
+        Ok(futures::stream::iter([Ok(line.into_bytes())]).boxed())
+    }
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub ca_pem: String,
+    pub view: View,
+    pub documents: Arc<Memory>,
+    pub quorum: watch::Sender<bool>,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let view = View::default();
+        for txn in lasting_namespaces(crate::api::now()) {
+            view.write(|store| store.apply(&txn)).unwrap();
+        }
+        let (quorum, has_quorum) = watch::channel(true);
+        let documents = Arc::new(Memory::default());
+        let user = User { name: "admin".into(), groups: vec!["system:masters".into()] };
+        let state = ApiState {
+            view: view.clone(),
+            propose: Arc::new(Direct { view: view.clone(), quorum: has_quorum.clone() }),
+            documents: documents.clone(),
+            pods: Arc::new(Echo),
+            auth: Arc::new(Tokens::new([(TOKEN, user)])),
+            node: "desktop".into(),
+            quorum: has_quorum,
+        };
+        let (tls, ca_pem) = certificate();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, Arc::new(tls), router(state), stop.clone()));
+        Self { address, ca_pem, view, documents, quorum, stop }
+    }
+
+    /// Writes a kubeconfig into `home`.
+    pub fn write_kubeconfig(&self, home: &Path) {
+        std::fs::write(home.join("ca.pem"), &self.ca_pem).unwrap();
+        let config = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: t\n\
+             contexts: [{{name: t, context: {{cluster: t, user: t}}}}]\n\
+             users: [{{name: t, user: {{token: {TOKEN}}}}}]\n\
+             clusters: [{{name: t, cluster: {{server: 'https://{}', certificate-authority: ca.pem}}}}]\n",
+            self.address
+        );
+        std::fs::write(home.join("config"), config).unwrap();
+    }
+
+    /// Plays a controller or an agent: writes an object's status.
+    pub fn set_status(&self, key: &Key, status: Value) {
+        let uid = self.view.read(|store| store.get(key).unwrap().uid().to_owned());
+        let write = gaggle_sched::state::Write::Status { key: key.clone(), uid, status };
+        self.view.write(|store| store.apply(&write.into())).unwrap();
+    }
+}
+
+fn certificate() -> (rustls::ServerConfig, String) {
+    let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = crate::api::serve::alpn();
+    (config, signed.cert.pem())
+}

@@ -1,0 +1,244 @@
+//! Changing objects: replace, patch, and the parts that are written alone (status, finalizers).
+
+use super::ApiState;
+use super::body::{self, Decoded};
+use super::commit::{CommitError, Done, Intent, Pending, commit};
+use super::create;
+use super::kinds::{Kind, Subresource};
+use super::patch::Patch;
+use super::query::{FieldValidation, Query};
+use super::read;
+use super::status::ApiError;
+use super::target::Target;
+use super::validate::{Problems, metadata};
+use super::value::{child, int, is_set, items, remove, set, text};
+use gaggle_sched::state::{Expect, Refused};
+use serde_json::Value;
+
+/// How often a change is computed anew because another one came between.
+const TRIES: usize = 5;
+
+/// Which part of an object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Everything but the status.
+    Main,
+    Status,
+    /// A namespace's `spec.finalizers`.
+    Finalizers,
+}
+
+fn part_of(target: &Target) -> Part {
+    match target.subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::Finalize) => Part::Finalizers,
+        _ => Part::Main,
+    }
+}
+
+/// `PUT`: the body is the whole object.
+pub async fn replace(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    decoded: Decoded,
+) -> Result<(Done, Vec<String>), ApiError> {
+    let (wished, warnings) = body::check(target.kind, decoded, query.field_validation()?)?;
+    let done = change(state, target, query, |_| Ok((wished.clone(), Vec::new()))).await?;
+    Ok((done.0, warnings))
+}
+
+/// `PATCH`: the body is a difference. Server-side apply creates what is not there; the last value tells whether
+/// it did.
+pub async fn patch(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    media: &str,
+    bytes: &[u8],
+) -> Result<(Done, Vec<String>, Made), ApiError> {
+    let kind = target.kind;
+    let (patch, twice) = Patch::parse(media, bytes)?;
+    let validation = query.field_validation()?;
+    if let (Patch::Apply(wished), Err(_), None) = (&patch, read::current(state, target), target.subresource) {
+        let mut wished = wished.clone();
+        set(child(&mut wished, "metadata"), "name", target.name.as_str());
+        let collection = Target { name: String::new(), ..target.clone() };
+        let decoded = Decoded { value: wished, twice };
+        let (done, warnings) = create::create(state, &collection, query, decoded).await?;
+        return Ok((done, warnings, Made::New));
+    }
+    let (done, warnings) = change(state, target, query, |current| {
+        let mut value = patch.apply(kind, current)?;
+        // A patch is held to the revision that it names; the others are made for whatever is there.
+        let named = matches!(&patch, Patch::Merge(p) | Patch::Strategic(p) | Patch::Apply(p)
+            if is_set(p, "/metadata/resourceVersion"));
+        if !named && !matches!(patch, Patch::Json(_)) {
+            if let Some(metadata) = value.get_mut("metadata") {
+                remove(metadata, "resourceVersion");
+            }
+        }
+        let decoded = Decoded { value, twice: twice.clone() };
+        body::check(kind, decoded, validation).map_err(|error| as_invalid_patch(error, validation))
+    })
+    .await?;
+    Ok((done, warnings, Made::Changed))
+}
+
+/// Whether a request brought an object into being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    New,
+    Changed,
+}
+
+fn as_invalid_patch(mut error: ApiError, validation: FieldValidation) -> ApiError {
+    if validation == FieldValidation::Strict && error.message.contains("strict decoding error") {
+        error.code = 422;
+        error.reason = "Invalid";
+    }
+    error
+}
+
+/// Computes a change from the newest object and commits it; anew when another write came between, unless the
+/// client named the revision that it means.
+pub async fn change(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    wish: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
+) -> Result<(Done, Vec<String>), ApiError> {
+    let (kind, run) = (target.kind, query.run()?);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let current = read::current(state, target)?;
+        let (wished, warnings) = wish(current.value())?;
+        let object = prepare(target, current.value(), wished)?;
+        if object == *current.value() {
+            return Ok((Done { object, warning: None }, warnings));
+        }
+        let terminating = current.is_terminating();
+        let intent = match part_of(target) {
+            Part::Main if !terminating => Intent::Wish,
+            // What is on its way out is no longer wished for; its last steps are not either.
+            _ => Intent::None,
+        };
+        let finished = terminating && may_go(kind, &object);
+        let pending = Pending {
+            kind,
+            key: kind.key(&target.namespace, &target.name),
+            object: Some(object.clone()).filter(|_| !finished),
+            before: Some(&object),
+            expect: Expect::Revision(current.revision()),
+            intent,
+            run,
+        };
+        match commit(state, pending).await {
+            Ok(done) => return Ok((done, warnings)),
+            Err(CommitError::Refused(Refused::Conflict { .. })) if tries < TRIES => {}
+            Err(error) => return Err(error.into_api(kind)),
+        }
+    }
+}
+
+/// Whether nothing holds an object any more for which deletion was asked.
+pub fn may_go(kind: &Kind, object: &Value) -> bool {
+    let held_by_agent = kind.is("", "Pod") && int(object, "/metadata/deletionGracePeriodSeconds") != Some(0);
+    let held_by_content = kind.is("", "Namespace") && !items(object, "/spec/finalizers").is_empty();
+    items(object, "/metadata/finalizers").is_empty() && !held_by_agent && !held_by_content
+}
+
+/// The object to store: what the client may change from `wished`, the rest from `current`; checked.
+fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, ApiError> {
+    let kind = target.kind;
+    identity_matches(target, current, &wished)?;
+    let mut object = match part_of(target) {
+        Part::Status => {
+            let mut object = current.clone();
+            set(&mut object, "status", wished.get("status").cloned().unwrap_or_default());
+            object
+        }
+        Part::Finalizers => {
+            let mut object = current.clone();
+            let finalizers = wished.pointer("/spec/finalizers").cloned();
+            set(child(&mut object, "spec"), "finalizers", finalizers.unwrap_or_else(|| serde_json::json!([])));
+            object
+        }
+        Part::Main => main_part(kind, current, wished),
+    };
+    if part_of(target) == Part::Main {
+        (kind.default)(&mut object);
+    }
+    let mut problems = Problems::default();
+    metadata::check(kind, &object, &mut problems);
+    metadata::check_update(&object, current, &mut problems);
+    if part_of(target) == Part::Main {
+        (kind.validate)(&object, &mut problems);
+        (kind.validate_update)(&object, current, &mut problems);
+    }
+    let causes = problems.into_causes();
+    if !causes.is_empty() {
+        return Err(ApiError::invalid(kind, &target.name, &causes));
+    }
+    if kind.counts_generations() && object.get("spec") != current.get("spec") {
+        let generation = int(current, "/metadata/generation").unwrap_or(0) + 1;
+        set(child(&mut object, "metadata"), "generation", generation);
+    }
+    Ok(object)
+}
+
+fn main_part(kind: &Kind, current: &Value, wished: Value) -> Value {
+    let mut object = wished;
+    let metadata = child(&mut object, "metadata");
+    remove(metadata, "managedFields");
+    remove(metadata, "selfLink");
+    for field in [
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ] {
+        match current.pointer(&format!("/metadata/{field}")) {
+            Some(kept) => set(metadata, field, kept.clone()),
+            None => drop(remove(metadata, field)),
+        }
+    }
+    match current.get("status") {
+        Some(status) => set(&mut object, "status", status.clone()),
+        None => drop(remove(&mut object, "status")),
+    }
+    if kind.is("", "Namespace") {
+        let finalizers = current.pointer("/spec/finalizers").cloned();
+        set(&mut object, "spec", serde_json::json!({}));
+        if let Some(finalizers) = finalizers {
+            set(child(&mut object, "spec"), "finalizers", finalizers);
+        }
+    }
+    object
+}
+
+fn identity_matches(target: &Target, current: &Value, wished: &Value) -> Result<(), ApiError> {
+    for (field, on_url) in [("name", &target.name), ("namespace", &target.namespace)] {
+        let given = text(wished, &format!("/metadata/{field}"));
+        if !given.is_empty() && given != on_url {
+            return Err(ApiError::bad_request(format!(
+                "the {field} of the object ({given}) does not match the {field} on the URL ({on_url})"
+            )));
+        }
+    }
+    let (uid, is) = (text(wished, "/metadata/uid"), text(current, "/metadata/uid"));
+    if !uid.is_empty() && uid != is {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
+        return Err(ApiError::conflict(target.kind, &target.name, &why));
+    }
+    let revision = read::revision_of(wished);
+    if !revision.is_empty() && revision != read::revision_of(current) {
+        return Err(ApiError::modified(target.kind, &target.name));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The volumes of a pod.
+
+use super::{Problems, names, quantity};
+use crate::api::value::{is_set, items, text};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const HOST_PATH_TYPES: &[&str] =
+    &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+
+/// Checks the volumes and returns their names, for the mounts.
+pub(super) fn check<'a>(field: &str, spec: &'a Value, problems: &mut Problems) -> BTreeSet<&'a str> {
+    let mut names_seen = BTreeSet::new();
+    for (i, volume) in items(spec, "/volumes").iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        let name = text(volume, "/name");
+        match name {
+            "" => problems.required(&format!("{field}.name"), ""),
+            name => problems.form(&format!("{field}.name"), name, names::label),
+        }
+        if !name.is_empty() && !names_seen.insert(name) {
+            problems.duplicate(&format!("{field}.name"), name);
+        }
+        let sources = volume.as_object().into_iter().flatten();
+        if sources.filter(|(key, source)| *key != "name" && !source.is_null()).count() > 1 {
+            problems.forbidden(&field, "may not specify more than 1 volume type");
+        }
+        source(&field, volume, problems);
+    }
+    names_seen
+}
+
+fn source(field: &str, volume: &Value, problems: &mut Problems) {
+    for (source, name) in [("configMap", "name"), ("secret", "secretName"), ("persistentVolumeClaim", "claimName")]
+    {
+        if is_set(volume, &format!("/{source}")) && text(volume, &format!("/{source}/{name}")).is_empty() {
+            problems.required(&format!("{field}.{source}.{name}"), "");
+        }
+        for (i, item) in items(volume, &format!("/{source}/items")).iter().enumerate() {
+            let field = format!("{field}.{source}.items[{i}]");
+            if text(item, "/key").is_empty() {
+                problems.required(&format!("{field}.key"), "");
+            }
+            let path = text(item, "/path");
+            if path.is_empty() {
+                problems.required(&format!("{field}.path"), "");
+            } else if path.starts_with('/') {
+                problems.invalid(&format!("{field}.path"), &path.into(), "must be a relative path");
+            } else if path.split('/').any(|part| part == "..") {
+                problems.invalid(&format!("{field}.path"), &path.into(), "must not contain '..'");
+            }
+        }
+    }
+    if is_set(volume, "/hostPath") {
+        let path = text(volume, "/hostPath/path");
+        if path.is_empty() {
+            problems.required(&format!("{field}.hostPath.path"), "");
+        } else if path.split('/').any(|part| part == "..") {
+            problems.invalid(&format!("{field}.hostPath.path"), &path.into(), "must not contain '..'");
+        }
+        let kind = text(volume, "/hostPath/type");
+        problems.one_of(&format!("{field}.hostPath.type"), kind, HOST_PATH_TYPES);
+    }
+    if let Some(limit) = volume.pointer("/emptyDir/sizeLimit").filter(|limit| !limit.is_null()) {
+        quantity::check(problems, &format!("{field}.emptyDir.sizeLimit"), limit);
+    }
+}

@@ -1,0 +1,218 @@
+//! Deployments, ReplicaSets, Jobs and CronJobs.
+
+use super::{Problems, metadata, pod};
+use crate::api::value::{flag, int, is_set, items, text};
+use serde_json::Value;
+
+/// Completions that an Indexed Job may have: more than that and its status no longer fits an object.
+const INDEXED_COMPLETIONS: i64 = 100_000;
+/// A CronJob's name leaves room for the time that is appended to its Jobs' names.
+const CRON_JOB_NAME: usize = 52;
+
+pub fn deployment(object: &Value, problems: &mut Problems) {
+    replicated(object, problems);
+    for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+        problems.not_negative(&format!("spec.{field}"), object.pointer(&format!("/spec/{field}")));
+    }
+    let deadline = int(object, "/spec/progressDeadlineSeconds");
+    if let Some(deadline) = deadline.filter(|d| *d <= int(object, "/spec/minReadySeconds").unwrap_or(0)) {
+        let why = "must be greater than minReadySeconds";
+        problems.invalid("spec.progressDeadlineSeconds", &deadline.into(), why);
+    }
+    let strategy = text(object, "/spec/strategy/type");
+    problems.one_of("spec.strategy.type", strategy, &["Recreate", "RollingUpdate"]);
+    let at = "spec.strategy.rollingUpdate";
+    if strategy == "Recreate" && is_set(object, "/spec/strategy/rollingUpdate") {
+        problems.forbidden(at, "may not be specified when strategy `type` is 'Recreate'");
+    }
+    if strategy == "RollingUpdate" {
+        let amount = |name: &str, problems: &mut Problems| {
+            let value = object.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
+            let amount = value.map(int_or_percent);
+            if amount == Some(None) {
+                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
+                           or '93%', regex used for validation is '[0-9]+%')";
+                problems.invalid(&format!("{at}.{name}"), value.unwrap_or(&Value::Null), why);
+            }
+            amount.flatten()
+        };
+        let surge = amount("maxSurge", problems);
+        let unavailable = amount("maxUnavailable", problems);
+        if surge == Some(0) && unavailable == Some(0) {
+            let why = "may not be 0 when `maxSurge` is 0";
+            problems.invalid(&format!("{at}.maxUnavailable"), &0.into(), why);
+        }
+    }
+}
+
+pub fn replica_set(object: &Value, problems: &mut Problems) {
+    replicated(object, problems);
+    problems.not_negative("spec.minReadySeconds", object.pointer("/spec/minReadySeconds"));
+}
+
+/// The number of an int-or-percentage; `None` where it is neither.
+fn int_or_percent(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.strip_suffix('%')?.parse().ok(),
+        value => value.as_u64(),
+    }
+}
+
+fn replicated(object: &Value, problems: &mut Problems) {
+    problems.not_negative("spec.replicas", object.pointer("/spec/replicas"));
+    let empty = Value::Null;
+    let selector = object.pointer("/spec/selector").unwrap_or(&empty);
+    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        problems.required("spec.selector", "");
+    } else if pairs_or_expressions(selector) == 0 {
+        let why = "empty selector is invalid for deployment";
+        problems.invalid("spec.selector", selector, why);
+    } else {
+        metadata::label_selector("spec.selector", selector, problems);
+        if !metadata::selects(selector, labels) {
+            let why = "`selector` does not match template `labels`";
+            problems.invalid("spec.template.metadata.labels", labels, why);
+        }
+    }
+    template("spec.template", object, "/spec/template", problems);
+    let policy = text(object, "/spec/template/spec/restartPolicy");
+    problems.one_of("spec.template.spec.restartPolicy", policy, &["Always"]);
+    if is_set(object, "/spec/template/spec/activeDeadlineSeconds") {
+        let field = "spec.template.spec.activeDeadlineSeconds";
+        problems.forbidden(field, "activeDeadlineSeconds in ReplicaSet is not Supported");
+    }
+}
+
+fn pairs_or_expressions(selector: &Value) -> usize {
+    let labels = selector.get("matchLabels").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    labels + items(selector, "/matchExpressions").len()
+}
+
+fn template(field: &str, object: &Value, pointer: &str, problems: &mut Problems) {
+    let labels = format!("{pointer}/metadata/labels");
+    metadata::labels(&format!("{field}.metadata.labels"), object, &labels, problems);
+    let annotations = format!("{pointer}/metadata/annotations");
+    metadata::annotations(&format!("{field}.metadata.annotations"), object, &annotations, problems);
+    let spec = object.pointer(&format!("{pointer}/spec")).unwrap_or(&Value::Null);
+    pod::spec(&format!("{field}.spec"), spec, problems);
+}
+
+pub fn immutable_selector(new: &Value, old: &Value, problems: &mut Problems) {
+    problems.same("spec.selector", new.pointer("/spec/selector"), old.pointer("/spec/selector"));
+}
+
+pub fn job(object: &Value, problems: &mut Problems) {
+    job_spec("spec", object, "/spec", problems);
+    let empty = Value::Null;
+    let selector = object.pointer("/spec/selector").unwrap_or(&empty);
+    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
+    if selector.is_null() {
+        problems.required("spec.selector", "");
+    } else {
+        metadata::label_selector("spec.selector", selector, problems);
+        if !metadata::selects(selector, labels) {
+            let why = "`selector` does not match template `labels`";
+            problems.invalid("spec.template.metadata.labels", labels, why);
+        }
+    }
+}
+
+fn job_spec(at: &str, object: &Value, pointer: &str, problems: &mut Problems) {
+    let spec = object.pointer(pointer).unwrap_or(&Value::Null);
+    for field in [
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ] {
+        problems.not_negative(&format!("{at}.{field}"), spec.get(field));
+    }
+    let mode = text(spec, "/completionMode");
+    problems.one_of(&format!("{at}.completionMode"), mode, &["Indexed", "NonIndexed"]);
+    if mode == "Indexed" {
+        match int(spec, "/completions") {
+            None => problems.required(
+                &format!("{at}.completions"),
+                "when completion mode is Indexed",
+            ),
+            Some(count) if count > INDEXED_COMPLETIONS => {
+                let why = format!("must be less than or equal to {INDEXED_COMPLETIONS} when completion mode is Indexed");
+                problems.invalid(&format!("{at}.completions"), &count.into(), &why);
+            }
+            Some(_) => {}
+        }
+    } else if is_set(spec, "/backoffLimitPerIndex") {
+        let limit = spec.get("backoffLimitPerIndex").unwrap_or(&Value::Null);
+        let why = "requires indexed completion mode";
+        problems.invalid(&format!("{at}.backoffLimitPerIndex"), limit, why);
+    }
+    let replacement = text(spec, "/podReplacementPolicy");
+    if !replacement.is_empty() {
+        let policies = ["Failed", "TerminatingOrFailed"];
+        problems.one_of(&format!("{at}.podReplacementPolicy"), replacement, &policies);
+    }
+    template(&format!("{at}.template"), object, &format!("{pointer}/template"), problems);
+    let policy = text(spec, "/template/spec/restartPolicy");
+    problems.one_of(&format!("{at}.template.spec.restartPolicy"), policy, &["OnFailure", "Never"]);
+}
+
+/// A Job's pods are all alike: its template and selector stay. An Indexed one may be widened or narrowed together with
+/// its parallelism ("elastic"); a suspended one may still change where its pods go.
+pub fn job_update(new: &Value, old: &Value, problems: &mut Problems) {
+    let elastic = text(new, "/spec/completionMode") == "Indexed"
+        && new.pointer("/spec/completions") == new.pointer("/spec/parallelism");
+    if !elastic {
+        problems.same("spec.completions", new.pointer("/spec/completions"), old.pointer("/spec/completions"));
+    }
+    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"] {
+        let pointer = format!("/spec/{field}");
+        problems.same(&format!("spec.{field}"), new.pointer(&pointer), old.pointer(&pointer));
+    }
+    let suspended = flag(old, "/spec/suspend") && int(old, "/status/active").unwrap_or(0) == 0;
+    let template = |job: &Value| {
+        let mut template = job.pointer("/spec/template").cloned().unwrap_or_default();
+        if suspended {
+            for (parent, field) in [
+                ("/spec", "nodeSelector"),
+                ("/spec", "tolerations"),
+                ("/spec", "affinity"),
+                ("/spec", "schedulingGates"),
+                ("/metadata", "labels"),
+                ("/metadata", "annotations"),
+            ] {
+                if let Some(parent) = template.pointer_mut(parent) {
+                    crate::api::value::remove(parent, field);
+                }
+            }
+        }
+        template
+    };
+    let (new, old) = (template(new), template(old));
+    problems.same("spec.template", Some(&new), Some(&old));
+}
+
+pub fn cron_job(object: &Value, problems: &mut Problems) {
+    let name = text(object, "/metadata/name");
+    if name.len() > CRON_JOB_NAME {
+        let why = format!("must be no more than {CRON_JOB_NAME} characters");
+        problems.invalid("metadata.name", &name.into(), &why);
+    }
+    match text(object, "/spec/schedule") {
+        "" => problems.required("spec.schedule", ""),
+        schedule if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 => {
+            let why = format!("expected exactly 5 fields, found {}", schedule.split_whitespace().count());
+            problems.invalid("spec.schedule", &schedule.into(), &why);
+        }
+        _ => {}
+    }
+    let policy = text(object, "/spec/concurrencyPolicy");
+    problems.one_of("spec.concurrencyPolicy", policy, &["Allow", "Forbid", "Replace"]);
+    let at = "/spec/jobTemplate/spec/template";
+    template("spec.jobTemplate.spec.template", object, at, problems);
+    let policy = text(object, &format!("{at}/spec/restartPolicy"));
+    problems.one_of("spec.jobTemplate.spec.template.spec.restartPolicy", policy, &["OnFailure", "Never"]);
+}
