@@ -2,7 +2,9 @@
 
 pub mod agent;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod documents;
 pub mod flock;
+pub mod options;
 pub mod pods;
