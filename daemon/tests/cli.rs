@@ -287,3 +287,22 @@ fn scale_goes_through_the_subresource() {
         .expect(1, "")
         .says(&["not scaled"]);
 }
+
+#[test]
+fn the_daemon_must_prove_to_be_the_clusters() {
+    let api = FakeApi::start_with_tls();
+    api.put("/gaggle/v1/status", json!({"cluster": "c", "leader": "pc1"}));
+    let status = run(api.data_dir(), &["status", "-o", "json"]);
+    assert!(status.code == 0 && status.out.contains("pc1"), "{status:?}");
+    // The same address with the authority of another cluster.
+    let other = FakeApi::start_with_tls();
+    let file = |api: &FakeApi| std::fs::read_to_string(api.data_dir().join("admin.kubeconfig")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&file(&other)).unwrap();
+    let ours: serde_json::Value = serde_json::from_str(&file(&api)).unwrap();
+    config["clusters"][0]["cluster"]["server"] = ours["clusters"][0]["cluster"]["server"].clone();
+    let mixed = api.data_dir().join("mixed");
+    std::fs::write(&mixed, config.to_string()).unwrap();
+    run(api.data_dir(), &["status", "--kubeconfig", mixed.to_str().unwrap()])
+        .expect(1, "")
+        .says(&["certificate"]);
+}

@@ -1,10 +1,13 @@
 //! An API of a few kinds on loopback that remembers what it was asked.
 
+mod tls;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
 use futures::stream;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -43,32 +46,62 @@ pub struct FakeApi {
 }
 
 pub fn write_kubeconfig(dir: &Path, address: SocketAddr) {
+    write_config(dir, json!({"server": format!("http://{address}")}));
+}
+
+fn write_config(dir: &Path, cluster: Value) {
     let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "gaggle",
-        "clusters": [{"name": "gaggle", "cluster": {"server": format!("http://{address}")}}],
+        "clusters": [{"name": "gaggle", "cluster": cluster}],
         "users": [{"name": "gaggle", "user": {"token": "secret"}}],
         "contexts": [{"name": "gaggle", "context": {"cluster": "gaggle", "user": "gaggle"}}]});
     std::fs::write(dir.join("admin.kubeconfig"), config.to_string()).unwrap();
 }
 
 impl FakeApi {
+    /// Without TLS, which one test is enough for.
     pub fn start() -> Self {
+        Self::serve(write_kubeconfig, |router, listener| async {
+            axum::serve(listener, router).await.unwrap()
+        })
+    }
+
+    /// As a daemon serves it: a CA of its own, and a certificate for the name `gaggle` alone.
+    pub fn start_with_tls() -> Self {
+        let (ca, acceptor) = tls::identity();
+        let ca = base64::engine::general_purpose::STANDARD.encode(ca);
+        Self::serve(
+            |dir, address| {
+                let server = format!("https://{address}");
+                let authority = "certificate-authority-data";
+                write_config(dir, json!({"server": server, "tls-server-name": "gaggle", authority: ca}));
+            },
+            |router, listener| async {
+                axum::serve(tls::TlsListener { listener, acceptor }, router).await.unwrap();
+            },
+        )
+    }
+
+    fn serve<S: Future<Output = ()>>(
+        describe: impl FnOnce(&Path, SocketAddr),
+        serve: impl FnOnce(Router, tokio::net::TcpListener) -> S + Send + 'static,
+    ) -> Self {
         let kept = Shared::default();
         let dir = tempfile::tempdir().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        describe(dir.path(), listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = std::sync::mpsc::channel();
         let router = Router::new().fallback(answer).with_state(kept.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    served = axum::serve(listener, router) => served.unwrap(),
+                    () = serve(router, listener) => {}
                     _ = stopped => {}
                 }
             });
         });
-        write_kubeconfig(dir.path(), told.recv().unwrap());
         Self { kept, dir, stop: Some(stop), thread: Some(thread) }
     }
 
