@@ -1,0 +1,239 @@
+use super::*;
+use proptest::prelude::*;
+
+/// What a server does with a patch, by the rules of the strategic merge documents.
+fn merged(live: &Value, patch: &Value, parent: &str, lists: Lists) -> Value {
+    let (Some(live), Some(changes)) = (live.as_object(), patch.as_object()) else { return patch.clone() };
+    let mut result = live.clone();
+    if let Some(kept) = changes.get("$retainKeys").and_then(Value::as_array) {
+        result.retain(|key, _| kept.iter().any(|kept| kept == key));
+    }
+    for (key, change) in changes.iter().filter(|(key, _)| !key.starts_with('$')) {
+        let now = result.get(key).cloned().unwrap_or(Value::Null);
+        let kind = if lists == Lists::Keyed { list_kind(parent, key) } else { ListKind::Atomic };
+        let next = match (change, kind) {
+            (Value::Null, _) => {
+                result.remove(key);
+                continue;
+            }
+            (Value::Object(_), _) => merged(&now, change, key, lists),
+            (Value::Array(change), ListKind::Keyed(name)) => {
+                let now = now.as_array().cloned().unwrap_or_default();
+                let order = changes.get(&format!("$setElementOrder/{key}"));
+                merged_list(now, change, name, order, key, lists).into()
+            }
+            (Value::Array(change), ListKind::Set) => {
+                let mut now = now.as_array().cloned().unwrap_or_default();
+                now.extend(change.iter().filter(|item| !now.contains(item)).cloned().collect::<Vec<_>>());
+                now.into()
+            }
+            _ => change.clone(),
+        };
+        result.insert(key.clone(), next);
+    }
+    for (key, taken) in changes {
+        if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/")
+            && let Some(list) = result.get_mut(field).and_then(Value::as_array_mut)
+        {
+            list.retain(|item| !taken.as_array().unwrap().contains(item));
+        }
+    }
+    result.into()
+}
+
+fn merged_list(
+    mut now: Vec<Value>,
+    change: &[Value],
+    name: &str,
+    order: Option<&Value>,
+    field: &str,
+    lists: Lists,
+) -> Vec<Value> {
+    if change.iter().any(|item| item["$patch"] == "replace") {
+        return change.iter().filter(|item| item.get("$patch").is_none()).cloned().collect();
+    }
+    for item in change {
+        let place = now.iter().position(|other| other[name] == item[name]);
+        match (place, item["$patch"] == "delete") {
+            (Some(place), true) => drop(now.remove(place)),
+            (Some(place), false) => now[place] = merged(&now[place], item, field, lists),
+            (None, true) => {}
+            (None, false) => now.push(item.clone()),
+        }
+    }
+    if let Some(order) = order.and_then(Value::as_array) {
+        let place = |item: &Value| order.iter().position(|other| other[name] == item[name]);
+        now.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
+    }
+    now
+}
+
+fn deployment(containers: Value) -> Value {
+    json!({"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}})
+}
+
+#[test]
+fn a_sidecar_that_somebody_else_added_stays() {
+    let last = deployment(json!([{"name": "web", "image": "web:1"}]));
+    let modified = deployment(json!([{"name": "web", "image": "web:2"}]));
+    let live = deployment(json!([
+        {"name": "proxy", "image": "p"}, {"name": "web", "image": "web:1", "imagePullPolicy": "Always"}]));
+    let patch = three_way(&last, &modified, &live, Lists::Keyed).unwrap();
+    assert_eq!(
+        patch,
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:2"}]}}}})
+    );
+}
+
+#[test]
+fn what_the_manifest_no_longer_has_is_taken_away_and_nothing_else() {
+    let last = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"template": {"spec": {"containers": [
+        {"name": "web", "env": [{"name": "A"}, {"name": "B"}]}, {"name": "old"}]}}}});
+    let modified = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"template": {"spec": {"containers": [
+        {"name": "web", "env": [{"name": "A"}]}]}}}});
+    let mut live = last.clone();
+    live["metadata"]["labels"]["c"] = json!("set by somebody else");
+    let patch = three_way(&last, &modified, &live, Lists::Keyed).unwrap();
+    let containers = json!([
+        {"name": "web", "env": [{"$patch": "delete", "name": "B"}]}, {"$patch": "delete", "name": "old"}]);
+    assert_eq!(
+        patch,
+        json!({"metadata": {"labels": {"b": null}}, "spec": {"template": {"spec": {"containers": containers}}}})
+    );
+}
+
+#[test]
+fn replicas_left_out_of_the_manifest_are_left_to_the_autoscaler() {
+    let mut modified = deployment(json!([]));
+    modified["spec"].as_object_mut().unwrap().remove("replicas");
+    let live = deployment(json!([]));
+    assert_eq!(three_way(&modified, &modified, &live, Lists::Keyed), None);
+}
+
+#[test]
+fn a_strategy_that_excludes_the_defaulted_fields_drops_them() {
+    let modified = json!({"spec": {"strategy": {"type": "Recreate"}}});
+    let live = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+    let patch = three_way(&json!({}), &modified, &live, Lists::Keyed).unwrap();
+    assert_eq!(merged(&live, &patch, "", Lists::Keyed), modified);
+}
+
+#[test]
+fn ports_that_share_a_number_are_replaced_whole() {
+    let ports = |second: &str| {
+        let ports = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": second}]);
+        json!({"spec": {"ports": ports}})
+    };
+    let patch = three_way(&ports("UDP"), &ports("SCTP"), &ports("UDP"), Lists::Keyed).unwrap();
+    assert_eq!(merged(&ports("UDP"), &patch, "", Lists::Keyed), ports("SCTP"));
+}
+
+#[test]
+fn order_that_matters_is_kept() {
+    let env = |names: &[&str]| {
+        let env: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        deployment(json!([{"name": "web", "env": env}]))
+    };
+    for (live, wanted) in [(&["A", "C"][..], &["A", "B", "C"][..]), (&["A", "B"], &["B", "A"])] {
+        let patch = three_way(&env(live), &env(wanted), &env(live), Lists::Keyed).unwrap();
+        assert_eq!(merged(&env(live), &patch, "", Lists::Keyed), env(wanted));
+    }
+}
+
+#[test]
+fn lists_of_other_kinds_are_whole() {
+    let list = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()}});
+    let patch = three_way(&list(&["a"]), &list(&["b"]), &list(&["a"]), Lists::Whole).unwrap();
+    assert_eq!(patch, list(&["b"]));
+}
+
+/// Small objects with the shapes that matter: maps, atomic lists, keyed lists, sets, absent fields.
+fn pod() -> impl Strategy<Value = Value> {
+    let labels = prop::collection::btree_map("[abc]", "[xy]", 0..3);
+    let finalizers = prop::collection::btree_set("[pq]", 0..3);
+    let args = prop::option::of(prop::collection::vec("[rs]", 0..3));
+    let env = prop::collection::btree_map("[DEF]", prop::option::of("[0-2]"), 0..3);
+    let container = (args, env.prop_map(|env| env.into_iter().collect::<Vec<_>>()).prop_shuffle());
+    let containers = prop::collection::btree_map("[uvw]", container, 0..3)
+        .prop_map(|containers| containers.into_iter().collect::<Vec<_>>())
+        .prop_shuffle();
+    (labels, finalizers, containers).prop_map(|(labels, finalizers, containers)| {
+        let containers: Vec<Value> = containers
+            .into_iter()
+            .map(|(name, (args, env))| {
+                let env: Vec<Value> = env
+                    .into_iter()
+                    .map(|(name, value)| match value {
+                        Some(value) => json!({"name": name, "value": value}),
+                        None => json!({"name": name}),
+                    })
+                    .collect();
+                let mut container = json!({"name": name, "env": env});
+                if let Some(args) = args {
+                    container["args"] = json!(args);
+                }
+                container
+            })
+            .collect();
+        json!({"metadata": {"labels": labels, "finalizers": finalizers}, "spec": {"containers": containers}})
+    })
+}
+
+/// Whether everything that `wanted` says is so in `is`.
+fn satisfies(is: &Value, wanted: &Value, parent: &str, field: &str) -> bool {
+    match (is, wanted) {
+        (Value::Object(is), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| is.get(key).is_some_and(|is| satisfies(is, wanted, field, key)))
+        }
+        (Value::Array(is), Value::Array(wanted)) => match list_kind(parent, field) {
+            ListKind::Atomic => is == wanted,
+            ListKind::Set => wanted.iter().all(|item| is.contains(item)),
+            ListKind::Keyed(name) => wanted.iter().all(|wanted| {
+                is.iter().any(|is| is[name] == wanted[name] && satisfies(is, wanted, parent, field))
+            }),
+        },
+        _ => is == wanted,
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_patched_object_is_what_the_manifest_says(last in pod(), modified in pod(), live in pod()) {
+        let result = match three_way(&last, &modified, &live, Lists::Keyed) {
+            Some(patch) => merged(&live, &patch, "", Lists::Keyed),
+            None => live.clone(),
+        };
+        prop_assert!(satisfies(&result, &modified, "", ""), "{result} is not {modified}");
+        prop_assert_eq!(three_way(&modified, &modified, &result, Lists::Keyed), None, "applying again changes");
+    }
+
+    #[test]
+    fn with_nobody_else_the_result_is_the_manifest(last in pod(), modified in pod()) {
+        for lists in [Lists::Keyed, Lists::Whole] {
+            let result = match three_way(&last, &modified, &last, lists) {
+                Some(patch) => merged(&last, &patch, "", lists),
+                None => last.clone(),
+            };
+            prop_assert!(satisfies(&result, &modified, "", "") && satisfies(&modified, &result, "", ""));
+        }
+    }
+
+    #[test]
+    fn what_others_added_stays(before in pod(), modified in pod(), live in pod()) {
+        // `before` was applied, so that only what it has and `modified` has not may go.
+        let result = match three_way(&before, &modified, &live, Lists::Keyed) {
+            Some(patch) => merged(&live, &patch, "", Lists::Keyed),
+            None => live.clone(),
+        };
+        for key in live["metadata"]["labels"].as_object().unwrap().keys() {
+            let applied = before["metadata"]["labels"].get(key).is_some();
+            prop_assert!(applied || result["metadata"]["labels"].get(key).is_some(), "lost label {key}");
+        }
+        for container in live["spec"]["containers"].as_array().unwrap() {
+            let has = |object: &Value| {
+                object["spec"]["containers"].as_array().unwrap().iter().any(|c| c["name"] == container["name"])
+            };
+            prop_assert!(has(&before) || has(&result), "lost container {container}");
+        }
+    }
+}
