@@ -1,7 +1,7 @@
 //! The bench itself, without gaggle: what the other suites take for granted.
 
 use anyhow::{Result, ensure};
-use gaggle_tests::bench::{Bench, BenchConfig, Image, with_bench};
+use gaggle_tests::bench::{Bench, BenchConfig, Image, poll, with_bench};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,9 +92,11 @@ fn nothing_stays_behind() {
     };
     assert!(panicked.is_err(), "the panic must reach the test");
     assert!(!dir.exists(), "{} is still there", dir.display());
-    for pid in processes {
-        assert!(!PathBuf::from(format!("/proc/{pid}")).exists(), "process {pid} still runs");
-    }
+    // Dead at once; a parent's note of it may follow a moment later.
+    let gone = poll(Duration::from_secs(5), "the processes to be gone", || {
+        Ok(processes.iter().all(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()).then_some(()))
+    });
+    assert!(gone.is_ok(), "some of {processes:?} still run");
     let names = |dir: &str| -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()

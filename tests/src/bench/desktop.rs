@@ -92,7 +92,6 @@ impl Desktop {
             .args(["nsenter", &format!("--net=/run/netns/{}", self.layout.namespace(self.index))])
             .args(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
             .args(["--uts", "--ipc", "--cgroup", "bash", "-c", INIT, "init", &self.name()])
-            .arg(self.dir())
             .arg(self.address().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -108,12 +107,13 @@ impl Desktop {
         });
         let init = super::poll(UP_WITHIN, "the desktop's namespaces", || {
             if ended.get().is_some() {
-                bail!("it ended at once: {}", self.init_log());
+                return Ok(Some(None));
             }
             // It is process 1 in there, and past its mounts, when it has become tini.
             let init = process::children(outer).into_iter().next();
-            Ok(init.filter(|pid| comm(*pid).as_deref() == Some("tini")))
+            Ok(init.filter(|pid| comm(*pid).as_deref() == Some("tini")).map(Some))
         })?;
+        let init = init.with_context(|| format!("{} ended at its start: {}", self.name(), self.init_log()))?;
         std::fs::write(self.dir().join("init.pid"), init.to_string()).context("noting the first process")
     }
 
@@ -156,6 +156,7 @@ impl Desktop {
             &[
                 "dockerd",
                 "--host=unix:///var/run/docker.sock",
+                &format!("--data-root={}", self.dir().join("docker").display()),
                 &format!("--host=unix://{}", socket.display()),
                 // Containers outlive their engine, as gaggle asks of every desktop.
                 "--live-restore",
@@ -168,11 +169,12 @@ impl Desktop {
             &[],
         )?;
         super::poll(UP_WITHIN, &format!("the engine of {}", self.name()), || {
-            if service.pid().is_none() {
-                bail!("it ended: {}", service.log_tail(TAIL_BYTES));
-            }
-            Ok(self.engine_answers().then_some(()))
-        })
+            Ok((service.pid().is_none() || self.engine_answers()).then_some(()))
+        })?;
+        if service.pid().is_none() {
+            bail!("the engine of {} ended at its start: {}", self.name(), service.log_tail(TAIL_BYTES));
+        }
+        Ok(())
     }
 
     /// Kills the engine's process; its containers go on.

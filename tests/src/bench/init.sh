@@ -1,8 +1,8 @@
 #!/bin/bash
 # The start of a desktop, run in its fresh namespaces: mounts what must be its own, then waits as process 1.
-# init.sh NAME DIRECTORY ADDRESS
+# init.sh NAME ADDRESS
 set -eu
-name=$1 dir=$2 address=$3 groups=/sys/fs/cgroup
+name=$1 address=$2 groups=/sys/fs/cgroup
 hostname "$name"
 mount -t proc proc /proc
 mount -t tmpfs -o size=64m,mode=755 tmpfs /run
@@ -34,7 +34,6 @@ else
     if [ -n "$unified" ]; then mkdir -p "$unified"; mount -t cgroup2 cgroup2 "$unified"; fi
 fi
 
-mount --bind "$dir/docker" /var/lib/docker
 # As on a desktop where nobody has set it: Docker then makes FORWARD drop.
 sysctl -qw net.ipv4.ip_forward=0
 exec tini -g -- sleep infinity
