@@ -5,3 +5,4 @@
 //! `gaggle` and `kubectl` commands, the engines and the files.
 
 pub mod bench;
+pub mod kube;
