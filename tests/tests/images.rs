@@ -1,6 +1,6 @@
 //! Images without a registry: loaded on one desktop, run on any.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use gaggle_tests::bench::{Image, on_bench, poll};
 use gaggle_tests::kube::{SOON, pod_on};
 
