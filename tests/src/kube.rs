@@ -94,7 +94,12 @@ impl Desktop {
         poll(deadline, &format!("{wanted} replicas of {app}"), || {
             let pods = self.list("pods", &format!("-l app={app}"))?;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            ensure!(ready == wanted && pods.len() == wanted, "{ready} ready of {}: {}", pods.len(), summary(&pods));
+            ensure!(
+                ready == wanted && pods.len() == wanted,
+                "{ready} ready of {}: {}",
+                pods.len(),
+                summary(&pods)
+            );
             Ok(Some(pods))
         })
     }

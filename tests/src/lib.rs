@@ -5,4 +5,5 @@
 //! `gaggle` and `kubectl` commands, the engines and the files.
 
 pub mod bench;
+pub mod engine;
 pub mod kube;

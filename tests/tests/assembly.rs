@@ -12,11 +12,22 @@ fn at_once(desktops: usize) {
         let flock = bench.up()?;
         ensure!(flock.nodes.len() == desktops, "{flock:?}");
         for desktop in bench.desktops() {
-            let node = flock.nodes.iter().find(|node| node.name == desktop.name()).context("a desktop is missing")?;
+            let node = flock
+                .nodes
+                .iter()
+                .find(|node| node.name == desktop.name())
+                .context("a desktop is missing")?;
             let address = desktop.address().to_string();
-            ensure!(node.addresses.iter().any(|known| known.contains(&address)), "{address} is not in {node:?}");
+            ensure!(
+                node.addresses.iter().any(|known| known.contains(&address)),
+                "{address} is not in {node:?}"
+            );
             let table = desktop.gaggle("status")?.ok()?;
-            ensure!(table.contains(&desktop.name()), "the table for people lacks {}: {table}", desktop.name());
+            ensure!(
+                table.contains(&desktop.name()),
+                "the table for people lacks {}: {table}",
+                desktop.name()
+            );
             let nodes = desktop.kubectl("get nodes --no-headers")?.ok()?;
             ensure!(nodes.lines().filter(|line| line.contains(" Ready")).count() == desktops, "{nodes}");
         }
@@ -158,7 +169,8 @@ fn a_wrong_phrase_gets_nothing_and_is_told_so() {
             let log = two.daemon_log();
             let told = log.lines().any(|line| {
                 let line = line.to_lowercase();
-                line.contains("phrase") && ["differ", "wrong", "another", "not the same"].iter().any(|w| line.contains(w))
+                line.contains("phrase")
+                    && ["differ", "wrong", "another", "not the same"].iter().any(|w| line.contains(w))
             });
             Ok(told.then_some(()))
         })?;
@@ -193,7 +205,10 @@ fn ended_with_error(bench: &Bench, desktop: &Desktop, word: &str) -> Result<()> 
     let code = bench.wait_until(SOON, "the refused daemon to end", || Ok(desktop.daemon().exit_code()))?;
     let log = desktop.daemon_log();
     ensure!(code != 0 && code < 128, "exit code {code}: {log}");
-    ensure!(log.to_lowercase().contains(word) && !log.contains("panicked"), "the error must name the {word}: {log}");
+    ensure!(
+        log.to_lowercase().contains(word) && !log.contains("panicked"),
+        "the error must name the {word}: {log}"
+    );
     Ok(())
 }
 
@@ -225,7 +240,8 @@ fn a_phrase_given_as_argument_leaves_the_process_list() {
         ensure!(seen.stdout.contains("gaggle"), "the process list is not readable: {seen}");
         ensure!(!seen.stdout.contains("quiver-marble"), "the phrase is in the process list: {}", seen.stdout);
         ensure!(!desktop.daemon_log().contains(phrase), "the phrase that was given is in the log");
-        let readable = desktop.exec(&format!("find '{}' -type f -perm /077", desktop.data_dir().display()))?.ok()?;
+        let readable =
+            desktop.exec(&format!("find '{}' -type f -perm /077", desktop.data_dir().display()))?.ok()?;
         ensure!(readable.trim().is_empty(), "others can read {readable}");
         Ok(())
     });

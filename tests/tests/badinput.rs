@@ -14,7 +14,12 @@ fn unharmed(test: impl FnOnce(&Bench) -> Result<()>) {
             ensure!(desktop.daemon().pid() == daemon, "the daemon of {} was replaced", desktop.name());
             let log = desktop.daemon_log();
             ensure!(!log.contains("panicked"), "{} has panicked: {log}", desktop.name());
-            ensure!(resident_mib(desktop)? < 400, "{} has swollen to {} MiB", desktop.name(), resident_mib(desktop)?);
+            ensure!(
+                resident_mib(desktop)? < 400,
+                "{} has swollen to {} MiB",
+                desktop.name(),
+                resident_mib(desktop)?
+            );
         }
         bench.assembled(&[1, 2])?;
         // It does not just live, it works.
@@ -38,32 +43,58 @@ const OBJECTS: [(&str, &[&str]); 19] = [
     ("apiVersion: v1\nkind: Podd\nmetadata: {name: a}\n", &["Podd"]),
     ("apiVersion: v9\nkind: Pod\nmetadata: {name: a}\n", &["v9"]),
     ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n", &["spec.containers"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: A_b}, spec: {containers: [{name: m, image: i}]}}", &["metadata.name"]),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: A_b}, spec: {containers: [{name: m, image: i}]}}",
+        &["metadata.name"],
+    ),
     ("{apiVersion: v1, kind: Pod, metadata: {}, spec: {containers: [{name: m, image: i}]}}", &["name"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m}]}}", &["spec.containers[0].image"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i}, {name: m, image: i}]}}",
-     &["spec.containers[1].name", "Duplicate"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {colour: blue, containers: [{name: m, image: i}]}}",
-     &["unknown field", "spec.colour"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Sometimes, containers: [{name: m, image: i}]}}",
-     &["spec.restartPolicy", "Sometimes"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i, resources: {requests: {memory: lots}}}]}}",
-     &["quantit"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i, volumeMounts: [{name: v, mountPath: /v}]}]}}",
-     &["volumeMounts[0].name"]),
-    ("{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {'not a key!': b}}, spec: {containers: [{name: m, image: i}]}}",
-     &["metadata.labels"]),
-    ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: -1, selector: {matchLabels: {x: y}}, \
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m}]}}",
+        &["spec.containers[0].image"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i}, {name: m, image: i}]}}",
+        &["spec.containers[1].name", "Duplicate"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {colour: blue, containers: [{name: m, image: i}]}}",
+        &["unknown field", "spec.colour"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Sometimes, containers: [{name: m, image: i}]}}",
+        &["spec.restartPolicy", "Sometimes"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i, resources: {requests: {memory: lots}}}]}}",
+        &["quantit"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: m, image: i, volumeMounts: [{name: v, mountPath: /v}]}]}}",
+        &["volumeMounts[0].name"],
+    ),
+    (
+        "{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {'not a key!': b}}, spec: {containers: [{name: m, image: i}]}}",
+        &["metadata.labels"],
+    ),
+    (
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: -1, selector: {matchLabels: {x: y}}, \
       template: {metadata: {labels: {x: y}}, spec: {containers: [{name: m, image: i}]}}}}",
-     &["spec.replicas"]),
-    ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {x: y}}, \
+        &["spec.replicas"],
+    ),
+    (
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {x: y}}, \
       template: {metadata: {labels: {x: z}}, spec: {containers: [{name: m, image: i}]}}}}",
-     &["spec.template.metadata.labels", "selector"]),
-    ("{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {template: {spec: {containers: [{name: m, image: i}]}}}}",
-     &["spec.template.spec.restartPolicy"]),
-    ("{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {completionMode: Indexed, template: {spec: \
+        &["spec.template.metadata.labels", "selector"],
+    ),
+    (
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {template: {spec: {containers: [{name: m, image: i}]}}}}",
+        &["spec.template.spec.restartPolicy"],
+    ),
+    (
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {completionMode: Indexed, template: {spec: \
       {restartPolicy: Never, containers: [{name: m, image: i}]}}}}",
-     &["spec.completions"]),
+        &["spec.completions"],
+    ),
     ("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {'no spaces': b}}", &["data"]),
 ];
 
@@ -101,8 +132,20 @@ fn bodies_that_are_no_objects_are_refused() {
         let nested = format!("{}1{}", "{\"a\":".repeat(50_000), "}".repeat(50_000));
         let wrong = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":5}}"#.to_owned();
         let other_kind = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#.to_owned();
-        let other_namespace = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"kube-system"}}"#.to_owned();
-        for body in [String::new(), "null".to_owned(), "[]".to_owned(), "{".to_owned(), deep, nested, wrong, other_kind, other_namespace] {
+        let other_namespace =
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"kube-system"}}"#
+                .to_owned();
+        for body in [
+            String::new(),
+            "null".to_owned(),
+            "[]".to_owned(),
+            "{".to_owned(),
+            deep,
+            nested,
+            wrong,
+            other_kind,
+            other_namespace,
+        ] {
             let outcome = desktop.kubectl_with(&format!("create --raw {path} -f -"), &body)?;
             let start: String = body.chars().take(80).collect();
             ensure!(!outcome.success(), "accepted {start}");
@@ -110,8 +153,10 @@ fn bodies_that_are_no_objects_are_refused() {
         }
         // Far beyond what an object may be, in one body and in one value.
         let file = bench.layout().dir.join("huge");
-        let huge = format!("{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"huge\"}},\"data\":{{\"a\":\"{}\"}}}}",
-            "x".repeat(64 << 20));
+        let huge = format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"huge\"}},\"data\":{{\"a\":\"{}\"}}}}",
+            "x".repeat(64 << 20)
+        );
         std::fs::write(&file, huge)?;
         let said = desktop.kubectl(&format!("create --raw {path} -f '{}'", file.display()))?.refused()?;
         ensure!(said.to_lowercase().contains("too large") || said.contains("limit"), "{said}");
@@ -158,7 +203,9 @@ fn hostile_bytes_on_any_port_harm_nothing() {
                 "true",
             ] {
                 // What it answers does not matter, but it must not wait for more for ever.
-                attacker.exec(&format!("{{ {bytes}; }} | timeout 15 busybox nc -w 5 {target} {port} > /dev/null"))?;
+                attacker.exec(&format!(
+                    "{{ {bytes}; }} | timeout 15 busybox nc -w 5 {target} {port} > /dev/null"
+                ))?;
             }
             // Many who connect and say nothing.
             let silent = format!(
@@ -181,15 +228,20 @@ fn without_the_token_the_api_says_nothing() {
         bench.desktop(1).kubectl("create configmap private --from-literal=word=geheim")?.ok()?;
         let server = format!("https://{}:6443", bench.desktop(1).address());
         let path = "/api/v1/namespaces/default/configmaps/private";
-        for header in ["", "-H 'Authorization: Bearer wrong'", "-H 'Authorization: Basic YTpi'", "-H 'Authorization:'"] {
+        for header in
+            ["", "-H 'Authorization: Bearer wrong'", "-H 'Authorization: Basic YTpi'", "-H 'Authorization:'"]
+        {
             for method in ["GET", "POST", "DELETE", "PATCH"] {
-                let asked = format!("curl -sk -m 20 -o /dev/stdout -w '%{{http_code}}' -X {method} {header} {server}{path}");
+                let asked = format!(
+                    "curl -sk -m 20 -o /dev/stdout -w '%{{http_code}}' -X {method} {header} {server}{path}"
+                );
                 let answer = desktop.exec(&asked)?.stdout;
                 ensure!(answer.ends_with("401"), "{method} with {header:?} is answered {answer}");
                 ensure!(!answer.contains("geheim"), "it was told anyway: {answer}");
             }
         }
-        let plain = desktop.exec(&format!("curl -s -m 20 http://{}:6443{path}", bench.desktop(1).address()))?;
+        let plain =
+            desktop.exec(&format!("curl -s -m 20 http://{}:6443{path}", bench.desktop(1).address()))?;
         ensure!(!plain.stdout.contains("geheim"), "{plain}");
         bench.desktop(1).get("configmap", "private")?;
         Ok(())
@@ -211,9 +263,13 @@ fn commands_say_what_is_wrong_with_them() {
             ("wait --for=condition=Ready pod/no-such --timeout=1s", "no-such"),
         ] {
             let said = desktop.gaggle(line)?.refused()?;
-            ensure!(said.contains(word) && !said.contains("panicked"), "`gaggle {line}` must name {word}: {said}");
+            ensure!(
+                said.contains(word) && !said.contains("panicked"),
+                "`gaggle {line}` must name {word}: {said}"
+            );
         }
-        let elsewhere = desktop.exec(&format!("'{}' status --data-dir=/no/daemon/here", bench.layout().binary.display()))?;
+        let elsewhere = desktop
+            .exec(&format!("'{}' status --data-dir=/no/daemon/here", bench.layout().binary.display()))?;
         let said = elsewhere.refused()?;
         ensure!(said.contains("/no/daemon/here"), "{said}");
         Ok(())

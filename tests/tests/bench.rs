@@ -12,7 +12,10 @@ fn engines(desktops: usize) -> BenchConfig {
 
 fn reaches(bench: &Bench, from: usize, to: usize) -> Result<bool> {
     let address = bench.desktop(to).address();
-    Ok(bench.desktop(from).exec(&format!("ip neigh flush dev eth0; busybox ping -c 1 -W 1 {address}"))?.success())
+    Ok(bench
+        .desktop(from)
+        .exec(&format!("ip neigh flush dev eth0; busybox ping -c 1 -W 1 {address}"))?
+        .success())
 }
 
 #[test]
@@ -82,7 +85,8 @@ fn nothing_stays_behind() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         with_bench(engines(2), |bench| {
             bench.desktop(1).exec("setsid sleep 1000 > /dev/null 2>&1 &")?.ok()?;
-            left = Some((bench.layout().name.clone(), bench.layout().dir.clone(), bench.desktop(1).processes()));
+            left =
+                Some((bench.layout().name.clone(), bench.layout().dir.clone(), bench.desktop(1).processes()));
             panic!("on purpose");
         });
     }));

@@ -10,12 +10,16 @@ use std::time::Duration;
 fn follower_and_leader(bench: &Bench, flock: &Flock) -> Result<(usize, usize)> {
     let leader = flock.leader.as_deref().context("no leader")?;
     let number = |wanted: bool| bench.desktops().iter().find(|desktop| (desktop.name() == leader) == wanted);
-    let (follower, leader) = (number(false).context("no follower")?, number(true).context("the leader is no desktop")?);
+    let (follower, leader) =
+        (number(false).context("no follower")?, number(true).context("the leader is no desktop")?);
     Ok((follower.index(), leader.index()))
 }
 
 /// Kills one of three desktops under six replicas; they must run again on the two others.
-fn replicas_are_replaced(victim: impl FnOnce(usize, usize) -> usize, kill: impl FnOnce(&Desktop) -> Result<()>) {
+fn replicas_are_replaced(
+    victim: impl FnOnce(usize, usize) -> usize,
+    kill: impl FnOnce(&Desktop) -> Result<()>,
+) {
     on_bench(3, |bench| {
         let flock = bench.up()?;
         let (follower, leader) = follower_and_leader(bench, &flock)?;
@@ -24,12 +28,17 @@ fn replicas_are_replaced(victim: impl FnOnce(usize, usize) -> usize, kill: impl 
         survivor.apply(&deployment("web", 6))?;
         let before = survivor.replicas("web", 6, SOON)?;
         let name = bench.desktop(victim).name();
-        ensure!(before.iter().any(|pod| node_of(pod) == name), "nothing to lose on {name}: {}", summary(&before));
+        ensure!(
+            before.iter().any(|pod| node_of(pod) == name),
+            "nothing to lose on {name}: {}",
+            summary(&before)
+        );
 
         kill(bench.desktop(victim))?;
         bench.wait_until(RECOVERS, "six replicas on the two that are left", || {
             let pods = survivor.list("pods", "-l app=web")?;
-            let ready = pods.iter().filter(|pod| gaggle_tests::kube::is_ready(pod) && node_of(pod) != name).count();
+            let ready =
+                pods.iter().filter(|pod| gaggle_tests::kube::is_ready(pod) && node_of(pod) != name).count();
             ensure!(ready == 6, "{ready}: {}", summary(&pods));
             Ok(Some(()))
         })?;
@@ -115,7 +124,10 @@ spec:
         for index in 0..18 {
             let times = std::fs::read_to_string(dir.join(index.to_string()))?.lines().count();
             ensure!(times >= 1, "index {index} was never done");
-            ensure!(!before.contains(&index) || times == 1, "index {index} was finished, and done {times} times");
+            ensure!(
+                !before.contains(&index) || times == 1,
+                "index {index} was finished, and done {times} times"
+            );
         }
         Ok(())
     });
@@ -138,7 +150,11 @@ fn containers(desktop: &Desktop) -> Result<BTreeMap<String, String>> {
     }
     let ids = ids.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines = desktop.docker(&format!("inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {ids}"))?.ok()?;
-    Ok(lines.lines().filter_map(|line| line.split_once(' ')).map(|(id, at)| (id.to_owned(), at.to_owned())).collect())
+    Ok(lines
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(id, at)| (id.to_owned(), at.to_owned()))
+        .collect())
 }
 
 #[test]
@@ -149,7 +165,12 @@ fn a_killed_daemon_finds_its_containers_again() {
         one.apply(&deployment("web", 6))?;
         one.replicas("web", 6, SOON)?;
         one.apply(&pod_on("doomed", Some("d2"), "busybox", "sleep 1000"))?;
-        one.apply(&pod_on("ends-meanwhile", Some("d2"), "busybox", "while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 9"))?;
+        one.apply(&pod_on(
+            "ends-meanwhile",
+            Some("d2"),
+            "busybox",
+            "while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 9",
+        ))?;
         one.pod_in("doomed", &["Running"])?;
         let ending = one.pod_in("ends-meanwhile", &["Running"])?;
         let id = ending["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
@@ -192,8 +213,14 @@ fn acknowledged_writes_survive_the_death_of_all_daemons() {
         for round in 0..8 {
             for desktop in bench.desktops() {
                 let name = format!("kept-{}-{round}", desktop.name());
-                let made = desktop.kubectl(&format!("create configmap {name} --from-literal=round={round} -o json"))?.json()?;
-                written.push((name, made["metadata"]["uid"].clone(), made["metadata"]["resourceVersion"].clone()));
+                let made = desktop
+                    .kubectl(&format!("create configmap {name} --from-literal=round={round} -o json"))?
+                    .json()?;
+                written.push((
+                    name,
+                    made["metadata"]["uid"].clone(),
+                    made["metadata"]["resourceVersion"].clone(),
+                ));
             }
         }
         // No moment in between: what was answered must be on disks already.
@@ -204,7 +231,11 @@ fn acknowledged_writes_survive_the_death_of_all_daemons() {
             for (name, uid, version) in &written {
                 let metadata = desktop.get("configmap", name)?["metadata"].clone();
                 ensure!(metadata["uid"] == *uid, "{name} has another uid on {}", desktop.name());
-                ensure!(metadata["resourceVersion"] == *version, "{name} has another revision on {}", desktop.name());
+                ensure!(
+                    metadata["resourceVersion"] == *version,
+                    "{name} has another revision on {}",
+                    desktop.name()
+                );
             }
         }
         Ok(())
@@ -289,7 +320,10 @@ fn an_engine_may_be_absent_at_the_start() {
             Ok(Some(()))
         })?;
         let log = two.daemon_log();
-        ensure!(log.contains("docker.sock") || log.to_lowercase().contains("docker"), "it must say what it lacks: {log}");
+        ensure!(
+            log.contains("docker.sock") || log.to_lowercase().contains("docker"),
+            "it must say what it lacks: {log}"
+        );
         two.start_engine()?;
         two.load(&image)?;
         bench.assembled(&[1, 2])?;
@@ -354,7 +388,10 @@ fn a_data_directory_of_another_cluster_is_refused() {
         let code = bench.wait_until(SOON, "the refusal", || Ok(two.daemon().exit_code()))?;
         let log = two.daemon_log();
         ensure!(code != 0 && code < 128 && !log.contains("panicked"), "exit code {code}: {log}");
-        ensure!(log.contains(&two.data_dir().display().to_string()), "the error must name the directory: {log}");
+        ensure!(
+            log.contains(&two.data_dir().display().to_string()),
+            "the error must name the directory: {log}"
+        );
         // It changed nothing: with its own phrase it is what it was.
         two.restart_daemon()?;
         bench.assembled(&[2])?;
@@ -377,16 +414,20 @@ fn a_corrupt_data_directory_gives_an_error_and_no_panic() {
         for file in files.lines() {
             for damage in ["dd if=/dev/urandom bs=1 count=512 conv=notrunc of=", "truncate -s 7 "] {
                 let (data, saved) = (data.display(), saved.display());
-                desktop.exec(&format!("rm -rf '{data}' && cp -a '{saved}' '{data}' && {damage}'{data}/{file}'"))?.ok()?;
+                desktop
+                    .exec(&format!("rm -rf '{data}' && cp -a '{saved}' '{data}' && {damage}'{data}/{file}'"))?
+                    .ok()?;
                 let logged = desktop.daemon_log().len();
                 desktop.restart_daemon()?;
                 // Either it can do without that file, or it says which one it cannot do without.
-                let ended = bench.wait_until(SOON, &format!("a start with a damaged {file} to succeed or end"), || {
-                    match desktop.daemon().exit_code() {
+                let ended = bench.wait_until(
+                    SOON,
+                    &format!("a start with a damaged {file} to succeed or end"),
+                    || match desktop.daemon().exit_code() {
                         Some(code) => Ok(Some(Some(code))),
                         None => Ok(desktop.status()?.quorum.then_some(None)),
-                    }
-                })?;
+                    },
+                )?;
                 let said = desktop.daemon_log().split_off(logged);
                 ensure!(!said.contains("panicked"), "a damaged {file} makes it panic: {said}");
                 match ended {

@@ -9,14 +9,17 @@ fn an_image_that_one_desktop_has_runs_on_all() {
     on_bench(3, |bench| {
         bench.up()?;
         let (one, two, three) = (bench.desktop(1), bench.desktop(2), bench.desktop(3));
-        let special = Image { label: "special".to_owned(), ..Image::named(&["lab/special:1", "untagged:latest"]) };
+        let special =
+            Image { label: "special".to_owned(), ..Image::named(&["lab/special:1", "untagged:latest"]) };
         let file = bench.image(&special)?;
         let said = one.gaggle(&format!("image load '{}'", file.display()))?.ok()?;
         ensure!(said.contains("lab/special:1"), "it says what it has loaded: {said}");
 
         three.apply(&pod_on("first", Some("d2"), "lab/special:1", "echo ran"))?;
         two.pod_in("first", &["Succeeded"])?;
-        let id = |desktop: &gaggle_tests::bench::Desktop| desktop.docker("image inspect -f '{{.Id}}' lab/special:1")?.ok();
+        let id = |desktop: &gaggle_tests::bench::Desktop| {
+            desktop.docker("image inspect -f '{{.Id}}' lab/special:1")?.ok()
+        };
         ensure!(id(one)? == id(two)?, "another image of the same name");
 
         // Whoever has it can pass it on.
@@ -38,7 +41,10 @@ fn an_image_that_nobody_has_is_said_so() {
             let reason = pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
             ensure!(reason == "ErrImagePull" || reason == "ImagePullBackOff", "{}", pod["status"]);
             let described = desktop.kubectl("describe pod lost")?.ok()?;
-            ensure!(described.contains("registry.invalid/none:1") && described.contains("Failed"), "{described}");
+            ensure!(
+                described.contains("registry.invalid/none:1") && described.contains("Failed"),
+                "{described}"
+            );
             Ok(Some(()))
         })?;
         // Once somebody has it, the pod needs no further help.

@@ -29,7 +29,10 @@ fn every_desktop_serves_the_same_pods_and_their_logs() {
                 let code = &seen["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
                 ensure!(code == index, "exit code {code}");
                 let log = reader.kubectl(&format!("logs {name}"))?.ok()?;
-                ensure!(log.contains(&format!("hello from {name}")) && log.contains("to-stderr"), "log: {log:?}");
+                ensure!(
+                    log.contains(&format!("hello from {name}")) && log.contains("to-stderr"),
+                    "log: {log:?}"
+                );
             }
         }
         Ok(())
@@ -47,7 +50,8 @@ fn logs_are_followed_across_desktops() {
         let follower = one.start("kubectl logs -f talker")?;
         follower.wait_for("first", SOON)?;
         ensure!(!follower.stdout().contains("last"), "it cannot have been said yet");
-        let id = running["status"]["containerStatuses"][0]["containerID"].as_str().context("no container id")?;
+        let id =
+            running["status"]["containerStatuses"][0]["containerID"].as_str().context("no container id")?;
         let id = id.rsplit('/').next().unwrap_or(id);
         three.docker(&format!("exec {id} touch /tmp/go"))?.ok()?;
         follower.wait_for("last", SOON)?;
@@ -64,7 +68,9 @@ fn logs_are_followed_across_desktops() {
 fn the_environment_is_what_the_manifest_says() {
     on_flock(|bench| {
         let desktop = bench.desktop(2);
-        desktop.kubectl("create configmap settings --from-literal=COLOUR=blue --from-literal=size=XL")?.ok()?;
+        desktop
+            .kubectl("create configmap settings --from-literal=COLOUR=blue --from-literal=size=XL")?
+            .ok()?;
         desktop.apply(
             r#"
 apiVersion: v1
@@ -230,7 +236,11 @@ fn a_broken_rollout_keeps_the_old_replicas() {
         let stuck = desktop.kubectl("rollout status deployment/web --timeout=8s")?;
         ensure!(!stuck.success(), "it cannot have succeeded: {stuck}");
         let deployment = desktop.get("deployment", "web")?;
-        ensure!(deployment["status"]["availableReplicas"].as_u64().unwrap_or(0) >= 2, "{}", deployment["status"]);
+        ensure!(
+            deployment["status"]["availableReplicas"].as_u64().unwrap_or(0) >= 2,
+            "{}",
+            deployment["status"]
+        );
         desktop.kubectl("rollout undo deployment/web")?.ok()?;
         desktop.kubectl("rollout status deployment/web --timeout=90s")?.ok()?;
         desktop.replicas("web", 3, SOON)?;
@@ -249,10 +259,18 @@ fn jobs_complete_and_fail_as_they_should() {
                  command: [sh, -c, {line:?}]}}]}}}}}}}}"
             )
         };
-        one.apply(&job("squares", "completionMode: Indexed, completions: 8, parallelism: 3", "echo index $JOB_COMPLETION_INDEX"))?;
+        one.apply(&job(
+            "squares",
+            "completionMode: Indexed, completions: 8, parallelism: 3",
+            "echo index $JOB_COMPLETION_INDEX",
+        ))?;
         two.kubectl("wait --for=condition=complete job/squares --timeout=90s")?.ok()?;
         let done = two.get("job", "squares")?;
-        ensure!(done["status"]["succeeded"] == 8 && done["status"]["completedIndexes"] == "0-7", "{}", done["status"]);
+        ensure!(
+            done["status"]["succeeded"] == 8 && done["status"]["completedIndexes"] == "0-7",
+            "{}",
+            done["status"]
+        );
         let pods = two.list("pods", "-l job-name=squares")?;
         let mut seen: Vec<String> = Vec::new();
         for pod in &pods {
@@ -324,7 +342,10 @@ fn a_cordoned_desktop_gets_no_pods_and_pending_ones_say_why() {
         desktop.apply(&pod_on("waits", Some("d2"), "busybox", "sleep 1000"))?;
         poll(SOON, "the reason why it is pending", || {
             let described = desktop.kubectl("describe pod waits")?.ok()?;
-            ensure!(described.contains("FailedScheduling") && described.contains("unschedulable"), "{described}");
+            ensure!(
+                described.contains("FailedScheduling") && described.contains("unschedulable"),
+                "{described}"
+            );
             ensure!(described.contains("0/3 nodes are available"), "{described}");
             Ok(Some(()))
         })?;
@@ -350,7 +371,10 @@ fn a_namespace_takes_what_is_in_it_along() {
         one.kubectl("create ns lab")?.ok()?;
         two.kubectl_with("apply -n lab -f -", &deployment("web", 2))?.ok()?;
         two.kubectl("rollout status -n lab deployment/web --timeout=60s")?.ok()?;
-        ensure!(two.kubectl("get pods -o name")?.ok()?.trim().is_empty(), "the default namespace holds none of it");
+        ensure!(
+            two.kubectl("get pods -o name")?.ok()?.trim().is_empty(),
+            "the default namespace holds none of it"
+        );
         one.kubectl("delete ns lab --timeout=60s")?.ok()?;
         two.gone("deployments,replicasets,pods", "-A")?;
         let again = two.kubectl_with("apply -n lab -f -", &deployment("web", 2))?;
@@ -366,9 +390,9 @@ fn gaggle_does_what_kubectl_does() {
         one.gaggle_with("apply -f -", &deployment("web", 2))?.ok()?;
         poll(RECOVERS, "two replicas", || {
             let pods = two.gaggle("get pods -o json")?.json()?;
-            let running = pods["items"].as_array().map_or(0, |pods| {
-                pods.iter().filter(|pod| pod["status"]["phase"] == "Running").count()
-            });
+            let running = pods["items"]
+                .as_array()
+                .map_or(0, |pods| pods.iter().filter(|pod| pod["status"]["phase"] == "Running").count());
             Ok((running == 2).then_some(()))
         })?;
         two.gaggle("scale deployment/web --replicas=3")?.ok()?;
@@ -404,7 +428,11 @@ fn a_pod_gets_its_grace() {
         let began = std::time::Instant::now();
         desktop.kubectl("delete pod polite")?.ok()?;
         ensure!(dir.join("said").exists(), "it was not asked to stop");
-        ensure!(began.elapsed() < Duration::from_secs(25), "it stopped at once, yet the delete took {:?}", began.elapsed());
+        ensure!(
+            began.elapsed() < Duration::from_secs(25),
+            "it stopped at once, yet the delete took {:?}",
+            began.elapsed()
+        );
         Ok(())
     });
 }

@@ -56,7 +56,8 @@ fn submit(bench: &Bench, data: &Path, work: &Path) -> Result<Running> {
 /// The results must be those of one process that reads all files itself.
 fn same_as_direct(data: &Path, work: &Path) -> Result<String> {
     let direct = work.join("direct");
-    let mut command = python("skim.py", &[Path::new("direct"), Path::new("--files"), &work.join("files.txt")]);
+    let mut command =
+        python("skim.py", &[Path::new("direct"), Path::new("--files"), &work.join("files.txt")]);
     command.args([Path::new("--data"), data, Path::new("--out"), &direct]);
     finish(command, SKIMMED_WITHIN)?;
     for part in ["counts.tsv", "histogram.json"] {
@@ -134,10 +135,20 @@ fn skim_reads_real_files() {
         bench.up()?;
         submit(bench, &data, &work)?.wait(SKIMMED_WITHIN)?.context("the skim took too long")?.ok()?;
         let counts = same_as_direct(&data, &work)?;
-        let total = counts.lines().last().unwrap_or_default().split('\t').nth(1).unwrap_or_default().parse::<u64>()?;
+        let total = counts
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .split('\t')
+            .nth(1)
+            .unwrap_or_default()
+            .parse::<u64>()?;
         ensure!(total > 1000, "CMS Open Data has muons: {counts}");
         // A file with another tree is no failure, but it is said.
-        ensure!(counts.lines().filter(|line| line.contains("skipped: no tree Events")).count() >= 1, "{counts}");
+        ensure!(
+            counts.lines().filter(|line| line.contains("skipped: no tree Events")).count() >= 1,
+            "{counts}"
+        );
         Ok(())
     });
 }

@@ -54,7 +54,9 @@ pub fn create(layout: &Layout, index: usize) -> Result<()> {
             remove_leaves(&desktop);
             for parent in [&hierarchy, &bench] {
                 let available = std::fs::read_to_string(parent.join("cgroup.controllers"))?;
-                for controller in CONTROLLERS.iter().filter(|&c| available.split_whitespace().any(|a| a == *c)) {
+                for controller in
+                    CONTROLLERS.iter().filter(|&c| available.split_whitespace().any(|a| a == *c))
+                {
                     let file = parent.join("cgroup.subtree_control");
                     std::fs::write(&file, format!("+{controller}"))
                         .with_context(|| format!("giving {controller} on in {}", file.display()))?;

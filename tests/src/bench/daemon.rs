@@ -127,7 +127,10 @@ impl Desktop {
     pub fn gaggle_with(&self, line: &str, stdin: &str) -> Result<Outcome> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let data = self.data_dir();
-        self.exec_with(&format!("'{}' {verb} --data-dir='{}' {rest}", self.layout.binary.display(), data.display()), stdin)
+        self.exec_with(
+            &format!("'{}' {verb} --data-dir='{}' {rest}", self.layout.binary.display(), data.display()),
+            stdin,
+        )
     }
 
     /// A `kubectl` command on this desktop, against its own daemon, in shell words.

@@ -22,8 +22,7 @@ const UP_WITHIN: Duration = Duration::from_secs(90);
 /// The longest that a command of a test may take, unless it says otherwise.
 pub(super) const COMMAND: Duration = Duration::from_secs(120);
 /// Joins the control groups named before `--`, then becomes what follows.
-const JOIN: &str =
-    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
+const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
 /// What of a log a failure shows.
 const TAIL_BYTES: u64 = 4096;
 
@@ -113,7 +112,8 @@ impl Desktop {
             let init = process::children(outer).into_iter().next();
             Ok(init.filter(|pid| comm(*pid).as_deref() == Some("tini")).map(Some))
         })?;
-        let init = init.with_context(|| format!("{} ended at its start: {}", self.name(), self.init_log()))?;
+        let init =
+            init.with_context(|| format!("{} ended at its start: {}", self.name(), self.init_log()))?;
         std::fs::write(self.dir().join("init.pid"), init.to_string()).context("noting the first process")
     }
 
@@ -209,10 +209,21 @@ impl Desktop {
     /// A command that will run on this desktop, in all its namespaces and control groups.
     pub fn command<S: AsRef<OsStr>>(&self, program: &[S]) -> Result<Command> {
         let file = self.dir().join("init.pid");
-        let init = std::fs::read_to_string(file).with_context(|| format!("{} is not switched on", self.name()))?;
+        let init =
+            std::fs::read_to_string(file).with_context(|| format!("{} is not switched on", self.name()))?;
         let mut command = self.joined()?;
         command
-            .args(["nsenter", "--target", init.trim(), "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"])
+            .args([
+                "nsenter",
+                "--target",
+                init.trim(),
+                "--mount",
+                "--pid",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--cgroup",
+            ])
             .arg("--")
             .args(program)
             .env("HOME", self.dir().join("home"))

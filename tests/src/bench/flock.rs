@@ -40,7 +40,8 @@ impl Flock {
     /// The names of the desktops that are ready, in order.
     #[must_use]
     pub fn ready(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.nodes.iter().filter(|node| node.ready).map(|node| node.name.clone()).collect();
+        let mut names: Vec<_> =
+            self.nodes.iter().filter(|node| node.ready).map(|node| node.name.clone()).collect();
         names.sort();
         names
     }

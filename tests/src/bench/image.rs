@@ -104,7 +104,10 @@ impl Bench {
         for applet in applets.lines().filter(|applet| *applet != "busybox") {
             std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet))?;
         }
-        std::fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
+        std::fs::write(
+            root.path().join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+        )?;
         std::fs::write(root.path().join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
         pack(root.path(), &file)?;
         Ok(file)

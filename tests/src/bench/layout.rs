@@ -44,7 +44,8 @@ impl Layout {
             Some(binary) => binary.clone(),
             None => default_binary()?,
         };
-        let layout = Self { name, dir, desktops: config.desktops, binary, subnet: Subnet::pick(pid, counter) };
+        let layout =
+            Self { name, dir, desktops: config.desktops, binary, subnet: Subnet::pick(pid, counter) };
         for index in 1..=layout.desktops {
             let desktop = layout.desktop(index);
             for part in ["docker", "home", "data"] {
@@ -53,7 +54,8 @@ impl Layout {
             }
         }
         let file = layout.dir.join("bench.json");
-        std::fs::write(&file, serde_json::to_vec(&layout)?).with_context(|| format!("writing {}", file.display()))?;
+        std::fs::write(&file, serde_json::to_vec(&layout)?)
+            .with_context(|| format!("writing {}", file.display()))?;
         Ok(layout)
     }
 
@@ -104,7 +106,8 @@ impl Layout {
 /// Where benches are kept: on disk, since engines cannot stack their layers on every tmpfs.
 #[must_use]
 pub fn base() -> PathBuf {
-    std::env::var_os("GAGGLE_BENCH_BASE").map_or_else(|| PathBuf::from("/var/tmp/gaggle-bench"), PathBuf::from)
+    std::env::var_os("GAGGLE_BENCH_BASE")
+        .map_or_else(|| PathBuf::from("/var/tmp/gaggle-bench"), PathBuf::from)
 }
 
 /// `GAGGLE_BINARY`, or the one that cargo put beside this test or tool.

@@ -126,7 +126,9 @@ impl Running {
     pub fn wait(mut self, deadline: Duration) -> Result<Option<Outcome>> {
         let end = Instant::now() + deadline;
         loop {
-            if let Some(status) = self.child.try_wait().with_context(|| format!("waiting for `{}`", self.line))? {
+            if let Some(status) =
+                self.child.try_wait().with_context(|| format!("waiting for `{}`", self.line))?
+            {
                 // What it left running may hold its pipes open for ever.
                 self.kill();
                 for reader in std::mem::take(&mut self.readers) {
@@ -186,7 +188,9 @@ fn text(bytes: &Mutex<Vec<u8>>) -> String {
 
 /// What a person would have typed, without the wrapping that enters a desktop.
 fn line(command: &Command) -> String {
-    let words: Vec<_> =
-        std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
     words.rsplit(|word| word == "--").next().unwrap_or(&words).join(" ")
 }

@@ -30,7 +30,10 @@ fn parent_of(pid: u32) -> Option<u32> {
 pub fn runs(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
-        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X'))))
+        .and_then(|stat| {
+            stat.rsplit_once(')')
+                .map(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
+        })
         .unwrap_or(false)
 }
 

@@ -27,7 +27,8 @@ impl Reaper {
     pub fn start(layout: &Layout) -> Result<Self> {
         let lock = File::create(layout.dir.join("lock")).context("making the bench's lock")?;
         lock.try_lock().context("locking the bench")?;
-        let child = reap(&layout.name, &layout.dir).stdin(Stdio::piped()).spawn().context("starting the reaper")?;
+        let child =
+            reap(&layout.name, &layout.dir).stdin(Stdio::piped()).spawn().context("starting the reaper")?;
         Ok(Self { child, _lock: lock })
     }
 

@@ -89,7 +89,9 @@ impl<'a> Service<'a> {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().with_context(|| format!("the {} of {} does not run", self.name, self.desktop.name()))?;
+        let pid = self
+            .pid()
+            .with_context(|| format!("the {} of {} does not run", self.name, self.desktop.name()))?;
         process::signal(pid, signal)
     }
 
@@ -109,7 +111,9 @@ impl<'a> Service<'a> {
     /// Everything it has said so far.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(self.file("log")).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+        std::fs::read(self.file("log"))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
     }
 
     /// The end of what it has said.

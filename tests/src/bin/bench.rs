@@ -140,7 +140,8 @@ fn up(arguments: UpArguments) -> Result<ExitCode> {
 
     let start = match &arguments.phrase_file {
         Some(file) => {
-            let phrase = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            let phrase =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
             Up::phrase(phrase.trim())
         }
         None => Up::default(),
