@@ -1,0 +1,243 @@
+//! `bench`: several desktops with gaggle on this machine, to look at and to break.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, Up, live, sweep};
+use nix::sys::signal::{SigSet, Signal};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::mpsc;
+
+/// Several desktops on this machine, each with its own address, Docker engine and gaggle daemon.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring desktops up and keep them until Ctrl-C, or until the command of --run has ended.
+    Up(UpArguments),
+    /// Run a command on a desktop: bench exec 1 -- kubectl get nodes
+    Exec {
+        /// Which desktop, from 1.
+        desktop: usize,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// All processes of a desktop die; its cable stays.
+    Crash { desktop: usize },
+    /// A desktop falls silent and all its processes die.
+    PowerCut { desktop: usize },
+    /// Switch a desktop on again, with its daemon.
+    On { desktop: usize },
+    /// Close a desktop's lid.
+    Suspend { desktop: usize },
+    /// Open it again.
+    Resume { desktop: usize },
+    /// Kill a desktop's daemon and leave its containers alone.
+    KillDaemon { desktop: usize },
+    /// Start a daemon that was killed or left.
+    StartDaemon { desktop: usize },
+    /// Cut the network into groups: bench cut 1,2 3
+    Cut {
+        /// Desktops that still hear each other, with commas.
+        #[arg(required = true)]
+        groups: Vec<String>,
+    },
+    /// Join the network again.
+    Heal,
+    /// Show what a desktop's daemon has said.
+    Log { desktop: usize },
+    /// Take away what killed benches have left behind.
+    Clean,
+}
+
+#[derive(Args)]
+struct UpArguments {
+    /// How many desktops.
+    #[arg(short = 'n', long, default_value_t = 3)]
+    desktops: usize,
+    /// The cluster's phrase; without one the bench has its own.
+    #[arg(long)]
+    phrase_file: Option<PathBuf>,
+    /// The gaggle binary; by default the one built beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Engines only, no daemons.
+    #[arg(long)]
+    engines_only: bool,
+    /// Run this shell line on the bench's network, then take everything away and exit as it did.
+    #[arg(long, value_name = "COMMAND")]
+    run: Option<String>,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().verb {
+        Verb::Up(arguments) => up(arguments),
+        Verb::Exec { desktop, command } => {
+            let bench = attached()?;
+            let error = pick(&bench, desktop)?.command(&command)?.exec();
+            Err(error).with_context(|| format!("running {command:?}"))
+        }
+        Verb::Crash { desktop } => act(desktop, Desktop::crash),
+        Verb::PowerCut { desktop } => act(desktop, Desktop::power_cut),
+        Verb::On { desktop } => act(desktop, |desktop| {
+            desktop.on()?;
+            desktop.restart_daemon()
+        }),
+        Verb::Suspend { desktop } => act(desktop, Desktop::suspend),
+        Verb::Resume { desktop } => act(desktop, Desktop::resume),
+        Verb::KillDaemon { desktop } => act(desktop, Desktop::kill_daemon),
+        Verb::StartDaemon { desktop } => act(desktop, Desktop::restart_daemon),
+        Verb::Cut { groups } => {
+            let groups = groups.iter().map(|group| parse_group(group)).collect::<Result<Vec<_>>>()?;
+            attached()?.cut(&groups.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Heal => {
+            attached()?.heal()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Log { desktop } => act(desktop, |desktop| {
+            print!("{}", desktop.daemon_log());
+            Ok(())
+        }),
+        Verb::Clean => {
+            for name in sweep()? {
+                println!("took {name} away");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What ends the foreground.
+enum End {
+    Signal(Signal),
+    Command(std::io::Result<std::process::ExitStatus>),
+}
+
+fn up(arguments: UpArguments) -> Result<ExitCode> {
+    // Signals are taken by one thread; commands that are started get the usual mask back.
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().context("taking over the signals")?;
+    let (send, ends) = mpsc::channel();
+    let sender = send.clone();
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            if sender.send(End::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    });
+
+    let start = match &arguments.phrase_file {
+        Some(file) => {
+            let phrase =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            Up::phrase(phrase.trim())
+        }
+        None => Up::default(),
+    };
+    let bench =
+        Bench::new(BenchConfig { binary: arguments.binary, ..BenchConfig::desktops(arguments.desktops) })?;
+    let image = bench.image(&Image::busybox())?;
+    bench.each(|desktop| desktop.load(&image))?;
+    if !arguments.engines_only {
+        bench.each(|desktop| desktop.start_daemon(&start))?;
+        bench.assembled(&(1..=arguments.desktops).collect::<Vec<_>>())?;
+        bench.each(Desktop::make_kubeconfig)?;
+    }
+    let own = std::env::current_exe().context("finding the running program")?;
+    let child = match &arguments.run {
+        None => {
+            describe(&bench, &own);
+            None
+        }
+        Some(line) => Some(run(&bench, &own, line)?),
+    };
+    let group = child.as_ref().map(std::process::Child::id);
+    if let Some(mut child) = child {
+        std::thread::spawn(move || send.send(End::Command(child.wait())));
+    }
+    let code = match ends.recv() {
+        Ok(End::Command(status)) => {
+            let status = status.context("waiting for the command")?;
+            u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)
+        }
+        Ok(End::Signal(signal)) => {
+            if let Some(group) = group.and_then(|pid| i32::try_from(pid).ok()) {
+                // It may have cleared up already, being in the terminal's foreground itself.
+                let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), signal);
+            }
+            eprintln!("\ntaking the desktops away");
+            if arguments.run.is_some() { 130 } else { 0 }
+        }
+        Err(_) => 1,
+    };
+    drop(bench);
+    Ok(ExitCode::from(code))
+}
+
+/// The command sees the machine's files and the bench's network, as one more computer on the same switch.
+fn run(bench: &Bench, own: &std::path::Path, line: &str) -> Result<std::process::Child> {
+    let layout = bench.layout();
+    Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", layout.switch()))
+        .args(["--", "bash", "-c", line])
+        .env("GAGGLE_BENCH", &layout.dir)
+        .env("BENCH", own)
+        .env("GAGGLE_BINARY", &layout.binary)
+        .env("KUBECONFIG", bench.desktop(1).kubeconfig_file())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("running `{line}`"))
+}
+
+fn describe(bench: &Bench, own: &std::path::Path) {
+    let own = own.display();
+    println!("{} desktops are up:", bench.desktops().len());
+    for desktop in bench.desktops() {
+        println!("  {}  {}  {own} exec {} -- bash", desktop.name(), desktop.address(), desktop.index());
+    }
+    println!("kubectl on the first one:  {own} exec 1 -- kubectl get nodes");
+    println!("its kubeconfig:            {}", bench.desktop(1).kubeconfig_file().display());
+    println!("break something:           {own} power-cut 3;  {own} cut 1,2 3;  {own} heal;  {own} on 3");
+    println!("Ctrl-C takes them away.");
+}
+
+/// The bench that `GAGGLE_BENCH` names, or the only one there is.
+fn attached() -> Result<Bench> {
+    if let Some(dir) = std::env::var_os("GAGGLE_BENCH") {
+        return Bench::attach(&PathBuf::from(dir));
+    }
+    match live()?.as_slice() {
+        [] => bail!("no bench is up: start one with `bench up`"),
+        [dir] => Bench::attach(dir),
+        several => bail!("several benches are up, choose one with GAGGLE_BENCH=DIR: {several:?}"),
+    }
+}
+
+fn pick(bench: &Bench, index: usize) -> Result<&Desktop> {
+    let count = bench.desktops().len();
+    ensure!((1..=count).contains(&index), "there is no desktop {index}: they are numbered 1 to {count}");
+    Ok(bench.desktop(index))
+}
+
+fn act(index: usize, action: impl FnOnce(&Desktop) -> Result<()>) -> Result<ExitCode> {
+    action(pick(&attached()?, index)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_group(text: &str) -> Result<Vec<usize>> {
+    text.split(',')
+        .map(|number| number.parse().with_context(|| format!("{number:?} is no desktop: write 1,2 3")))
+        .collect()
+}

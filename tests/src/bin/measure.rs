@@ -1,0 +1,291 @@
+//! `measure`: the figures that gaggle promises, beside those of bare Docker engines in the same run.
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, Outcome};
+use gaggle_tests::engine::Engine;
+use gaggle_tests::kube::pod;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const DESKTOPS: usize = 3;
+const ASSEMBLIES: usize = 5;
+const SINGLE_PODS: usize = 11;
+const SHORT_PODS: usize = 200;
+/// Pairs that each concurrency is tried with.
+const TRIAL_PAIRS: usize = 60;
+/// Containers started at once on each engine; the best one counts.
+const CONCURRENCIES: [usize; 5] = [1, 2, 3, 4, 6];
+/// Assembly, elections and first gossip are over by then.
+const SETTLES: Duration = Duration::from_secs(10);
+const IDLES: Duration = Duration::from_secs(20);
+const CLOCK_TICKS: f64 = 100.0;
+
+/// Measures gaggle on a bench of three desktops, against bare Docker engines in the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// The gaggle binary; by default the one built beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Exit with 1 when a figure is missed.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// One figure and what it must keep to.
+struct Figure {
+    what: &'static str,
+    value: f64,
+    limit: f64,
+    /// Whether the limit is a floor, as for a rate, and not a ceiling.
+    floor: bool,
+    detail: String,
+}
+
+impl Figure {
+    fn met(&self) -> bool {
+        if self.floor { self.value >= self.limit } else { self.value <= self.limit }
+    }
+
+    fn print(&self) {
+        let (verdict, relation) =
+            (if self.met() { "met" } else { "MISSED" }, if self.floor { ">=" } else { "<=" });
+        println!(
+            "{:<44} {:>8.2}   {relation} {:<6} {verdict:<7} {}",
+            self.what, self.value, self.limit, self.detail
+        );
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let config = || BenchConfig { binary: arguments.binary.clone(), ..BenchConfig::desktops(DESKTOPS) };
+    let mut figures = vec![assembly(&config)?];
+
+    let bench = Bench::new(config())?;
+    let image = bench.image(&Image::busybox())?;
+    bench.each(|desktop| desktop.load(&image))?;
+    // The bare engines first: nothing of gaggle runs beside them.
+    let bare_pair = bare_pair(&bench)?;
+    let bare_rate = bare_rate(&bench)?;
+    bench.each(remove_all)?;
+    bench.up()?;
+    figures.extend(idle(&bench)?);
+    figures.push(single_pod(&bench, bare_pair)?);
+    figures.push(short_pods(&bench, &bare_rate)?);
+    figures.iter().for_each(Figure::print);
+    let missed = figures.iter().filter(|figure| !figure.met()).count();
+    println!("{} of {} figures met", figures.len() - missed, figures.len());
+    Ok(ExitCode::from(u8::from(arguments.strict && missed > 0)))
+}
+
+/// From the last `up` until every desktop sees all ready, each time from nothing.
+fn assembly(config: &dyn Fn() -> BenchConfig) -> Result<Figure> {
+    let mut times = Vec::new();
+    for _ in 0..ASSEMBLIES {
+        let bench = Bench::new(config())?;
+        let began = Instant::now();
+        bench.up()?;
+        times.push(began.elapsed().as_secs_f64());
+    }
+    Ok(Figure {
+        what: "three desktops ready after `up` [s]",
+        value: median(&mut times),
+        limit: 3.0,
+        floor: false,
+        detail: format!("median of {ASSEMBLIES}: {:.2} to {:.2}", times[0], times[ASSEMBLIES - 1]),
+    })
+}
+
+/// Memory and processor time of daemons that have nothing to do; the worst of the three counts.
+fn idle(bench: &Bench) -> Result<Vec<Figure>> {
+    std::thread::sleep(SETTLES);
+    let before = bench.desktops().iter().map(processor_seconds).collect::<Result<Vec<_>>>()?;
+    let began = Instant::now();
+    std::thread::sleep(IDLES);
+    let elapsed = began.elapsed().as_secs_f64();
+    let mut percent = Vec::new();
+    for (desktop, before) in bench.desktops().iter().zip(before) {
+        percent.push(100.0 * (processor_seconds(desktop)? - before) / elapsed);
+    }
+    let mut resident = bench.desktops().iter().map(resident_mib).collect::<Result<Vec<_>>>()?;
+    let all =
+        |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", ");
+    let (resident_detail, percent_detail) = (all(&resident), all(&percent));
+    Ok(vec![
+        Figure {
+            what: "resident memory of an idle daemon [MiB]",
+            value: maximum(&mut resident),
+            limit: 60.0,
+            floor: false,
+            detail: resident_detail,
+        },
+        Figure {
+            what: "processor use of an idle daemon [% of a core]",
+            value: maximum(&mut percent),
+            limit: 1.5,
+            floor: false,
+            detail: percent_detail,
+        },
+    ])
+}
+
+/// The median time of the two starts that a pod is made of.
+fn bare_pair(bench: &Bench) -> Result<f64> {
+    let engine = Engine::at(bench.desktop(1).engine_socket());
+    let mut times = Vec::new();
+    for _ in 0..SINGLE_PODS {
+        let began = Instant::now();
+        engine.run_pair(&["sleep", "100000"])?;
+        times.push(began.elapsed().as_secs_f64());
+    }
+    Ok(median(&mut times))
+}
+
+/// From the request to the moment when a watch says Running, one pod after another.
+fn single_pod(bench: &Bench, bare: f64) -> Result<Figure> {
+    let desktop = bench.desktop(1);
+    desktop.make_kubeconfig()?;
+    let phases = r#"kubectl get pods -w -o jsonpath='{.metadata.name} {.status.phase}{"\n"}'"#;
+    let watch = desktop.start(phases)?;
+    let mut times = Vec::new();
+    for number in 0..SINGLE_PODS {
+        let name = format!("single-{number}");
+        let began = Instant::now();
+        post(desktop, "/api/v1/namespaces/default/pods", &pod(&name, "sleep 100000"))?.ok()?;
+        let running = format!("{name} Running");
+        while !watch.stdout().contains(&running) {
+            ensure!(began.elapsed() < Duration::from_secs(60), "{name} does not run: {}", watch.stdout());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        times.push(began.elapsed().as_secs_f64());
+    }
+    desktop.kubectl("delete pods --all --grace-period=0 --force")?.ok()?;
+    let pod = median(&mut times);
+    Ok(Figure {
+        what: "a pod Running, against bare starts [ratio]",
+        value: pod / bare,
+        limit: 1.5,
+        floor: false,
+        detail: format!("{:.0} ms against {:.0} ms, medians of {SINGLE_PODS}", pod * 1e3, bare * 1e3),
+    })
+}
+
+/// Pairs a second over all engines, and the concurrency that is best.
+struct Rate {
+    per_second: f64,
+    concurrency: usize,
+}
+
+fn bare_rate(bench: &Bench) -> Result<Rate> {
+    let mut best = Rate { per_second: 0.0, concurrency: 0 };
+    for concurrency in CONCURRENCIES {
+        bench.each(remove_all)?;
+        let (next, began) = (AtomicUsize::new(0), Instant::now());
+        bench.each(|desktop| {
+            std::thread::scope(|scope| {
+                let worker = || -> Result<()> {
+                    let engine = Engine::at(desktop.engine_socket());
+                    while next.fetch_add(1, Ordering::Relaxed) < TRIAL_PAIRS {
+                        engine.run_pair_to_end(&["true"])?;
+                    }
+                    Ok(())
+                };
+                let workers: Vec<_> = (0..concurrency).map(|_| scope.spawn(worker)).collect();
+                workers
+                    .into_iter()
+                    .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    .fold(Ok(()), Result::and)
+            })
+        })?;
+        let per_second = TRIAL_PAIRS as f64 / began.elapsed().as_secs_f64();
+        if per_second > best.per_second {
+            best = Rate { per_second, concurrency };
+        }
+    }
+    Ok(best)
+}
+
+/// As many pods as a Job may have at once, all doing nothing.
+fn short_pods(bench: &Bench, bare: &Rate) -> Result<Figure> {
+    let desktop = bench.desktop(1);
+    let job = serde_json::json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": "short" },
+        "spec": {
+            "completions": SHORT_PODS, "parallelism": SHORT_PODS,
+            "template": { "spec": { "restartPolicy": "Never", "containers": [{
+                "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent", "command": ["true"],
+            }] } },
+        },
+    });
+    let began = Instant::now();
+    post(desktop, "/apis/batch/v1/namespaces/default/jobs", &job.to_string())?.ok()?;
+    desktop.exec("kubectl wait --for=condition=complete job/short --timeout=110s")?.ok()?;
+    let per_second = SHORT_PODS as f64 / began.elapsed().as_secs_f64();
+    Ok(Figure {
+        what: "200 short pods, against bare engines [ratio]",
+        value: per_second / bare.per_second,
+        limit: 0.8,
+        floor: true,
+        detail: format!(
+            "{per_second:.1}/s against {:.1}/s at {} an engine",
+            bare.per_second, bare.concurrency
+        ),
+    })
+}
+
+/// A request without kubectl's own start and discovery.
+fn post(desktop: &Desktop, path: &str, body: &str) -> Result<Outcome> {
+    let file = desktop.dir().join("curl.conf");
+    if !file.exists() {
+        let token = desktop.kubectl("config view --raw -o jsonpath='{.users[0].user.token}'")?.ok()?;
+        ensure!(!token.is_empty(), "the kubeconfig has no token");
+        let server =
+            desktop.kubectl("config view --raw -o jsonpath='{.clusters[0].cluster.server}'")?.ok()?;
+        std::fs::write(desktop.dir().join("server"), server)?;
+        let headers = format!(
+            "header = \"Authorization: Bearer {token}\"\nheader = \"Content-Type: application/json\"\n"
+        );
+        std::fs::write(&file, headers)?;
+    }
+    let server = std::fs::read_to_string(desktop.dir().join("server"))?;
+    let curl = format!("curl -sk --fail-with-body -K '{}' --data-binary @- '{server}{path}'", file.display());
+    desktop.exec_with(&curl, body)
+}
+
+fn remove_all(desktop: &Desktop) -> Result<()> {
+    desktop.docker("ps -aq | xargs -r docker rm -f > /dev/null")?.ok()?;
+    Ok(())
+}
+
+fn processor_seconds(desktop: &Desktop) -> Result<f64> {
+    let pid = desktop.daemon().pid().context("no daemon")?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    // utime and stime are fields 14 and 15; the state after the name is field 3.
+    let ticks =
+        |field: usize| fields.get(field - 3).and_then(|ticks| ticks.parse::<f64>().ok()).context("no times");
+    Ok((ticks(14)? + ticks(15)?) / CLOCK_TICKS)
+}
+
+fn resident_mib(desktop: &Desktop) -> Result<f64> {
+    let pid = desktop.daemon().pid().context("no daemon")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
+
+/// Sorts, and returns the middle.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn maximum(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() - 1]
+}
