@@ -5,10 +5,11 @@ use super::{FlockStatus, Part, ToLeader, follow};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
 use gaggle_gossip::transport::Transport;
-use gaggle_sched::electorate::{self, Candidate, Decision, Seen, SeenGroup, Situation};
-use gaggle_sched::raft::{self, Group, GroupConfig, GroupId, Known, Role};
+use gaggle_sched::electorate::assembly::{self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation};
+use gaggle_sched::electorate::{self, Candidate, VoterRules};
+use gaggle_sched::raft::{self, Group, GroupConfig, GroupId, Role, Timings};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Resource, Store, View};
+use gaggle_sched::state::{Lineage, Resource, Revision, View};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -54,9 +55,9 @@ pub enum LeaveProgress {
     Left,
 }
 
-/// A status of the group, and who told it (`None`: the state machine in this process).
+/// A status of the group, as the voter that is followed told it.
 pub(super) struct Heard {
-    pub from: Option<PeerId>,
+    pub from: PeerId,
     pub status: raft::Status,
 }
 
@@ -79,7 +80,7 @@ struct Stop {
 }
 
 struct Following {
-    from: Option<PeerId>,
+    from: PeerId,
     task: JoinHandle<String>,
 }
 
@@ -90,13 +91,14 @@ struct Shell {
     membership: Membership,
     view: View,
     network: Arc<RaftNetwork>,
-    /// This node's part in the electorate: the group and its state machine's store.
-    voting: watch::Sender<Option<(Group, View)>>,
-    group: watch::Sender<Option<Group>>,
+    rules: AssemblyRules,
+    /// This node's part in the electorate.
+    part: watch::Sender<Option<Group>>,
     /// The group that this node is of.
-    of: Option<Belonging>,
-    /// The group whose state the view holds.
-    view_of: Option<Belonging>,
+    of: Option<Lineage>,
+    /// Whether a quorum of it was heard since this node started.
+    confirmed: bool,
+    without_quorum_since: Instant,
     heard: Option<(Heard, Instant)>,
     heard_tx: mpsc::Sender<Heard>,
     following: Option<Following>,
@@ -106,17 +108,11 @@ struct Shell {
     started: Instant,
     live: BTreeSet<PeerId>,
     live_since: Instant,
-    rival_since: Option<Instant>,
+    contest: Option<(Lineage, Instant)>,
     unnamed_since: Option<Instant>,
     changing: Option<JoinHandle<()>>,
-    saved: (Instant, gaggle_sched::state::Revision),
+    saved: (Instant, Revision),
     why: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Belonging {
-    group: String,
-    epoch: u64,
 }
 
 impl Flock {
@@ -128,27 +124,20 @@ impl Flock {
         view: View,
     ) -> anyhow::Result<Self> {
         let network = Arc::new(RaftNetwork::new(transport.clone()));
-        let own = View::default();
-        let raft_config = GroupConfig::lan(config.raft.clone(), transport.local().to_string());
-        let resumed = Group::resume(raft_config, network.clone(), own.clone()).await?;
-        let mut of = None;
-        if let Some(group) = &resumed {
-            of = Some(Belonging { group: group.id().to_string(), epoch: group.epoch() });
-        }
-        let mut view_of = None;
         match raft::load_view(&config.view) {
-            Ok(Some(saved)) => {
-                view.write(|store| *store = Store::from_snapshot(saved.snapshot));
-                view_of = Some(Belonging { group: saved.group.to_string(), epoch: saved.epoch });
-                of = of.or_else(|| view_of.clone());
-            }
+            Ok(Some(saved)) => view.write(|store| *store = saved),
             Ok(None) => {}
             // A copy of what others hold: it is fetched again.
             Err(error) => tracing::warn!(%error, "the saved view is unreadable and is fetched anew"),
         }
+        let raft_config = raft_config(&config, transport.local());
+        let resumed = Group::resume(raft_config, network.clone(), view.clone()).await?;
+        let of = match &resumed {
+            Some(group) => Some(Lineage { group: group.id().to_string(), epoch: group.epoch() }),
+            None => view.read(|store| store.lineage().cloned()),
+        };
 
-        let (voting_tx, voting) = watch::channel(resumed.clone().map(|group| (group, own)));
-        let (group_tx, group) = watch::channel(resumed);
+        let (part_tx, part) = watch::channel(resumed);
         let (status_tx, status) = watch::channel(FlockStatus::default());
         let (lead_tx, lead) = watch::channel(None);
         let (heard_tx, heard) = mpsc::channel(64);
@@ -157,15 +146,15 @@ impl Flock {
         let now = Instant::now();
 
         tokio::spawn({
-            let (transport, view, group) = (transport.clone(), view.clone(), group.clone());
+            let (transport, view, part) = (transport.clone(), view.clone(), part.clone());
             async move {
-                if let Err(error) = serve_group(transport, view, group, invitations_tx).await {
+                if let Err(error) = serve_group(transport, view, part, invitations_tx).await {
                     tracing::error!(%error, "Raft cannot be served");
                 }
             }
         });
-        tokio::spawn(follow::serve_followers(transport.clone(), voting));
-        let propose = Arc::new(ToLeader::new(transport.clone(), view.clone(), status.clone(), group));
+        tokio::spawn(follow::serve_followers(transport.clone(), view.clone(), part.clone()));
+        let propose = Arc::new(ToLeader::new(transport.clone(), view.clone(), status.clone(), part));
         let shell = Shell {
             config,
             me: transport.local(),
@@ -173,10 +162,11 @@ impl Flock {
             membership: membership.clone(),
             view: view.clone(),
             network,
-            voting: voting_tx,
-            group: group_tx,
+            rules: AssemblyRules::default(),
+            part: part_tx,
             of,
-            view_of,
+            confirmed: false,
+            without_quorum_since: now,
             heard: None,
             heard_tx,
             following: None,
@@ -186,7 +176,7 @@ impl Flock {
             started: now,
             live: BTreeSet::new(),
             live_since: now,
-            rival_since: None,
+            contest: None,
             unnamed_since: None,
             changing: None,
             saved: (now, view.revision()),
@@ -240,8 +230,11 @@ impl Shell {
         let mut members = self.membership.members();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut own_status = self.voting.borrow().as_ref().map(|(group, _)| group.status());
+        let mut own_status: Option<watch::Receiver<raft::Status>> = None;
         loop {
+            if own_status.is_none() {
+                own_status = self.part.borrow().as_ref().map(Group::status);
+            }
             tokio::select! {
                 _ = tick.tick() => {}
                 changed = members.changed() => if changed.is_err() { break },
@@ -257,28 +250,22 @@ impl Shell {
                     break;
                 }
             }
-            self.tick(&members.borrow_and_update().clone()).await;
-            let group = self.voting.borrow().as_ref().map(|(group, _)| group.clone());
-            match group {
-                Some(group) if own_status.is_none() => own_status = Some(group.status()),
-                None => own_status = None,
-                Some(_) => {}
-            }
+            let now = members.borrow_and_update().clone();
+            self.tick(&now).await;
         }
     }
 
     async fn tick(&mut self, members: &[Member]) {
         self.observe(members);
-        let situation = self.situation(members);
-        match electorate::decide(&situation) {
-            Decision::Stay => self.why = String::new(),
+        match self.decide(members) {
+            Decision::Stay => self.why.clear(),
             Decision::Wait { why } => self.why = why,
             Decision::Found { why } => self.found(why).await,
-            Decision::Follow { group, epoch, why, .. } => self.turn_to(group, epoch, why).await,
-            Decision::Yield { group, epoch, why } => {
-                tracing::warn!(group, epoch, why, "this group yields to another");
-                self.drop_part(true).await;
-                self.turn_to(group, epoch, why).await;
+            Decision::Follow { lineage, why, .. } => self.turn_to(lineage, why),
+            Decision::Yield { to, why } => {
+                tracing::warn!(group = to.group, epoch = to.epoch, why, "this group yields to another");
+                self.drop_part().await;
+                self.turn_to(to, why);
             }
         }
         self.keep_following(members).await;
@@ -289,91 +276,89 @@ impl Shell {
     }
 
     fn observe(&mut self, members: &[Member]) {
-        let live: BTreeSet<PeerId> =
-            members.iter().filter(|member| member.alive).map(|member| member.peer).collect();
+        let live: BTreeSet<PeerId> = members.iter().filter(|member| member.alive).map(|member| member.peer).collect();
         if live != self.live {
             (self.live, self.live_since) = (live, Instant::now());
         }
-        let rival = members.iter().any(|member| {
-            let group = member.group.as_ref().filter(|group| !group.group.is_empty());
-            member.alive
-                && group.is_some_and(|group| self.of.as_ref().is_some_and(|of| of.group != group.group))
-        });
-        match (rival, self.rival_since) {
-            (true, None) => self.rival_since = Some(Instant::now()),
-            (false, Some(_)) => self.rival_since = None,
-            _ => {}
+        if self.known().is_some_and(|status| status.quorum) {
+            self.confirmed = true;
+            self.without_quorum_since = Instant::now();
         }
     }
 
-    fn situation(&self, members: &[Member]) -> Situation {
-        let now = Instant::now();
-        let own = self.own_status();
-        let fresh = self.fresh();
+    fn decide(&mut self, members: &[Member]) -> Decision {
         let others = members.iter().filter(|member| member.peer != self.me).map(|member| Seen {
             peer: member.peer.to_string(),
             alive: member.alive,
             connected: member.connected,
-            group: member.group.as_ref().filter(|group| !group.group.is_empty()).map(seen_group),
+            group: member.group.as_ref().and_then(claim),
         });
-        let mine = self.of.as_ref().map(|of| SeenGroup {
-            group: of.group.clone(),
-            epoch: of.epoch,
+        let others: Vec<Seen> = others.collect();
+        let mine = self.of.clone().map(|lineage| Mine {
+            lineage,
             members: self.roster(),
-            leader: own.as_ref().is_some_and(|own| own.role == Role::Leader),
-            quorum: fresh.is_some_and(|status| status.quorum && status.group.to_string() == of.group),
+            quorum: self.known().is_some_and(|status| status.quorum),
+            heard: self.confirmed,
+            without_quorum_ms: millis(self.without_quorum_since),
         });
-        Situation {
-            me: self.me.to_string(),
-            up_for_ms: now.duration_since(self.started).as_millis() as u64,
-            quiet_for_ms: now.duration_since(self.live_since).as_millis() as u64,
-            rival_for_ms: self.rival_since.map_or(0, |since| now.duration_since(since).as_millis() as u64),
-            mine,
-            others: others.collect(),
-        }
+        let me = self.me.to_string();
+        let mut situation = Situation {
+            me: &me,
+            quiet_for_ms: millis(self.live_since),
+            up_for_ms: millis(self.started),
+            mine: mine.as_ref(),
+            others: &others,
+            contest: None,
+            rules: &self.rules,
+        };
+        self.contest = match (assembly::rival(&situation), self.contest.take()) {
+            (None, _) => None,
+            (Some(rival), Some((same, since))) if rival == same => Some((same, since)),
+            (Some(rival), _) => Some((rival, Instant::now())),
+        };
+        let contest = self.contest.as_ref();
+        let contest = contest.map(|(lineage, since)| Contest { lineage: lineage.clone(), for_ms: millis(*since) });
+        situation.contest = contest.as_ref();
+        assembly::decide(&situation)
     }
 
     fn own_status(&self) -> Option<raft::Status> {
-        self.voting.borrow().as_ref().map(|(group, _)| group.status().borrow().clone())
+        self.part.borrow().as_ref().map(|group| group.status().borrow().clone())
     }
 
-    /// The newest status heard, if it is not old.
-    fn fresh(&self) -> Option<&raft::Status> {
-        let (heard, at) = self.heard.as_ref()?;
-        // Our own state machine says nothing while nothing changes.
-        (heard.from.is_none() || at.elapsed() < STALE).then_some(&heard.status)
+    /// What is known of the group now: from our own part if it hears a leader, else from the voter that we follow.
+    fn known(&self) -> Option<raft::Status> {
+        let me = self.me.to_string();
+        let own = self.own_status().filter(|own| own.failed.is_none() && own.voters.contains(&me));
+        if let Some(own) = own.as_ref().filter(|own| own.leader.is_some()) {
+            return Some(own.clone());
+        }
+        let heard = self.heard.as_ref().filter(|(_, at)| at.elapsed() < STALE);
+        heard.map(|(heard, _)| heard.status.clone()).or(own)
     }
 
-    fn roster(&self) -> u32 {
-        self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count() as u32)
+    fn roster(&self) -> usize {
+        self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count())
     }
 
     fn hear(&mut self, news: Heard) {
-        let of_ours = self.of.as_ref().is_some_and(|of| news.status.group.to_string() == of.group);
-        let source = self.following.as_ref().map(|following| following.from);
-        if !of_ours || source != Some(news.from) {
-            return;
-        }
-        if let Some(of) = &mut self.of {
-            of.epoch = of.epoch.max(news.status.epoch);
-            self.view_of = Some(of.clone());
-        }
+        let followed = self.following.as_ref().is_some_and(|following| following.from == news.from);
+        let Some(of) = self.of.as_mut().filter(|of| followed && of.group == news.status.group.as_str()) else { return };
+        of.epoch = of.epoch.max(news.status.epoch);
         self.heard = Some((news, Instant::now()));
     }
 
     async fn found(&mut self, why: String) {
         let (id, epoch) = {
             let mut random = rand::rng();
-            (format!("{:016x}", random.random::<u64>()), random.random_range(1..FIRST_EPOCHS))
+            (GroupId::from_random(random.random()), random.random_range(1..FIRST_EPOCHS))
         };
-        tracing::info!(group = id, epoch, why, "founding a group");
-        let own = View::default();
-        match Group::found(self.raft_config(), self.network.clone(), own.clone(), GroupId::new(&id), epoch)
-            .await
-        {
+        tracing::info!(group = %id, epoch, why, "founding a group");
+        let config = raft_config(&self.config, self.me);
+        match Group::found(config, self.network.clone(), self.view.clone(), id.clone(), epoch).await {
             Ok(group) => {
-                self.of = Some(Belonging { group: id, epoch });
-                self.take_part(group, own).await;
+                self.of = Some(Lineage { group: id.to_string(), epoch });
+                self.part.send_replace(Some(group));
             }
             Err(error) => {
                 self.why = format!("cannot found a group: {error}");
@@ -383,39 +368,38 @@ impl Shell {
     }
 
     /// From now on this node is of that group.
-    async fn turn_to(&mut self, group: String, epoch: u64, why: String) {
-        let other = self.of.as_ref().is_none_or(|of| of.group != group || of.epoch < epoch);
-        if other {
-            tracing::info!(group, epoch, why, "following a group");
+    fn turn_to(&mut self, lineage: Lineage, why: String) {
+        if self.of.as_ref() != Some(&lineage) {
+            tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
             self.stop_following();
             self.heard = None;
-            self.of = Some(Belonging { group, epoch });
+            self.confirmed = false;
+            self.without_quorum_since = Instant::now();
+            self.of = Some(lineage);
         }
         self.why = why;
     }
 
     /// Raft frames arrive although this node has no part: the leader that we follow makes us a voter.
     async fn accept(&mut self, from: PeerId) -> Option<Group> {
-        if let Some((group, _)) = &*self.voting.borrow() {
+        if let Some(group) = &*self.part.borrow() {
             return Some(group.clone());
         }
         let of = self.of.clone()?;
-        let status = self.fresh()?;
-        if status.leader.as_deref() != Some(from.to_string().as_str()) || status.group.to_string() != of.group
-        {
+        let status = self.known()?;
+        let leads = status.leader.as_deref() == Some(from.to_string().as_str());
+        if !leads || status.group.as_str() != of.group {
             tracing::debug!(peer = %from, "Raft frames from a peer that is not the leader we follow");
             return None;
         }
-        let own = View::default();
-        let group = GroupId::new(&of.group);
-        let leader = from.to_string();
-        match Group::join(self.raft_config(), self.network.clone(), own.clone(), group, of.epoch, leader)
-            .await
-        {
+        let config = raft_config(&self.config, self.me);
+        let mut voters = status.voters.clone();
+        voters.insert(from.to_string());
+        let (network, view) = (self.network.clone(), self.view.clone());
+        match Group::join(config, network, view, status.group.clone(), of.epoch, voters).await {
             Ok(group) => {
                 tracing::info!(leader = %from, "joining the electorate");
-                self.voting.send_replace(Some((group.clone(), own)));
-                self.group.send_replace(Some(group.clone()));
+                self.part.send_replace(Some(group.clone()));
                 self.unnamed_since = None;
                 Some(group)
             }
@@ -426,23 +410,12 @@ impl Shell {
         }
     }
 
-    fn raft_config(&self) -> GroupConfig {
-        GroupConfig::lan(self.config.raft.clone(), self.me.to_string())
-    }
-
-    async fn take_part(&mut self, group: Group, own: View) {
-        self.stop_following();
-        self.voting.send_replace(Some((group.clone(), own)));
-        self.group.send_replace(Some(group));
-    }
-
-    async fn drop_part(&mut self, forget: bool) {
-        let Some((group, _)) = self.voting.send_replace(None) else { return };
-        self.group.send_replace(None);
+    /// Ends this node's part in the electorate, also on disk.
+    async fn drop_part(&mut self) {
+        let Some(group) = self.part.send_replace(None) else { return };
         self.lead.send_replace(None);
-        self.stop_following();
         group.stop().await;
-        if forget && let Err(error) = Group::forget(&self.config.raft) {
+        if let Err(error) = Group::forget(&self.config.raft) {
             tracing::warn!(%error, "the files of a group that this node no longer votes in could not be removed");
         }
     }
@@ -450,14 +423,14 @@ impl Shell {
     /// A voter that was voted out is not always told: it sees it when the leader's voters do not name it.
     async fn drop_unnamed_part(&mut self) {
         let me = self.me.to_string();
-        let unnamed = self.voting.borrow().is_some()
-            && self.fresh().is_some_and(|status| status.leader.is_some() && !status.voters.contains(&me));
+        let unnamed = self.part.borrow().is_some()
+            && self.known().is_some_and(|status| status.leader.is_some() && !status.voters.contains(&me));
         if !unnamed {
             self.unnamed_since = None;
         } else if self.unnamed_since.get_or_insert_with(Instant::now).elapsed() > PART_DROPPED_AFTER {
             tracing::info!("no longer a voter");
             self.unnamed_since = None;
-            self.drop_part(true).await;
+            self.drop_part().await;
         }
     }
 
@@ -467,85 +440,54 @@ impl Shell {
         }
     }
 
+    /// A voter's own state machine writes its view; everyone else's view follows a voter.
     async fn keep_following(&mut self, members: &[Member]) {
-        let Some(of) = self.of.clone() else { return };
         if let Some(ended) = self.following.take_if(|following| following.task.is_finished()) {
             if let Ok(why) = ended.task.await {
-                tracing::info!(peer = ?ended.from.map(|peer| peer.to_string()), why, "following ended");
+                tracing::info!(peer = %ended.from, why, "following ended");
             }
             self.follow_after = Instant::now() + FOLLOW_AGAIN;
         }
-        let Some(source) = self.best_source(&of, members) else { return };
-        match &self.following {
-            Some(following) if following.from == source => return,
-            // A remote voter that still speaks is kept, unless our own state machine can take over.
-            Some(following) if following.from.is_some() && source.is_some() && self.fresh().is_some() => {
-                return;
-            }
-            None if Instant::now() < self.follow_after => return,
-            _ => {}
-        }
-        self.stop_following();
-        let (view, heard) = (self.view.clone(), self.heard_tx.clone());
-        let task = match (source, self.voting.borrow().clone()) {
-            (None, Some((group, own))) => {
-                if self.view_of.as_ref() != Some(&of) {
-                    let fork = own.read(|store| store.fork());
-                    view.write(|store| *store = fork);
-                    self.view_of = Some(of);
-                }
-                tokio::spawn(async move {
-                    follow::follow_own(group, own, view, heard).await;
-                    "this node's part ended".to_owned()
-                })
-            }
-            (Some(peer), _) => {
-                let known = self.view_of.clone().map(|of| (GroupId::new(&of.group), of.epoch));
-                let known =
-                    Known { of: known, wanted: GroupId::new(&of.group), revision: self.view.revision() };
-                tokio::spawn(follow::follow_peer(self.transport.clone(), peer, known, view, heard))
-            }
-            (None, None) => return,
-        };
-        self.following = Some(Following { from: source, task });
-    }
-
-    /// Whom to follow: `Some(None)` is our own state machine.
-    fn best_source(&self, of: &Belonging, members: &[Member]) -> Option<Option<PeerId>> {
         let me = self.me.to_string();
         let own = self.own_status();
-        if own.as_ref().is_some_and(|own| own.voters.contains(&me) && own.leader.is_some() && own.quorum) {
-            return Some(None);
+        if own.is_some_and(|own| own.failed.is_none() && own.voters.contains(&me) && own.leader.is_some()) {
+            self.stop_following();
+            return;
         }
+        if self.following.is_some() || Instant::now() < self.follow_after {
+            return;
+        }
+        let Some(from) = self.of.as_ref().and_then(|of| self.best_source(of, members)) else { return };
+        let task = follow::follow_peer(self.transport.clone(), from, self.view.clone(), self.heard_tx.clone());
+        self.following = Some(Following { from, task: tokio::spawn(task) });
+    }
+
+    /// Whom to follow: a voter with a quorum first, the leader before others, then who is furthest.
+    fn best_source(&self, of: &Lineage, members: &[Member]) -> Option<PeerId> {
         let voters = members.iter().filter_map(|member| {
             let group = member.group.as_ref()?;
             let serves = matches!(group.role, GossipRole::Leader | GossipRole::Voter);
             let ours = group.group == of.group && group.epoch == of.epoch;
-            (member.peer != self.me && member.connected && serves && ours).then_some((
-                group.quorum,
-                group.role == GossipRole::Leader,
-                group.revision,
-                member.peer,
-            ))
+            let leads = group.role == GossipRole::Leader;
+            (member.peer != self.me && member.connected && serves && ours)
+                .then_some((group.quorum, leads, group.revision, member.peer))
         });
-        match voters.max() {
-            Some((.., peer)) => Some(Some(peer)),
-            None => own.is_some().then_some(None),
-        }
+        voters.max().map(|(.., peer)| peer)
     }
 
     fn tend_electorate(&mut self, members: &[Member]) {
         if self.changing.as_ref().is_some_and(|change| !change.is_finished()) {
             return;
         }
-        let Some((group, _)) = self.voting.borrow().clone() else { return };
+        let Some(group) = self.part.borrow().clone() else { return };
         let status = group.status().borrow().clone();
         if status.role != Role::Leader || !status.quorum {
             return;
         }
         let ours = |member: &&Member| {
-            member.peer == self.me
-                || member.group.as_ref().is_some_and(|facts| facts.group == status.group.to_string())
+            let of_group = member.group.as_ref().is_some_and(|facts| facts.group == status.group.as_str());
+            // The dead of the roster count: an electorate does not shrink because nodes died.
+            member.peer == self.me || of_group
         };
         let candidates = members.iter().filter(ours).map(|member| Candidate {
             peer: member.peer.to_string(),
@@ -556,11 +498,13 @@ impl Shell {
             steady: true,
             dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
         });
+        let candidates: Vec<Candidate> = candidates.collect();
         let input = electorate::Input {
-            me: self.me.to_string(),
-            voters: status.voters.iter().cloned().collect(),
-            candidates: candidates.collect(),
-            config: electorate::Config::lan(),
+            now_ms: now_ms(),
+            me: &self.me.to_string(),
+            voters: &status.voters,
+            candidates: &candidates,
+            rules: &VoterRules::default(),
         };
         let Some(change) = electorate::next_change(&input) else { return };
         tracing::info!(voters = ?change.voters, why = change.why, "changing the electorate");
@@ -574,24 +518,27 @@ impl Shell {
     fn publish(&mut self) {
         let me = self.me.to_string();
         let own = self.own_status();
-        let heard = self.fresh();
+        let known = self.known();
         let part = match &own {
             Some(own) if own.role == Role::Leader => Part::Leader,
             Some(own) if own.voters.contains(&me) => Part::Voter,
             _ => Part::Follower,
         };
-        let peers = |names: &[String]| names.iter().filter_map(|name| PeerId::from_str(name).ok()).collect();
-        let status = match (&self.of, heard) {
-            (Some(of), Some(heard)) => FlockStatus {
+        let status = match (&self.of, known) {
+            (Some(of), Some(known)) => FlockStatus {
                 group: of.group.clone(),
-                epoch: heard.epoch,
-                term: heard.term,
-                leader: heard.leader.as_ref().and_then(|leader| PeerId::from_str(leader).ok()),
-                voters: peers(&heard.voters),
+                epoch: known.epoch,
+                term: known.term,
+                leader: known.leader.as_ref().and_then(|leader| PeerId::from_str(leader).ok()),
+                voters: known.voters.iter().filter_map(|voter| PeerId::from_str(voter).ok()).collect(),
                 part,
-                quorum: heard.quorum && heard.leader.is_some(),
-                current: heard.leader.is_some(),
-                why: self.why.clone(),
+                quorum: known.quorum && known.leader.is_some(),
+                current: known.leader.is_some() && self.view.read(|store| store.lineage() == Some(of)),
+                why: match (known.failed, known.leader.is_some()) {
+                    (Some(failed), _) => format!("this node's part in the group failed: {failed}"),
+                    (None, false) => "waiting for enough of the voters".into(),
+                    (None, true) => self.why.clone(),
+                },
             },
             (Some(of), None) => FlockStatus {
                 group: of.group.clone(),
@@ -605,9 +552,11 @@ impl Shell {
             },
             (None, _) => FlockStatus { why: self.why.clone(), ..FlockStatus::default() },
         };
-        let lead = own
-            .filter(|own| own.role == Role::Leader && own.quorum && part == Part::Leader)
-            .map(|own| Lead { group: own.group.to_string(), epoch: own.epoch, term: own.term });
+        let lead = own.filter(|own| own.role == Role::Leader && own.quorum).map(|own| Lead {
+            group: own.group.to_string(),
+            epoch: own.epoch,
+            term: own.term,
+        });
         self.lead.send_if_modified(|now| std::mem::replace(now, lead.clone()) != lead);
         self.membership.publish_group(GroupFacts {
             group: status.group.clone(),
@@ -621,7 +570,7 @@ impl Shell {
                 (_, Part::Follower) => GossipRole::Follower,
             },
             leader: status.leader.map(|leader| leader.to_string()),
-            members: self.roster(),
+            members: self.roster() as u32,
             quorum: status.quorum,
         });
         self.status.send_if_modified(|now| std::mem::replace(now, status.clone()) != status);
@@ -631,41 +580,57 @@ impl Shell {
     fn save(&mut self) {
         let (at, revision) = self.saved;
         let now = self.view.revision();
-        if at.elapsed() < SAVE_EVERY || now == revision || self.voting.borrow().is_some() {
+        if at.elapsed() < SAVE_EVERY || now == revision || self.part.borrow().is_some() {
             return;
         }
         self.saved = (Instant::now(), now);
-        let (path, view, of) = (self.config.view.clone(), self.view.clone(), self.view_of.clone());
-        let Some(of) = of else { return };
+        let (path, view) = (self.config.view.clone(), self.view.clone());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = raft::save_view(&path, &view, &GroupId::new(&of.group), of.epoch) {
+            if let Err(error) = raft::save_view(&path, &view) {
                 tracing::warn!(%error, "the view could not be saved");
             }
         });
     }
 
     async fn end(&mut self, forget: bool) {
-        self.drop_part(forget).await;
         self.stop_following();
         if forget {
+            self.drop_part().await;
+            // What is not there is as forgotten as what is removed.
             let _ = std::fs::remove_file(&self.config.view);
-        } else if let Some(of) = &self.view_of
-            && let Err(error) =
-                raft::save_view(&self.config.view, &self.view, &GroupId::new(&of.group), of.epoch)
-        {
+            return;
+        }
+        if let Some(group) = self.part.send_replace(None) {
+            self.lead.send_replace(None);
+            group.stop().await;
+        } else if let Err(error) = raft::save_view(&self.config.view, &self.view) {
             tracing::warn!(%error, "the view could not be saved");
         }
     }
 }
 
-fn seen_group(facts: &GroupFacts) -> SeenGroup {
-    SeenGroup {
-        group: facts.group.clone(),
-        epoch: facts.epoch,
-        members: facts.members,
-        leader: facts.role == GossipRole::Leader,
-        quorum: facts.quorum,
-    }
+fn raft_config(config: &FlockConfig, me: PeerId) -> GroupConfig {
+    GroupConfig { dir: config.raft.clone(), me: me.to_string(), timings: Timings::lan() }
+}
+
+fn claim(facts: &GroupFacts) -> Option<Claim> {
+    let part = match facts.role {
+        GossipRole::None => return None,
+        GossipRole::Leader => assembly::Part::Leader,
+        GossipRole::Voter => assembly::Part::Voter,
+        GossipRole::Follower => assembly::Part::Follower,
+    };
+    let lineage = Lineage { group: facts.group.clone(), epoch: facts.epoch };
+    let members = facts.members as usize;
+    (!facts.group.is_empty()).then(|| Claim { lineage, members, part, leader: facts.leader.clone(), quorum: facts.quorum })
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 /// Waits for a change of a status that may not be there.
