@@ -8,12 +8,12 @@
 
 use super::frame::MAX_CHANGE_BYTES;
 use super::guard::caught;
+use super::leaf::{leaf, scalar};
 use super::schema::Schema;
-use super::tree::{Leaf, Leaves, MAX_DEPTH, ROOT, TreeError, flatten, unflatten};
+use super::tree::{Leaf, Leaves, ROOT, TreeError, flatten, unflatten};
 use super::{Heads, vet};
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc, ScalarValue, ValueRef};
-use serde::Deserialize;
+use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,9 +27,6 @@ pub const MAX_PENDING_BYTES: usize = 2 * MAX_CHANGE_BYTES;
 
 /// When the object was deleted, in milliseconds since 1970. Not a path of the tree, so no field can be it.
 const DELETED_AT: &str = "!deleted-at";
-const MARK_MAP: &[u8] = b"m";
-const MARK_KEYED: &[u8] = b"k";
-const MARK_ATOMIC: u8 = b'a';
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
@@ -132,7 +129,10 @@ impl Document {
             return None;
         }
         let (value, _) = at(DELETED_AT)?;
-        value.as_scalar().and_then(ScalarValue::as_i64).map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
+        value
+            .as_scalar()
+            .and_then(automerge::ScalarValue::as_i64)
+            .map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
     }
 
     /// Whether it says anything: false while all it has is changes that wait.
@@ -327,50 +327,4 @@ impl Document {
 
 fn automerge_error(error: automerge::AutomergeError) -> DocumentError {
     DocumentError::Automerge(error.to_string())
-}
-
-fn scalar(leaf: &Leaf) -> ScalarValue {
-    match leaf {
-        Leaf::Null => ScalarValue::Null,
-        Leaf::Bool(it) => ScalarValue::Boolean(*it),
-        Leaf::Int(number) => ScalarValue::Int(*number),
-        Leaf::Uint(number) => ScalarValue::Uint(*number),
-        Leaf::Float(number) => ScalarValue::F64(*number),
-        Leaf::Text(text) => ScalarValue::Str(text.as_str().into()),
-        Leaf::Map => ScalarValue::Bytes(MARK_MAP.to_vec()),
-        Leaf::Keyed => ScalarValue::Bytes(MARK_KEYED.to_vec()),
-        Leaf::Atomic(list) => {
-            let mut bytes = vec![MARK_ATOMIC];
-            // MessagePack and not JSON text, which rounds floats. Writing a JSON value to memory cannot fail; if it
-            // did, the leaf would read as absent.
-            if rmp_serde::encode::write(&mut bytes, list).is_err() {
-                bytes.truncate(1);
-            }
-            ScalarValue::Bytes(bytes)
-        }
-    }
-}
-
-/// The leaf that a value is; `None` for what we never write.
-fn leaf(value: ValueRef<'_>) -> Option<Leaf> {
-    let value = value.into_value();
-    Some(match value.as_scalar()? {
-        ScalarValue::Null => Leaf::Null,
-        ScalarValue::Boolean(it) => Leaf::Bool(*it),
-        ScalarValue::Int(number) => Leaf::Int(*number),
-        ScalarValue::Uint(number) => Leaf::Uint(*number),
-        ScalarValue::F64(number) if number.is_finite() => Leaf::Float(*number),
-        ScalarValue::Str(text) => Leaf::Text(text.to_string()),
-        ScalarValue::Bytes(bytes) => match bytes.as_slice() {
-            MARK_MAP => Leaf::Map,
-            MARK_KEYED => Leaf::Keyed,
-            [MARK_ATOMIC, list @ ..] => {
-                let mut reader = rmp_serde::Deserializer::from_read_ref(list);
-                reader.set_max_depth(MAX_DEPTH + 2);
-                Leaf::Atomic(Value::deserialize(&mut reader).ok()?)
-            }
-            _ => return None,
-        },
-        _ => return None,
-    })
 }

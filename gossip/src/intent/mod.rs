@@ -7,13 +7,16 @@
 //! Deletion and creation, and who wins: see the `state` module. How objects become documents: see `tree`.
 
 mod cache;
+mod compare;
 mod document;
 mod frame;
 mod guard;
 mod index;
+mod leaf;
 mod order;
 mod owner;
 mod schema;
+mod serve;
 mod state;
 mod store;
 mod sync;
@@ -247,7 +250,7 @@ impl Intent {
 
     /// The answer to another node's request (see [`Syncer`]). Hostile bytes get a refusal.
     pub async fn answer(&self, request: &[u8]) -> Vec<u8> {
-        sync::answer(self, request).await
+        serve::answer(self, request).await
     }
 
     async fn since(&self, wants: Vec<Want>, budget: usize) -> Result<Sent, IntentError> {

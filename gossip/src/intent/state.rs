@@ -28,7 +28,7 @@ pub const BURIAL_KEPT_MS: u64 = BURIAL_COUNTS_MS + 60 * 60 * 1000;
 
 #[derive(Clone, Debug)]
 pub enum State {
-    Document(Document),
+    Document(Box<Document>),
     /// Gone for good, and deleted at `at_ms`.
     Buried {
         incarnation: u32,
@@ -122,7 +122,7 @@ pub fn prepare(
         (ended, Some(object)) => {
             let last = ended.map_or(0, State::incarnation);
             let next = last.checked_add(1).ok_or(DocumentError::WornOut)?;
-            fresh = Document::new(next);
+            fresh = Box::new(Document::new(next));
             (&fresh, Target::Object(object))
         }
     };
@@ -153,7 +153,7 @@ pub fn apply(state: Option<&State>, frame: &Frame<'_>, now_ms: u64) -> Result<Op
     let mut document = match state {
         Some(State::Document(document)) if frame.incarnation == held => document.clone(),
         Some(State::Buried { .. }) if frame.incarnation == held => return Ok(None),
-        _ => Document::new(frame.incarnation),
+        _ => Box::new(Document::new(frame.incarnation)),
     };
     Ok(document.apply(changes)?.then_some(State::Document(document)))
 }

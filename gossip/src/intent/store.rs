@@ -120,7 +120,7 @@ impl Store {
             return Ok(Some(State::Buried { incarnation, at_ms }));
         }
         let document = Document::load(incarnation, &record.saved, &record.pending);
-        document.map(|document| Some(State::Document(document))).map_err(|_| self.bad_record(key))
+        document.map(|document| Some(State::Document(Box::new(document)))).map_err(|_| self.bad_record(key))
     }
 
     /// Writes all of it or nothing; on disk when it returns. `None` removes the record.

@@ -250,19 +250,15 @@ fn changes_wait_for_those_they_depend_on_within_a_bound() {
     assert_eq!(reader.identity(), writer.identity());
 }
 
-fn sized(object: &Value) -> usize {
-    object.to_string().len()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn any_object_comes_back_as_it_was(first in object(), second in object()) {
         let mut side = Side::named("a");
+        // `set` asserts it, of a fresh document and of one that says something else.
         side.set(&first);
         side.set(&second);
-        prop_assert!(sized(&second) > 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::intent::samples::{deployment, with};
 use crate::intent::state::{BURIAL_KEPT_MS, BURY_AFTER_MS};
-use crate::intent::{Intent, IntentError, KubernetesLists, PrepareError, StoreError, now_ms};
+use crate::intent::{Intent, IntentError, KubernetesLists, PrepareError, StoreError, Want, now_ms};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -36,8 +36,7 @@ async fn a_restart_keeps_everything() {
     assert_eq!((later.heads(KEY), later.keys()), (None, vec![]));
     drop(later);
     let later = open(&dir.path().join("other.redb")).unwrap();
-    let ground =
-        intent.since(vec![super::super::Want { key: KEY.into(), incarnation: 0, heads: vec![] }], 1 << 20);
+    let ground = intent.since(vec![Want { key: KEY.into(), incarnation: 0, heads: vec![] }], 1 << 20);
     let (_, ground, complete) = ground.await.unwrap().frames.remove(0);
     assert!(complete);
     assert_eq!(later.apply(KEY, &ground).await.unwrap(), first.heads);
