@@ -40,11 +40,9 @@ pub struct DataDir {
 impl DataDir {
     /// Opens the directory, made if need be, readable by its owner alone.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("making the data directory {} (another can be named with --data-dir)", path.display()))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("making the data directory {} (another can be named with --data-dir)", path.display())
+        })?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -117,10 +115,12 @@ impl DataDir {
 
     pub fn remembered(&self) -> Remembered {
         // Only a convenience: without it, peers are found as on the first day.
-        self.read_json("remembered.json").unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was remembered is unreadable and starts anew");
-            None
-        }).unwrap_or_default()
+        self.read_json("remembered.json")
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was remembered is unreadable and starts anew");
+                None
+            })
+            .unwrap_or_default()
     }
 
     pub fn remember(&self, remembered: &Remembered) -> anyhow::Result<()> {
@@ -135,7 +135,10 @@ impl DataDir {
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
         serde_json::from_slice(&bytes).map(Some).with_context(|| {
-            format!("{} is damaged; move the data directory away and `gaggle up PHRASE` joins anew", path.display())
+            format!(
+                "{} is damaged; move the data directory away and `gaggle up PHRASE` joins anew",
+                path.display()
+            )
         })
     }
 
@@ -148,7 +151,8 @@ impl DataDir {
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

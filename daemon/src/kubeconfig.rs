@@ -1,14 +1,14 @@
 //! What kubectl and its relatives need to reach the cluster through one desktop.
 
 use crate::pki::{SERVER_NAME, ServerCertificate};
-use crate::tokens::Tokens;
+use crate::tokens::AdminToken;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// A kubeconfig for `server` (`https://ADDRESS:PORT`). It holds the administrator's token: keep it as the phrase.
-pub fn render(certificate: &ServerCertificate, tokens: &Tokens, server: &str, cluster: &str) -> String {
+pub fn render(certificate: &ServerCertificate, admin: &AdminToken, server: &str, cluster: &str) -> String {
     let authority = STANDARD.encode(certificate.authority().certificate_pem());
-    let token = tokens.admin();
+    let token = admin.expose();
     format!(
         "apiVersion: v1
 kind: Config

@@ -7,8 +7,8 @@
 use anyhow::Context;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -50,9 +50,12 @@ impl Authority {
         let key = KeyPair::generate().context("making a key for the API's certificate")?;
         let mut params = CertificateParams::default();
         params.distinguished_name = name(host);
-        let names = [SERVER_NAME, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", host];
+        let names =
+            [SERVER_NAME, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", host];
         for name in names {
-            params.subject_alt_names.push(SanType::DnsName(name.try_into().context("the node's name in a certificate")?));
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(name.try_into().context("the node's name in a certificate")?));
         }
         for address in addresses {
             params.subject_alt_names.push(SanType::IpAddress(*address));
@@ -108,8 +111,9 @@ impl ServerCertificate {
     }
 
     pub fn tls_config(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
-        let mut config =
-            rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<_>);
+        let mut config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<_>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Arc::new(config)
     }
@@ -145,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_changed_address_gets_a_new_certificate() {
-        let certificate = ServerCertificate::new(Authority::from_seed(&[7; 32]).unwrap(), "ada", &[]).unwrap();
+        let certificate =
+            ServerCertificate::new(Authority::from_seed(&[7; 32]).unwrap(), "ada", &[]).unwrap();
         let serial = || certificate.current.read().unwrap().1.cert[0].clone();
         let first = serial();
         certificate.set_addresses(&[]).unwrap();

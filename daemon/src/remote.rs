@@ -6,11 +6,11 @@ mod logs;
 pub use images::{FlockImages, serve_images};
 pub use logs::{FlockPods, serve_logs};
 
+use crate::pods::ByteStream;
+use futures::StreamExt;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_gossip::transport::Stream;
-use crate::pods::ByteStream;
-use futures::StreamExt;
 use tokio_util::io::ReaderStream;
 
 const LOGS: &str = "/gaggle/logs/1";

@@ -19,7 +19,10 @@ pub async fn write_frame<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), body:
 }
 
 /// Reads one frame of at most `limit` bytes.
-pub async fn read_frame<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<T> {
+pub async fn read_frame<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> io::Result<T> {
     let body = read_bytes(from, limit).await?;
     rmp_serde::from_slice(&body).map_err(|error| invalid(format!("a frame that does not decode: {error}")))
 }

@@ -54,7 +54,8 @@ pub fn media_type(headers: &HeaderMap) -> &str {
 
 /// Decodes by media type; with none, JSON is assumed, as Kubernetes does.
 pub fn decode(media: &str, bytes: &[u8]) -> Result<Decoded, ApiError> {
-    let unreadable = |error: String| ApiError::bad_request(format!("the request body cannot be read: {error}"));
+    let unreadable =
+        |error: String| ApiError::bad_request(format!("the request body cannot be read: {error}"));
     let (value, twice) = match media {
         "" | "application/json" => strict::from_json(bytes).map_err(unreadable)?,
         "application/yaml" | "application/x-yaml" | "text/yaml" => {

@@ -172,8 +172,8 @@ impl<'de> Visitor<'de> for Checked<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) =
-            items.next_element_seed(Checked { path: Path::Item(&self.path, list.len()), twice: self.twice })?
+        while let Some(item) = items
+            .next_element_seed(Checked { path: Path::Item(&self.path, list.len()), twice: self.twice })?
         {
             list.push(item);
         }

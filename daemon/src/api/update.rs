@@ -162,7 +162,11 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, Api
         Part::Finalizers => {
             let mut object = current.clone();
             let finalizers = wished.pointer("/spec/finalizers").cloned();
-            set(child(&mut object, "spec"), "finalizers", finalizers.unwrap_or_else(|| serde_json::json!([])));
+            set(
+                child(&mut object, "spec"),
+                "finalizers",
+                finalizers.unwrap_or_else(|| serde_json::json!([])),
+            );
             object
         }
         Part::Main => main_part(kind, current, wished),

@@ -59,7 +59,8 @@ impl Offer {
 
 /// Loopback is of use to others only if there is nothing else.
 fn routable(addresses: &[IpAddr]) -> Vec<IpAddr> {
-    let mut routable: Vec<IpAddr> = addresses.iter().copied().filter(|address| !address.is_loopback()).collect();
+    let mut routable: Vec<IpAddr> =
+        addresses.iter().copied().filter(|address| !address.is_loopback()).collect();
     if routable.is_empty() {
         routable = addresses.to_vec();
     }
@@ -86,5 +87,8 @@ pub fn nodes() -> Resource {
 pub fn node_is_ready(store: &Store, name: &str) -> bool {
     let Some(node) = store.get(&Key::new(nodes(), "", name)) else { return false };
     let conditions = node.value().pointer("/status/conditions").and_then(|all| all.as_array());
-    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }

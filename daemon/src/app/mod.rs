@@ -8,13 +8,12 @@ use crate::agent::{Agent, AgentConfig};
 use crate::api::{self, ApiState};
 use crate::control::{self, ControlState};
 use crate::datadir::{DataDir, Remembered, write_atomically};
-use crate::documents::Documents;
 use crate::flock::{self, Flock, FlockConfig, FlockDocuments, FlockStatus};
 use crate::kubeconfig;
 use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
 use crate::pki::{Authority, ServerCertificate};
 use crate::remote::{self, FlockImages, FlockPods};
-use crate::tokens::Tokens;
+use crate::tokens::AdminToken;
 use anyhow::Context;
 use facts::Offer;
 use gaggle_gossip::identity::{ClusterKey, Phrase, Strength};
@@ -30,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How often what helps a restart (peers' addresses) is written down.
 const REMEMBER_EVERY: Duration = Duration::from_secs(10);
@@ -40,18 +40,28 @@ const DRAIN: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Milestone {
     /// A phrase was made: the line to type on the other desktops.
-    MadePhrase { phrase: String },
+    MadePhrase {
+        phrase: String,
+    },
     /// What is being done or waited for.
     Step(String),
     /// Something that a person should mend (Docker is absent, a phrase that others do not share).
     Problem(String),
-    Ready { name: String, nodes: usize, data_dir: PathBuf, api: String },
+    Ready {
+        name: String,
+        nodes: usize,
+        data_dir: PathBuf,
+        api: String,
+    },
     Leaving(String),
     Stopped,
 }
 
 /// Runs the daemon until it is told to leave (`gaggle down`, SIGINT, SIGTERM).
-pub async fn run(options: UpOptions, report: impl Fn(Milestone) + Send + Sync + 'static) -> anyhow::Result<()> {
+pub async fn run(
+    options: UpOptions,
+    report: impl Fn(Milestone) + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     let report = Arc::new(report);
     let dir = DataDir::open(&options.data_dir)?;
     let key = cluster_key(&dir, &options, &*report)?;
@@ -68,14 +78,14 @@ fn cluster_key(dir: &DataDir, options: &UpOptions, report: &dyn Fn(Milestone)) -
                 WeakPhrase::Refuse => Strength::Checked,
                 WeakPhrase::Allow => Strength::Forced,
             };
-            ClusterKey::stretch(&Phrase::parse(phrase.expose(), strength)?)
+            ClusterKey::stretch(&Phrase::parse(phrase.expose(), strength)?)?
         }
         None => match dir.cluster_key()? {
             Some(key) => key,
             None => {
                 let phrase = Phrase::generate();
                 report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
-                ClusterKey::stretch(&phrase)
+                ClusterKey::stretch(&phrase)?
             }
         },
     };
@@ -96,7 +106,7 @@ struct Daemon {
     certificate: Arc<ServerCertificate>,
     api_port: u16,
     leave: mpsc::Receiver<control::LeaveRequest>,
-    stop_api: watch::Sender<bool>,
+    stop_api: CancellationToken,
     api: tokio::task::JoinHandle<()>,
 }
 
@@ -114,10 +124,16 @@ impl Daemon {
         let listener = std::net::TcpListener::bind(options.api_listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .and_then(tokio::net::TcpListener::from_std)
-            .with_context(|| format!("the API cannot listen on {} (choose another with --api-listen)", options.api_listen))?;
+            .with_context(|| {
+                format!("the API cannot listen on {} (choose another with --api-listen)", options.api_listen)
+            })?;
         let api_port = listener.local_addr()?.port();
-        let certificate = Arc::new(ServerCertificate::new(Authority::from_seed(&key.derive("api authority"))?, &name, &[])?);
-        let tokens = Arc::new(Tokens::new(&key));
+        let certificate = Arc::new(ServerCertificate::new(
+            Authority::from_seed(&key.derive("api authority"))?,
+            &name,
+            &[],
+        )?);
+        let admin = AdminToken::of(&key);
 
         let remembered = dir.remembered();
         let transport = Transport::start(
@@ -130,36 +146,37 @@ impl Daemon {
             &key,
             dir.node_key()?,
         )
-        .await
-        .with_context(|| format!("the desktops' network cannot start on {} (choose another with --listen)", options.listen))?;
+        .with_context(|| {
+            format!("the desktops' network cannot start on {} (choose another with --listen)", options.listen)
+        })?;
         report(Milestone::Step(format!("node {name} ({}), cluster {}", transport.local(), key.cluster_id())));
-        let membership = Membership::start(transport.clone(), started_ms, MembershipConfig::lan())?;
+        let membership = Membership::start(transport.clone(), started_ms, MembershipConfig::lan()).await?;
 
         let me = transport.local().to_string();
-        let intent = Intent::open(&dir.path("intent.redb"), &me, Arc::new(KubernetesLists)).await?;
+        let intent = Intent::open(&dir.path("intent.redb"), &me, KubernetesLists)?;
         let view = View::default();
         let flock_config = FlockConfig { raft: dir.path("raft"), view: dir.path("view"), started_ms };
         let flock = Flock::start(flock_config, transport.clone(), membership.clone(), view.clone()).await?;
 
-        let (notes_tx, notes) = mpsc::channel(notes::WAITING);
         let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
         let agent_config = AgentConfig {
             node: name.clone(),
             cluster: key.cluster_id(),
             docker_host: Some(options.docker_host.to_string()),
             dir: dir.path("pods"),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
         };
         let agent = Agent::start(
             agent_config,
             view.clone(),
-            current(flock.status.clone()),
+            derived(flock.status.clone(), |status| status.current),
             flock.propose.clone(),
             images,
-            notes_tx,
         );
 
-        let documents: Arc<dyn Documents> =
-            Arc::new(FlockDocuments::new(intent.clone(), view.clone(), transport.clone()));
+        let (keeper, exchange) = flock::exchange(transport.clone(), intent.clone());
+        let documents = Arc::new(FlockDocuments::new(intent.clone(), keeper, view.clone()));
         let pods = Arc::new(FlockPods {
             node: name.clone(),
             agent: agent.clone(),
@@ -175,24 +192,49 @@ impl Daemon {
             agent: agent.clone(),
             leave: leave_tx,
         });
-        let state = ApiState::new(view.clone(), flock.propose.clone(), documents, pods, tokens.clone(), name.clone());
-        let (stop_api, stopping) = watch::channel(false);
-        let router = api::router(state, own);
-        let api = tokio::spawn(api::serve(listener, certificate.tls_config(), router, stopping));
+        let state = ApiState {
+            view: view.clone(),
+            propose: flock.propose.clone(),
+            documents,
+            pods,
+            auth: Arc::new(admin.known()),
+            node: name.clone(),
+            quorum: derived(flock.status.clone(), |status| status.quorum),
+        };
+        let stop_api = CancellationToken::new();
+        let router = api::router_with(state, own);
+        let api = tokio::spawn(api::serve(listener, certificate.tls_config(), router, stop_api.clone()));
 
-        let admin = kubeconfig::render(&certificate, &tokens, &format!("https://127.0.0.1:{api_port}"), &key.cluster_id());
+        let server = format!("https://127.0.0.1:{api_port}");
+        let admin = kubeconfig::render(&certificate, &admin, &server, &key.cluster_id());
         write_atomically(&admin_kubeconfig(&options.data_dir), admin.as_bytes())?;
 
         tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
-        tokio::spawn(flock::sync_forever(transport.clone(), intent.clone()));
+        tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
-        tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
+        if let Some(notes) = agent.take_notes() {
+            tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
+        }
         tokio::spawn(runner::run(view.clone(), flock.propose.clone(), runner_inputs(&flock, &membership)));
 
         let offer = watch::Sender::new(Offer::new(&options, started_ms, api_port));
-        Ok(Self { options, dir, transport, membership, view, flock, agent, offer, certificate, api_port, leave, stop_api, api })
+        Ok(Self {
+            options,
+            dir,
+            transport,
+            membership,
+            view,
+            flock,
+            agent,
+            offer,
+            certificate,
+            api_port,
+            leave,
+            stop_api,
+            api,
+        })
     }
 
     async fn run(mut self, report: Arc<impl Fn(Milestone) + Send + Sync + 'static>) -> anyhow::Result<()> {
@@ -255,11 +297,14 @@ impl Daemon {
 
     /// The group is followed and has taken this node in.
     fn is_ready(&self, status: &FlockStatus) -> bool {
-        status.current && status.quorum && self.view.read(|store| facts::node_is_ready(store, self.options.name.as_str()))
+        status.current
+            && status.quorum
+            && self.view.read(|store| facts::node_is_ready(store, self.options.name.as_str()))
     }
 
     fn publish_facts(&self) {
-        let addresses: Vec<_> = self.transport.listening().borrow().iter().map(|address| address.ip()).collect();
+        let addresses: Vec<_> =
+            self.transport.listening().borrow().iter().map(|address| address.ip()).collect();
         if let Err(error) = self.certificate.set_addresses(&addresses) {
             tracing::error!(%error, "the API keeps its old certificate");
         }
@@ -268,7 +313,10 @@ impl Daemon {
     }
 
     fn remember(&self) {
-        let remembered = Remembered { peers: self.transport.known(), name: self.options.name.to_string() };
+        let remembered = Remembered {
+            peers: self.transport.known().borrow().to_vec(),
+            name: self.options.name.to_string(),
+        };
         if let Err(error) = self.dir.remember(&remembered) {
             tracing::warn!(%error, "peers are not remembered");
         }
@@ -280,7 +328,8 @@ impl Daemon {
         report: Arc<impl Fn(Milestone) + Send + Sync + 'static>,
     ) -> anyhow::Result<()> {
         let tell = {
-            let (report, request) = (report.clone(), request.as_ref().map(|request| request.progress.clone()));
+            let (report, request) =
+                (report.clone(), request.as_ref().map(|request| request.progress.clone()));
             move |line: String| {
                 if let Some(progress) = &request {
                     // The reader may have gone; leaving goes on all the same.
@@ -300,7 +349,7 @@ impl Daemon {
         self.flock.stop(left == leave::Left::Gone).await;
         tell(left.to_string());
         drop((request, tell));
-        self.stop_api.send_replace(true);
+        self.stop_api.cancel();
         if tokio::time::timeout(DRAIN, &mut self.api).await.is_err() {
             self.api.abort();
         }
@@ -311,16 +360,16 @@ impl Daemon {
     }
 }
 
-/// Whether the view is following a group: only then may what it does not explain be removed.
-fn current(mut status: watch::Receiver<FlockStatus>) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
+/// One truth about the flock, as a watch of its own.
+fn derived(
+    mut status: watch::Receiver<FlockStatus>,
+    fact: fn(&FlockStatus) -> bool,
+) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(fact(&status.borrow()));
     tokio::spawn(async move {
-        loop {
-            let now = status.borrow_and_update().current;
+        while status.changed().await.is_ok() {
+            let now = fact(&status.borrow_and_update());
             sender.send_if_modified(|last| std::mem::replace(last, now) != now);
-            if status.changed().await.is_err() {
-                return;
-            }
         }
     });
     receiver
@@ -356,6 +405,10 @@ pub fn now() -> Time {
 }
 
 /// Waits until `deadline` for something to become true of a watched value.
-async fn eventually<T>(watched: &mut watch::Receiver<T>, deadline: Instant, holds: impl FnMut(&T) -> bool) -> bool {
+async fn eventually<T>(
+    watched: &mut watch::Receiver<T>,
+    deadline: Instant,
+    holds: impl FnMut(&T) -> bool,
+) -> bool {
     matches!(tokio::time::timeout_at(deadline, watched.wait_for(holds)).await, Ok(Ok(_)))
 }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Notes waiting to be stored; what comes beyond is dropped by the agent, for events are a convenience.
-pub const WAITING: usize = 1024;
 /// Notes stored in one go.
 const AT_ONCE: usize = 128;
 /// After a failure (no quorum) notes wait this long.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Stores notes as events until the agent ends.
-pub async fn store_forever(view: View, propose: Arc<dyn Propose>, mut notes: mpsc::Receiver<Note>, node: String) {
+pub async fn store_forever(
+    view: View,
+    propose: Arc<dyn Propose>,
+    mut notes: mpsc::Receiver<Note>,
+    node: String,
+) {
     let mut batch = Vec::with_capacity(AT_ONCE);
     while notes.recv_many(&mut batch, AT_ONCE).await > 0 {
         let txns = view.read(|store| controller::record(store, &batch, &now(), &node));

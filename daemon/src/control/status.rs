@@ -55,22 +55,29 @@ pub(super) fn report(cluster: &str, flock: &FlockStatus, members: &[Member], sto
         let id = object.annotation("gaggle.dev/peer").unwrap_or_default().to_owned();
         let addresses = object.value().pointer("/status/addresses").and_then(|all| all.as_array());
         let addresses = addresses.into_iter().flatten().filter(|address| address["type"] == "InternalIP");
-        nodes.insert(key.name.clone(), NodeStatus {
-            pods: store.on_node(&key.name).count(),
-            name: key.name,
-            id,
-            addresses: addresses.filter_map(|address| Some(address["address"].as_str()?.to_owned())).collect(),
-            ready: false,
-            role: "gone".into(),
-            revision: 0,
-            problem: "not heard of".into(),
-        });
+        nodes.insert(
+            key.name.clone(),
+            NodeStatus {
+                pods: store.on_node(&key.name).count(),
+                name: key.name,
+                id,
+                addresses: addresses
+                    .filter_map(|address| Some(address["address"].as_str()?.to_owned()))
+                    .collect(),
+                ready: false,
+                role: "gone".into(),
+                revision: 0,
+                problem: "not heard of".into(),
+            },
+        );
     }
     for member in members {
         let Some(facts) = &member.node else { continue };
         let group = member.group.clone().unwrap_or_default();
         // A name that another desktop of the roster holds: both are shown.
-        let taken = nodes.get(&facts.name).is_some_and(|node| !node.id.is_empty() && node.id != member.peer.to_string());
+        let taken = nodes
+            .get(&facts.name)
+            .is_some_and(|node| !node.id.is_empty() && node.id != member.peer.to_string());
         if !member.alive && (taken || !nodes.contains_key(&facts.name)) {
             continue;
         }
@@ -86,16 +93,19 @@ pub(super) fn report(cluster: &str, flock: &FlockStatus, members: &[Member], sto
             (true, Role::Voter) => "voter",
             (true, Role::Follower | Role::None) => "follower",
         };
-        nodes.insert(shown.clone(), NodeStatus {
-            pods: store.on_node(&facts.name).count(),
-            name: shown,
-            id: member.peer.to_string(),
-            addresses: facts.addresses.iter().map(ToString::to_string).collect(),
-            ready: member.alive && facts.ready && !facts.leaving && !group.group.is_empty(),
-            role: role.into(),
-            revision: group.revision,
-            problem,
-        });
+        nodes.insert(
+            shown.clone(),
+            NodeStatus {
+                pods: store.on_node(&facts.name).count(),
+                name: shown,
+                id: member.peer.to_string(),
+                addresses: facts.addresses.iter().map(ToString::to_string).collect(),
+                ready: member.alive && facts.ready && !facts.leaving && !group.group.is_empty(),
+                role: role.into(),
+                revision: group.revision,
+                problem,
+            },
+        );
     }
     let mut voters: Vec<String> = flock.voters.iter().map(name).collect();
     voters.sort();

@@ -4,13 +4,12 @@
 //! Edits that were kept without a quorum are in documents only; [`adopt_forever`], on the leader, finds documents
 //! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
 
-use super::sync::ConnectedPeers;
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Change, Intent, broadcast};
-use gaggle_gossip::transport::Transport;
-use gaggle_sched::controller::deletion;
+use gaggle_gossip::intent::{Intent, IntentError, Keeper, PrepareError};
+use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::runner::Lead;
 use gaggle_sched::state::{Adopted, Expect, Key, Propose, Resource, Revision, Store, Txn, View, Write};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,31 +39,27 @@ fn object_key(doc: &str) -> Option<Key> {
 /// The API's way to the documents.
 pub struct FlockDocuments {
     intent: Intent,
+    keeper: Keeper,
     view: View,
-    peers: Arc<ConnectedPeers>,
 }
 
 impl FlockDocuments {
-    pub fn new(intent: Intent, view: View, transport: Transport) -> Self {
-        Self { intent, view, peers: Arc::new(ConnectedPeers::new(transport)) }
-    }
-
-    fn error(key: &Key) -> impl FnOnce(gaggle_gossip::intent::IntentError) -> DocumentError {
-        let key = key.clone();
-        move |error| DocumentError { key, why: error.to_string() }
+    pub fn new(intent: Intent, keeper: Keeper, view: View) -> Self {
+        Self { intent, keeper, view }
     }
 
     /// The document must hold what the object was last adopted from, or the new change would look as if it had
     /// been made at the same time as that.
     async fn caught_up(&self, key: &Key, doc: &str) {
-        let holds = || {
-            let adopted = self.view.read(|store| store.adopted(key).cloned());
-            adopted.is_none_or(|heads| self.intent.contains(doc, &heads))
-        };
         let mut changed = self.intent.changed();
         let wait = async {
-            while !holds() {
-                if changed.changed().await.is_err() {
+            loop {
+                changed.mark_unchanged();
+                let adopted = self.view.read(|store| store.adopted(key).cloned());
+                let Some(adopted) = adopted else { return };
+                // An error is the preparation's to tell.
+                if self.intent.covers(doc, &adopted).await.unwrap_or(true) || changed.changed().await.is_err()
+                {
                     return;
                 }
             }
@@ -75,21 +70,29 @@ impl FlockDocuments {
     }
 }
 
+/// The whole chain: what to do stands in the cause.
+fn document_error(key: &Key, error: IntentError) -> DocumentError {
+    DocumentError { key: key.clone(), why: format!("{:#}", anyhow::Error::from(error)) }
+}
+
 #[async_trait::async_trait]
 impl Documents for FlockDocuments {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
         self.caught_up(key, &doc).await;
-        let change = self.intent.prepare(&doc, object).map_err(Self::error(key))?;
-        Ok(Adopted { change: change.bytes, heads: change.heads })
+        match self.intent.prepare(&doc, object).await {
+            Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads }),
+            // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
+            Err(IntentError::Prepare(PrepareError::Missing)) => {
+                Ok(Adopted { change: Vec::new(), heads: Vec::new() })
+            }
+            Err(error) => Err(document_error(key, error)),
+        }
     }
 
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
-        let doc = doc_key(key);
-        let change = Change { bytes: adopted.change.clone(), heads: adopted.heads.clone() };
-        self.intent.apply(&doc, &change.bytes).await.map_err(Self::error(key))?;
-        broadcast(&*self.peers, &doc, &change).await;
-        Ok(())
+        let kept = self.keeper.keep(&doc_key(key), &adopted.change).await;
+        kept.map(|_| ()).map_err(|error| document_error(key, error))
     }
 }
 
@@ -105,10 +108,8 @@ pub async fn apply_forever(view: View, intent: Intent) {
                     .filter_map(|change| Some((doc_key(&change.key), change.intent.as_ref()?.change.clone())))
                     .filter(|(_, change)| !change.is_empty())
                     .collect();
-                if !batch.is_empty()
-                    && let Err(error) = intent.apply_many(batch).await
-                {
-                    tracing::error!(%error, "committed intent could not be kept; the exchange between desktops will bring it");
+                if !batch.is_empty() {
+                    keep_batch(&intent, batch).await;
                 }
                 if let Some(last) = changes.last() {
                     seen = last.revision;
@@ -121,6 +122,16 @@ pub async fn apply_forever(view: View, intent: Intent) {
             return;
         }
         revisions.mark_unchanged();
+    }
+}
+
+async fn keep_batch(intent: &Intent, batch: Vec<(String, Vec<u8>)>) {
+    let failed = match intent.apply_many(batch).await {
+        Ok(outcomes) => outcomes.into_iter().find_map(Result::err),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = failed {
+        tracing::error!(%error, "committed intent could not be kept; the exchange between desktops will bring it");
     }
 }
 
@@ -139,10 +150,17 @@ pub async fn adopt_forever(
         changed.mark_unchanged();
         tokio::time::sleep(SETTLE).await;
         let mut again = false;
-        for (doc, heads) in ahead(&view, &intent) {
+        for (doc, heads) in ahead(&view, &intent).await {
             let Some(key) = object_key(&doc) else { continue };
-            let object = intent.value(&doc);
-            let Some(txn) = view.read(|store| adoption(store, &key, object, heads)) else { continue };
+            let object = match intent.value(&doc).await {
+                Ok(object) => object,
+                Err(error) => {
+                    tracing::error!(%key, %error, "a document cannot be read");
+                    continue;
+                }
+            };
+            let now = crate::app::now();
+            let Some(txn) = view.read(|store| adoption(store, &key, object, heads, &now)) else { continue };
             match propose.propose(txn).await {
                 Ok(Ok(applied)) => {
                     tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum")
@@ -169,33 +187,46 @@ pub async fn adopt_forever(
 }
 
 /// The documents that hold more than was adopted from them.
-fn ahead(view: &View, intent: &Intent) -> Vec<(String, Vec<[u8; 32]>)> {
+async fn ahead(view: &View, intent: &Intent) -> Vec<(String, Vec<[u8; 32]>)> {
     let digest = intent.digest();
     let candidates: Vec<_> = view.read(|store| {
         digest
             .into_iter()
             .filter_map(|(doc, _, heads)| {
-                let key = object_key(&doc)?;
-                let adopted = store.adopted(&key).cloned();
+                let adopted = store.adopted(&object_key(&doc)?).cloned();
                 (adopted.as_ref() != Some(&heads)).then_some((doc, heads, adopted))
             })
             .collect()
     });
-    // A document that lacks what was adopted is behind, not ahead: its changes are still on the way.
-    candidates
-        .into_iter()
-        .filter(|(doc, _, adopted)| adopted.as_ref().is_none_or(|adopted| intent.contains(doc, adopted)))
-        .map(|(doc, heads, _)| (doc, heads))
-        .collect()
+    let mut ahead = Vec::new();
+    for (doc, heads, adopted) in candidates {
+        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way.
+        let behind = match &adopted {
+            Some(adopted) => !intent.covers(&doc, adopted).await.unwrap_or(false),
+            None => false,
+        };
+        if !behind {
+            ahead.push((doc, heads));
+        }
+    }
+    ahead
 }
 
 /// The write that makes the scheduling state what the document says.
-fn adoption(store: &Store, key: &Key, intended: Option<Value>, heads: Vec<[u8; 32]>) -> Option<Txn> {
+fn adoption(
+    store: &Store,
+    key: &Key,
+    intended: Option<Value>,
+    heads: Vec<[u8; 32]>,
+    now: &Time,
+) -> Option<Txn> {
     let adopted = Some(Adopted { change: Vec::new(), heads });
     let current = store.get(key);
     let write = match (intended, current) {
         (None, None) => return None,
-        (None, Some(current)) => deletion::delete(key, current, adopted),
+        (None, Some(current)) => {
+            with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
+        }
         (Some(mut value), current) => {
             if let Some(fields) = value.as_object_mut() {
                 if let Some(status) = current.and_then(|current| current.value().get("status")) {
@@ -211,6 +242,13 @@ fn adoption(store: &Store, key: &Key, intended: Option<Value>, heads: Vec<[u8; 3
         }
     };
     Some(write.into())
+}
+
+fn with_intent(mut write: Write, adopted: Option<Adopted>) -> Write {
+    if let Write::Put { intent, .. } | Write::Delete { intent, .. } = &mut write {
+        *intent = adopted;
+    }
+    write
 }
 
 fn next_generation(current: Option<&Value>, spec: Option<&Value>) -> i64 {
@@ -246,7 +284,7 @@ mod tests {
             .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
             .unwrap();
         let intended = json!({"metadata": {}, "spec": {"replicas": 2}});
-        let txn = adoption(&store, &key, Some(intended), vec![[1; 32]]).unwrap();
+        let txn = adoption(&store, &key, Some(intended), vec![[1; 32]], &crate::app::now()).unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["status"]["replicas"], 1);

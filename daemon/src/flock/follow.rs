@@ -13,7 +13,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 const FOLLOWERS: usize = 128;
 
 /// Follows a voter on another desktop until the stream breaks; says why it did.
-pub(super) async fn follow_peer(transport: Transport, from: PeerId, view: View, heard: mpsc::Sender<Heard>) -> String {
+pub(super) async fn follow_peer(
+    transport: Transport,
+    from: PeerId,
+    view: View,
+    heard: mpsc::Sender<Heard>,
+) -> String {
     let stream = match transport.open(from, FOLLOW).await {
         Ok(stream) => stream,
         Err(error) => return error.to_string(),

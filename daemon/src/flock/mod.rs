@@ -2,8 +2,8 @@
 //! the electorate.
 //!
 //! The rules are `sched::electorate`'s; this is the shell around them. One task owns the state, the rest of the
-//! daemon holds watches. Every node's [`View`] follows the group: voters follow their own state machine, the
-//! others a voter's stream, so that a view never depends on which of the two a node is.
+//! daemon holds watches. A voter's state machine writes its view; every other node's view follows a voter's
+//! stream, and whoever reads the view does not notice which of the two it is.
 
 mod adopt;
 mod follow;
@@ -18,7 +18,7 @@ pub use adopt::{FlockDocuments, adopt_forever, apply_forever};
 pub use propose::ToLeader;
 pub use reports::{images_by_node, node_reports};
 pub use shell::{Flock, FlockConfig, LeaveProgress};
-pub use sync::sync_forever;
+pub use sync::exchange;
 
 use gaggle_gossip::PeerId;
 use serde::Serialize;

@@ -4,7 +4,7 @@ use super::rpc::{Rpc, RpcError};
 use super::{FlockStatus, PROPOSE};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::Transport;
-use gaggle_sched::raft::{Group, Role};
+use gaggle_sched::raft::{Group, ProposeError, Role};
 use gaggle_sched::state::{
     Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, Unavailable, View, Write,
 };
@@ -133,7 +133,8 @@ async fn order(group: &Group, txn: Txn) -> Answer {
     }
     match group.propose(txn).await {
         Ok(outcome) => Answer::Ordered(outcome),
-        Err(unavailable) => Answer::Unavailable(unavailable),
+        Err(ProposeError::NotLeader(_)) => Answer::NotLeader,
+        Err(error) => Answer::Unavailable(error.into()),
     }
 }
 

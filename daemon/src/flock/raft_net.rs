@@ -4,14 +4,14 @@ use super::rpc::{Rpc, serve};
 use super::{PROPOSE, RAFT, propose};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::{Transport, TransportError};
-use gaggle_sched::raft::{Group, Network};
+use gaggle_sched::raft::{Group, MAX_FRAME_BYTES, Network};
 use gaggle_sched::state::View;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The largest Raft frame: a chunk of log entries or of a snapshot, with room for one large transaction.
-const FRAME_LIMIT: usize = 40 << 20;
+/// The largest Raft frame is the group's own.
+const FRAME_LIMIT: usize = MAX_FRAME_BYTES;
 /// An upper bound; Raft's own time-outs are shorter.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -46,7 +46,7 @@ pub(super) async fn serve_group(
     view: View,
     group: watch::Receiver<Option<Group>>,
     invitations: mpsc::Sender<Invitation>,
-) -> Result<(), TransportError> {
+) -> Result<(), AcceptError> {
     let raft = transport.accept(RAFT, 64)?;
     let proposals = transport.accept(PROPOSE, 256)?;
     let of_raft = {

@@ -5,7 +5,9 @@ use super::{FlockStatus, Part, ToLeader, follow};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
 use gaggle_gossip::transport::Transport;
-use gaggle_sched::electorate::assembly::{self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation};
+use gaggle_sched::electorate::assembly::{
+    self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
+};
 use gaggle_sched::electorate::{self, Candidate, VoterRules};
 use gaggle_sched::raft::{self, Group, GroupConfig, GroupId, Role, Timings};
 use gaggle_sched::runner::Lead;
@@ -276,7 +278,8 @@ impl Shell {
     }
 
     fn observe(&mut self, members: &[Member]) {
-        let live: BTreeSet<PeerId> = members.iter().filter(|member| member.alive).map(|member| member.peer).collect();
+        let live: BTreeSet<PeerId> =
+            members.iter().filter(|member| member.alive).map(|member| member.peer).collect();
         if live != self.live {
             (self.live, self.live_since) = (live, Instant::now());
         }
@@ -317,7 +320,8 @@ impl Shell {
             (Some(rival), _) => Some((rival, Instant::now())),
         };
         let contest = self.contest.as_ref();
-        let contest = contest.map(|(lineage, since)| Contest { lineage: lineage.clone(), for_ms: millis(*since) });
+        let contest =
+            contest.map(|(lineage, since)| Contest { lineage: lineage.clone(), for_ms: millis(*since) });
         situation.contest = contest.as_ref();
         assembly::decide(&situation)
     }
@@ -343,7 +347,10 @@ impl Shell {
 
     fn hear(&mut self, news: Heard) {
         let followed = self.following.as_ref().is_some_and(|following| following.from == news.from);
-        let Some(of) = self.of.as_mut().filter(|of| followed && of.group == news.status.group.as_str()) else { return };
+        let Some(of) = self.of.as_mut().filter(|of| followed && of.group == news.status.group.as_str())
+        else {
+            return;
+        };
         of.epoch = of.epoch.max(news.status.epoch);
         self.heard = Some((news, Instant::now()));
     }
@@ -458,7 +465,8 @@ impl Shell {
             return;
         }
         let Some(from) = self.of.as_ref().and_then(|of| self.best_source(of, members)) else { return };
-        let task = follow::follow_peer(self.transport.clone(), from, self.view.clone(), self.heard_tx.clone());
+        let task =
+            follow::follow_peer(self.transport.clone(), from, self.view.clone(), self.heard_tx.clone());
         self.following = Some(Following { from, task: tokio::spawn(task) });
     }
 
@@ -469,8 +477,12 @@ impl Shell {
             let serves = matches!(group.role, GossipRole::Leader | GossipRole::Voter);
             let ours = group.group == of.group && group.epoch == of.epoch;
             let leads = group.role == GossipRole::Leader;
-            (member.peer != self.me && member.connected && serves && ours)
-                .then_some((group.quorum, leads, group.revision, member.peer))
+            (member.peer != self.me && member.connected && serves && ours).then_some((
+                group.quorum,
+                leads,
+                group.revision,
+                member.peer,
+            ))
         });
         voters.max().map(|(.., peer)| peer)
     }
@@ -622,7 +634,13 @@ fn claim(facts: &GroupFacts) -> Option<Claim> {
     };
     let lineage = Lineage { group: facts.group.clone(), epoch: facts.epoch };
     let members = facts.members as usize;
-    (!facts.group.is_empty()).then(|| Claim { lineage, members, part, leader: facts.leader.clone(), quorum: facts.quorum })
+    (!facts.group.is_empty()).then(|| Claim {
+        lineage,
+        members,
+        part,
+        leader: facts.leader.clone(),
+        quorum: facts.quorum,
+    })
 }
 
 fn millis(since: Instant) -> u64 {

@@ -34,7 +34,7 @@ impl FlockImages {
         let holds = |images: &[String]| images.iter().any(|held| held == image);
         members
             .iter()
-            .filter(|member| member.peer != me && member.connected && holds(&member.images))
+            .filter(|member| member.peer != me && member.connected && holds(member.images.as_slice()))
             .map(|member| member.peer)
             .collect()
     }
@@ -94,11 +94,16 @@ async fn serve_one(mut stream: Stream, agent: &Agent, places: &Semaphore) -> std
     let Ok(_place) = places.try_acquire() else {
         return write_frame(&mut stream, &Head::Err("busy sending images to others".into())).await;
     };
-    let mut bytes = match agent.export_image(&image).await {
-        Ok(bytes) => bytes,
-        Err(error) => return write_frame(&mut stream, &Head::Err(error.to_string())).await,
-    };
-    write_frame(&mut stream, &Head::Ok(())).await?;
+    let mut bytes = agent.export_image(&image);
+    // The first bytes say whether the engine has it.
+    match bytes.next().await {
+        Some(Ok(chunk)) => {
+            write_frame(&mut stream, &Head::Ok(())).await?;
+            stream.write_all(&chunk).await?;
+        }
+        Some(Err(error)) => return write_frame(&mut stream, &Head::Err(error.to_string())).await,
+        None => return write_frame(&mut stream, &Head::Err("the engine sent nothing".into())).await,
+    }
     while let Some(chunk) = bytes.next().await {
         stream.write_all(&chunk?).await?;
     }

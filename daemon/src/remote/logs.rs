@@ -33,7 +33,10 @@ impl PodStreams for FlockPods {
             return self.agent.logs(pod, options).await;
         }
         let peer = peer_of(&self.membership.members().borrow(), &pod.node).ok_or_else(|| {
-            StreamError::Unavailable(format!("the desktop {} that runs pod {} is not there", pod.node, pod.name))
+            StreamError::Unavailable(format!(
+                "the desktop {} that runs pod {} is not there",
+                pod.node, pod.name
+            ))
         })?;
         let asked = async {
             let mut stream = self.transport.open(peer, LOGS).await.map_err(std::io::Error::other)?;
@@ -41,8 +44,12 @@ impl PodStreams for FlockPods {
             let head: Head = read_frame(&mut stream, HEAD_LIMIT).await?;
             Ok::<_, std::io::Error>((head, stream))
         };
-        let unreachable =
-            |why: String| StreamError::Unavailable(format!("the desktop {} cannot be reached for its logs: {why}", pod.node));
+        let unreachable = |why: String| {
+            StreamError::Unavailable(format!(
+                "the desktop {} cannot be reached for its logs: {why}",
+                pod.node
+            ))
+        };
         match tokio::time::timeout(HEAD_WITHIN, asked).await {
             Ok(Ok((head, stream))) => head.map(|()| rest(stream)),
             Ok(Err(error)) => Err(unreachable(error.to_string())),

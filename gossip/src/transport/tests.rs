@@ -100,7 +100,8 @@ async fn five_nodes_that_know_one_of_them_all_meet_when_addresses_are_told() {
     }
     let all: Vec<&Transport> = others.iter().chain([&first]).collect();
     for one in &all {
-        let rest: Vec<&Transport> = all.iter().copied().filter(|other| other.local() != one.local()).collect();
+        let rest: Vec<&Transport> =
+            all.iter().copied().filter(|other| other.local() != one.local()).collect();
         sees(one, &rest).await;
     }
 }
@@ -154,12 +155,14 @@ async fn a_program_that_is_no_node_learns_nothing() {
 async fn a_node_that_restarts_elsewhere_is_found_at_its_old_address_or_by_its_own_memory() {
     let key = NodeKey::ephemeral();
     let first = start(&[], 1);
-    let config = |remembered: Vec<String>| TransportConfig { listen: vec![any()], remembered, ..Default::default() };
+    let config =
+        |remembered: Vec<String>| TransportConfig { listen: vec![any()], remembered, ..Default::default() };
     let second = start_with(config(Vec::new()), 1, key.clone());
     second.dial(&address(&first).await.to_string()).await.unwrap();
     sees(&first, &[&second]).await;
     let mut known = second.known();
-    let remembered = timeout(PATIENCE, known.wait_for(|all| !all.is_empty())).await.unwrap().unwrap().to_vec();
+    let remembered =
+        timeout(PATIENCE, known.wait_for(|all| !all.is_empty())).await.unwrap().unwrap().to_vec();
     second.shutdown().await;
     sees(&first, &[]).await;
     let again = start_with(config(remembered), 1, key);
@@ -225,5 +228,8 @@ async fn the_twin_in_memory_joins_cuts_and_heals() {
     round_trip(&first, second.local(), b"geese").await;
     second.shutdown().await;
     sees(&first, &[]).await;
-    assert_eq!(first.open(second.local(), ECHO).await.unwrap_err(), OpenError::Unknown { peer: second.local() });
+    assert_eq!(
+        first.open(second.local(), ECHO).await.unwrap_err(),
+        OpenError::Unknown { peer: second.local() }
+    );
 }

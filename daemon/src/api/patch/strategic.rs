@@ -49,7 +49,11 @@ impl Merge<'_> {
             }
         }
         for (key, value) in patch {
-            if key == DIRECTIVE || key == RETAIN || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ORDER) {
+            if key == DIRECTIVE
+                || key == RETAIN
+                || key.starts_with(DELETE_PRIMITIVES)
+                || key.starts_with(ORDER)
+            {
                 continue;
             }
             match value {

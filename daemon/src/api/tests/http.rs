@@ -48,7 +48,8 @@ impl Server {
         tokio::spawn(connection);
         let response = sender.send_request(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let warnings = parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
+        let warnings =
+            parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
         let body = axum::body::to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec();
         let retry_after = parts.headers.contains_key("retry-after");
         Answer { code: parts.status.as_u16(), warnings, retry_after, body }
@@ -135,7 +136,8 @@ async fn pages_of_a_list_are_of_one_revision() {
 #[tokio::test]
 async fn a_watch_tells_what_enters_and_leaves_its_selector() {
     let server = Server::start().await;
-    let begin = server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let begin =
+        server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     server.config_map("a", json!({"color": "blue"})).await;
     for color in ["red", "red", "blue"] {
         let patch = json!({"metadata": {"labels": {"color": color}}, "data": {"n": color}}).to_string();
@@ -204,8 +206,12 @@ async fn bad_bodies_change_nothing_and_say_what_is_wrong() {
     }
     let list = server.get(CONFIG_MAPS).await.json();
     assert_eq!(list["items"], json!([]));
-    let elsewhere = server.post("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
-    assert_eq!((elsewhere.code, elsewhere.json()["message"].clone()), (404, json!("namespaces \"nowhere\" not found")));
+    let elsewhere =
+        server.post("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(
+        (elsewhere.code, elsewhere.json()["message"].clone()),
+        (404, json!("namespaces \"nowhere\" not found"))
+    );
 }
 
 #[tokio::test]
@@ -215,7 +221,11 @@ async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
     server.quorum.send(false).unwrap();
     let answer = server.config_map("a", json!({"color": "red"})).await;
     assert_eq!(answer.code, 201);
-    assert!(answer.warnings[0].starts_with("299 gaggle \"no quorum: kept as intent"), "{:?}", answer.warnings);
+    assert!(
+        answer.warnings[0].starts_with("299 gaggle \"no quorum: kept as intent"),
+        "{:?}",
+        answer.warnings
+    );
     let gone = server.call("DELETE", &format!("{CONFIG_MAPS}/before"), "", Body::empty()).await;
     assert_eq!(gone.code, 200);
     let kept = server.documents.kept.lock().unwrap().clone();
@@ -234,7 +244,8 @@ async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
 #[tokio::test]
 async fn objects_that_controllers_made_are_no_intent() {
     let server = Server::start().await;
-    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
     let object = json!({"metadata": {"name": "a", "ownerReferences": owner}});
     assert_eq!(server.post(CONFIG_MAPS, &object).await.code, 201);
     assert!(server.documents.prepared.lock().unwrap().is_empty());
@@ -244,9 +255,7 @@ async fn objects_that_controllers_made_are_no_intent() {
 async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
     let server = Server::start().await;
     let pods = "/api/v1/namespaces/default/pods";
-    let pod = |name: &str, node: Option<&str>| {
-        json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}})
-    };
+    let pod = |name: &str, node: Option<&str>| json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
     server.post(pods, &pod("free", None)).await;
     server.post(pods, &pod("bound", Some("d1"))).await;
     let delete = |path: String| server.call("DELETE", &path, "", Body::empty());

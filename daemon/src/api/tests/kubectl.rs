@@ -58,7 +58,8 @@ impl Kubectl {
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).await.unwrap();
         drop(stdin);
-        let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl hangs").unwrap();
+        let output =
+            tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl hangs").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { out: text(output.stdout), err: text(output.stderr), ok: output.status.success() }
     }
@@ -137,13 +138,19 @@ async fn apply_get_scale_and_rollout_of_a_deployment() {
     let header = ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"];
     assert_eq!(rows(&table)[0], header);
     let row = rows(&table)[1].clone();
-    assert_eq!((&row[..4], &row[5..]), (&["web", "3/3", "3", "3"][..], &["web", "nginx:1.26", "app=web"][..]));
+    assert_eq!(
+        (&row[..4], &row[5..]),
+        (&["web", "3/3", "3", "3"][..], &["web", "nginx:1.26", "app=web"][..])
+    );
     let status = k.ok(&["rollout", "status", "deploy/web"]).await;
     assert_eq!(status, "deployment \"web\" successfully rolled out\n");
     assert_eq!(k.ok(&["rollout", "restart", "deploy/web"]).await, "deployment.apps/web restarted\n");
     let generation = k.ok(&["get", "deploy", "web", "-o", "jsonpath={.metadata.generation}"]).await;
     assert_eq!(generation, "4", "scaling, restarting and a new image are changes of the spec");
-    assert_eq!(k.ok(&["set", "image", "deploy/web", "web=nginx:2"]).await, "deployment.apps/web image updated\n");
+    assert_eq!(
+        k.ok(&["set", "image", "deploy/web", "web=nginx:2"]).await,
+        "deployment.apps/web image updated\n"
+    );
     k.ok(&["wait", "deploy/web", "--for=condition=Available", "--timeout=60s"]).await;
     let described = k.ok(&["describe", "deploy", "web"]).await;
     assert!(described.contains("Image:") && described.contains("nginx:2"), "{described}");
@@ -172,7 +179,8 @@ async fn history_and_undo_go_by_replica_sets() {
     let history = k.ok(&["rollout", "history", "deploy/web"]).await;
     assert!(rows(&history).contains(&vec!["1", "<none>"]), "{history}");
     assert_eq!(k.ok(&["rollout", "undo", "deploy/web"]).await, "deployment.apps/web rolled back\n");
-    let image = k.ok(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]).await;
+    let image =
+        k.ok(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]).await;
     assert_eq!(image, "nginx:old");
 }
 
@@ -217,15 +225,29 @@ async fn mistakes_are_told_with_the_field() {
     let mismatch = DEPLOYMENT.replace("metadata: {labels: {app: web}}", "metadata: {labels: {app: other}}");
     let error = k.fails(&["create", "-f", "-"], &mismatch).await;
     let expected = "The Deployment \"web\" is invalid: spec.template.metadata.labels: Invalid value";
-    assert!(error.contains(expected) && error.contains("`selector` does not match template `labels`"), "{error}");
+    assert!(
+        error.contains(expected) && error.contains("`selector` does not match template `labels`"),
+        "{error}"
+    );
     let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {containers: \
                [{name: a, image: b}]}}}}";
     let error = k.fails(&["create", "-f", "-"], job).await;
-    assert!(error.contains("Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""), "{error}");
+    assert!(
+        error.contains("Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""),
+        "{error}"
+    );
     k.ok_with(&["create", "-f", "-"], DEPLOYMENT).await;
     let error = k.fails(&["create", "-f", "-"], DEPLOYMENT).await;
-    assert!(error.contains("(AlreadyExists)") && error.contains("deployments.apps \"web\" already exists"), "{error}");
-    let error = k.fails(&["patch", "deploy", "web", "-p", "{\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"x\"}}}}"], "").await;
+    assert!(
+        error.contains("(AlreadyExists)") && error.contains("deployments.apps \"web\" already exists"),
+        "{error}"
+    );
+    let error = k
+        .fails(
+            &["patch", "deploy", "web", "-p", "{\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"x\"}}}}"],
+            "",
+        )
+        .await;
     assert!(error.contains("field is immutable"), "{error}");
     let table = k.ok(&["get", "deploy", "web"]).await;
     assert_eq!(rows(&table)[1][1], "0/2", "nothing of it was changed");
@@ -293,8 +315,11 @@ async fn a_job_shows_how_far_it_is() {
     k.ok_with(&["apply", "-f", "-"], job).await;
     k.ok_with(&["apply", "-f", "-"], job).await;
     let key = Key::new(Resource::fixed("jobs.batch"), "default", "j");
-    k.server.set_status(&key, json!({"succeeded": 4, "startTime": "2026-01-01T00:00:00Z",
-        "completionTime": "2026-01-01T00:01:30Z", "conditions": [{"type": "Complete", "status": "True"}]}));
+    k.server.set_status(
+        &key,
+        json!({"succeeded": 4, "startTime": "2026-01-01T00:00:00Z",
+        "completionTime": "2026-01-01T00:01:30Z", "conditions": [{"type": "Complete", "status": "True"}]}),
+    );
     let table = k.ok(&["get", "jobs"]).await;
     assert_eq!(rows(&table)[1][..4], ["j", "Complete", "4/4", "90s"]);
     k.ok(&["wait", "job/j", "--for=condition=complete", "--timeout=60s"]).await;
@@ -308,7 +333,10 @@ async fn a_job_shows_how_far_it_is() {
 async fn the_rest_of_what_people_type() {
     let Some(k) = Kubectl::start().await else { return };
     let resources = k.ok(&["api-resources"]).await;
-    assert!(rows(&resources).iter().any(|row| row.starts_with(&["deployments", "deploy", "apps/v1"])), "{resources}");
+    assert!(
+        rows(&resources).iter().any(|row| row.starts_with(&["deployments", "deploy", "apps/v1"])),
+        "{resources}"
+    );
     assert!(k.ok(&["version"]).await.contains("Server Version: v1.32.0+gaggle"));
     assert!(k.ok(&["api-versions"]).await.contains("batch/v1"));
     k.ok_with(&["apply", "--server-side", "-f", "-"], DEPLOYMENT).await;

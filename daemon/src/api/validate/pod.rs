@@ -30,7 +30,11 @@ pub(super) fn spec(at: &str, spec: &Value, problems: &mut Problems) {
         }
     }
     let dns = text(spec, "/dnsPolicy");
-    problems.one_of(&format!("{at}.dnsPolicy"), dns, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    problems.one_of(
+        &format!("{at}.dnsPolicy"),
+        dns,
+        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+    );
     let grace = spec.get("terminationGracePeriodSeconds");
     problems.not_negative(&format!("{at}.terminationGracePeriodSeconds"), grace);
     if let Some(deadline) = spec.get("activeDeadlineSeconds").filter(|value| !value.is_null()) {
@@ -140,7 +144,11 @@ fn ports(field: &str, container: &Value, problems: &mut Problems) {
         let name = text(port, "/name");
         if !name.is_empty() {
             if name.len() > 15 {
-                problems.invalid(&format!("{field}.name"), &name.into(), "must be no more than 15 characters");
+                problems.invalid(
+                    &format!("{field}.name"),
+                    &name.into(),
+                    "must be no more than 15 characters",
+                );
             } else {
                 problems.form(&format!("{field}.name"), name, names::label);
             }
@@ -173,7 +181,8 @@ fn env(field: &str, container: &Value, problems: &mut Problems) {
             problems.invalid(&field, &"".into(), "may not be specified when `value` is not empty");
         }
         if source.values().filter(|source| !source.is_null()).count() != 1 {
-            let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+            let why =
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
             problems.invalid(&field, &"".into(), why);
         }
         for (reference, part) in
@@ -212,7 +221,8 @@ fn tolerations(field: &str, spec: &Value, problems: &mut Problems) {
         if !key.is_empty() {
             problems.form(&format!("{field}.key"), key, names::qualified_name);
         } else if operator != "Exists" {
-            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let why =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             problems.invalid(&format!("{field}.operator"), &operator.into(), why);
         }
         problems.one_of(&format!("{field}.operator"), operator, &["", "Equal", "Exists"]);
@@ -239,7 +249,10 @@ pub fn update(new: &Value, old: &Value, problems: &mut Problems) {
     };
     let kept = |pod: &Value, toleration: &Value| items(pod, "/spec/tolerations").contains(toleration);
     let tolerated = items(old, "/spec/tolerations").iter().all(|toleration| kept(new, toleration));
-    if fixed(new) != fixed(old) || !tolerated || flag(new, "/spec/hostNetwork") != flag(old, "/spec/hostNetwork") {
+    if fixed(new) != fixed(old)
+        || !tolerated
+        || flag(new, "/spec/hostNetwork") != flag(old, "/spec/hostNetwork")
+    {
         problems.forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,\

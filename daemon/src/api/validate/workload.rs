@@ -135,12 +135,11 @@ fn job_spec(at: &str, object: &Value, pointer: &str, problems: &mut Problems) {
     problems.one_of(&format!("{at}.completionMode"), mode, &["Indexed", "NonIndexed"]);
     if mode == "Indexed" {
         match int(spec, "/completions") {
-            None => problems.required(
-                &format!("{at}.completions"),
-                "when completion mode is Indexed",
-            ),
+            None => problems.required(&format!("{at}.completions"), "when completion mode is Indexed"),
             Some(count) if count > INDEXED_COMPLETIONS => {
-                let why = format!("must be less than or equal to {INDEXED_COMPLETIONS} when completion mode is Indexed");
+                let why = format!(
+                    "must be less than or equal to {INDEXED_COMPLETIONS} when completion mode is Indexed"
+                );
                 problems.invalid(&format!("{at}.completions"), &count.into(), &why);
             }
             Some(_) => {}
