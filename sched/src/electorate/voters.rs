@@ -77,7 +77,8 @@ pub fn size_for(members: usize, max: usize) -> usize {
 /// the voters that answer could not carry it: neither the old nor the new set may lose its quorum by it.
 pub fn next_change(input: &Input) -> Option<VoterChange> {
     let table = Table::new(input);
-    let change = if input.voters.len() % 2 == 0 { table.resize() } else { table.replace_one() };
+    let even = input.voters.len().is_multiple_of(2);
+    let change = if even { table.resize() } else { table.replace_one() };
     let change = change.or_else(|| table.resize()).or_else(|| table.hand_over())?;
     (change.voters != *input.voters && table.carries(&change.voters)).then_some(change)
 }
@@ -154,14 +155,14 @@ impl<'a> Table<'a> {
     fn resize(&self) -> Option<VoterChange> {
         let (size, mut voters) = (self.input.voters.len(), self.input.voters.clone());
         if size < self.goal {
-            let missing = if size % 2 == 0 { 1 } else { 2 };
+            let missing = if size.is_multiple_of(2) { 1 } else { 2 };
             let newcomers = self.spares.get(..missing)?;
             voters.extend(newcomers.iter().map(|c| c.peer.clone()));
             let why = format!("enough members for {} voters", voters.len());
             return Some(VoterChange { voters, why });
         }
         if size > self.goal {
-            let surplus = if size % 2 == 0 { 1 } else { 2 };
+            let surplus = if size.is_multiple_of(2) { 1 } else { 2 };
             let leaving = self.unfit(self.input.me) > 0;
             let mut out = self.expendable();
             if leaving {

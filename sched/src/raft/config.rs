@@ -78,7 +78,7 @@ impl Timings {
 impl GroupConfig {
     /// openraft's settings. Its own election timer is off: [`super::election`] asks first whether an election
     /// could be won.
-    pub(super) fn openraft(&self, group: &GroupId) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+    pub(super) fn openraft(&self, group: &GroupId) -> Result<Arc<openraft::Config>, String> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {
             cluster_name: group.to_string(),
@@ -96,7 +96,7 @@ impl GroupConfig {
             purge_batch_size: 64,
             ..openraft::Config::default()
         };
-        config.validate().map(Arc::new)
+        config.validate().map(Arc::new).map_err(|error| error.to_string())
     }
 
     /// A voter's number for the log and the network.

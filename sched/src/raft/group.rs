@@ -12,8 +12,7 @@ use super::proposer::{self, Proposal, ProposeError};
 use super::snapshot::{SnapshotError, SnapshotFile};
 use super::status::{Pulse, Role, Status, derive};
 use super::types::{GroupId, Meta, Raft, RaftPeer};
-use crate::state::{Applied, Lineage, Refused, Store, Txn, View};
-use openraft::StorageError;
+use crate::state::{Applied, Lineage, Propose, Refused, Store, Txn, Unavailable, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -187,8 +186,7 @@ impl Group {
         log: Log,
         machine: Machine,
     ) -> Result<Self, GroupError> {
-        let settings =
-            config.openraft(&identity.group).map_err(|error| GroupError::Settings(error.to_string()))?;
+        let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
         let pulse = Arc::new(Pulse::default());
         let links =
             Links { network, group: identity.group.clone(), epoch: identity.epoch, pulse: pulse.clone() };
@@ -320,6 +318,14 @@ impl Group {
     }
 }
 
+/// The leader's own way into the order; other nodes bring their transactions to the leader.
+#[async_trait::async_trait]
+impl Propose for Group {
+    async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
+        Ok(Group::propose(self, txn).await?)
+    }
+}
+
 impl Identity {
     fn lineage(&self) -> Lineage {
         Lineage { group: self.group.to_string(), epoch: self.epoch }
@@ -339,10 +345,4 @@ fn prepare(dir: &Path) -> Result<(), GroupError> {
     }
     // What a founding that was interrupted before it had a log left behind.
     files::remove(&dir.join(SNAPSHOT_FILE)).map_err(error)
-}
-
-impl From<StorageError<u64>> for GroupError {
-    fn from(error: StorageError<u64>) -> Self {
-        Self::fatal(error)
-    }
 }

@@ -25,6 +25,27 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flock_that_was_switched_off_comes_back() {
+    let mut bench = Bench::new();
+    let groups = bench.flock(&["b", "c"]).await;
+    let last = write(&groups["a"], "x").await;
+    for peer in ["a", "b", "c"] {
+        bench.kill(peer).await;
+    }
+    let mut groups = BTreeMap::new();
+    for peer in ["c", "b", "a"] {
+        groups.insert(peer, bench.restart(peer).await);
+    }
+    let after = write(leader(groups.values()).await, "after").await;
+    assert!(after.revision > last.revision);
+    for view in bench.views.values() {
+        reached(view, after.revision).await;
+        assert!(has(view, "x"));
+    }
+    bench.end(groups.into_values()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_becomes_a_snapshot_and_a_laggard_gets_it() {
     let mut bench = Bench::new();
     let mut groups = bench.flock(&["b", "c"]).await;
@@ -92,6 +113,9 @@ async fn an_interrupted_founding_is_finished_by_resuming() {
     fs::create_dir_all(bench.dir("a")).unwrap();
     let log = super::super::log::Log::create(&bench.dir("a").join("raft.redb"), &identity).unwrap();
     log.close().await;
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(bench.dir("a").join("raft.redb")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "users' secrets are in the log");
     let group = bench.restart("a").await;
     until(&group, |status| status.role == Role::Leader && status.quorum).await;
     write(&group, "x").await;

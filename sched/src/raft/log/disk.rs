@@ -1,0 +1,211 @@
+//! The redb file: records in, records out, each sealed. Blocking; [`super::Log`] calls it off the async threads.
+
+use super::super::codec::{CodecError, seal, unseal};
+use super::super::files;
+use super::super::types::{Ballot, Entry, Id, Types};
+use super::{Identity, LogFault};
+use openraft::LogState;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+pub(super) const IDENTITY: &str = "identity";
+pub(super) const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+
+/// Pages that redb keeps in memory. Recent entries are cached decoded beside it, so a small one does.
+const PAGE_CACHE_BYTES: usize = 4 << 20;
+
+pub(super) struct Disk {
+    db: Database,
+    /// Bytes of entries in the file: what the snapshot policy bounds besides their number.
+    bytes: AtomicU64,
+}
+
+impl Disk {
+    /// A new file that only the owner may read: users' secrets are in the entries.
+    pub fn create(path: &Path) -> Result<Self, LogFault> {
+        files::create(path).map_err(|error| LogFault::Engine(error.to_string()))?;
+        Self::open(path)
+    }
+
+    pub fn open(path: &Path) -> Result<Self, LogFault> {
+        let open = || -> Result<Database, redb::Error> {
+            let db = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(path)?;
+            let txn = db.begin_write()?;
+            txn.open_table(LOG)?;
+            txn.open_table(META)?;
+            txn.commit()?;
+            Ok(db)
+        };
+        Ok(Self { db: guarded(open)?, bytes: AtomicU64::new(0) })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn committed(&self) -> Result<Option<Id>, LogFault> {
+        self.get_meta(COMMITTED)
+    }
+
+    pub fn get_meta<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LogFault> {
+        let bytes = guarded(|| {
+            let table = self.db.begin_read()?.open_table(META)?;
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        })?;
+        bytes.map(|bytes| unseal(key.as_bytes(), &bytes).map_err(damaged(key))).transpose()
+    }
+
+    pub fn put_meta<T: serde::Serialize>(&self, key: &str, value: &T) -> Result<(), LogFault> {
+        let record = seal(key.as_bytes(), value).map_err(damaged(key))?;
+        guarded(|| {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            txn.open_table(META)?.insert(key, record.as_slice())?;
+            txn.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Adds encoded entries and the commit mark, on the disk when it returns.
+    pub fn append(&self, records: &[(u64, Vec<u8>)], committed: Option<Id>) -> Result<(), LogFault> {
+        let mark =
+            committed.map(|id| seal(COMMITTED.as_bytes(), &id)).transpose().map_err(damaged(COMMITTED))?;
+        guarded(|| {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            {
+                let mut log = txn.open_table(LOG)?;
+                for (index, record) in records {
+                    log.insert(*index, record.as_slice())?;
+                }
+                if let Some(mark) = &mark {
+                    txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
+                }
+            }
+            txn.commit()?;
+            Ok(())
+        })?;
+        let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the entries in `range` and sets the purge mark, if given, in one transaction.
+    pub fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), LogFault> {
+        let mark = purged.map(|id| seal(PURGED.as_bytes(), &id)).transpose().map_err(damaged(PURGED))?;
+        let removed = guarded(|| {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            let mut removed = 0;
+            {
+                let mut log = txn.open_table(LOG)?;
+                log.retain_in(range, |_, record| {
+                    removed += record.len() as u64;
+                    false
+                })?;
+                if let Some(mark) = &mark {
+                    txn.open_table(META)?.insert(PURGED, mark.as_slice())?;
+                }
+            }
+            txn.commit()?;
+            Ok(removed)
+        })?;
+        self.bytes.fetch_sub(removed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Entries of a half-open range, at least one if there is one, until `limit_bytes`.
+    pub fn read(&self, start: u64, end: u64, limit_bytes: u64) -> Result<Vec<Entry>, LogFault> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let records = guarded(|| {
+            let table = self.db.begin_read()?.open_table(LOG)?;
+            let (mut records, mut bytes) = (Vec::new(), 0);
+            for record in table.range(start..end)? {
+                let (index, record) = record?;
+                bytes += record.value().len() as u64;
+                if bytes > limit_bytes && !records.is_empty() {
+                    break;
+                }
+                records.push((index.value(), record.value().to_vec()));
+            }
+            Ok(records)
+        })?;
+        records.into_iter().map(|(index, record)| open_entry(index, &record)).collect()
+    }
+
+    pub fn state(&self) -> Result<LogState<Types>, LogFault> {
+        let last_purged_log_id: Option<Id> = self.get_meta(PURGED)?;
+        let last = guarded(|| {
+            let table = self.db.begin_read()?.open_table(LOG)?;
+            Ok(table.last()?.map(|(index, record)| (index.value(), record.value().to_vec())))
+        })?;
+        let last = last.map(|(index, record)| open_entry(index, &record)).transpose()?;
+        let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    /// Reads everything once: records whole, no hole between the purge mark and the end.
+    pub fn verify(&self) -> Result<Identity, LogFault> {
+        let identity: Identity = self.get_meta(IDENTITY)?.ok_or(LogFault::Anonymous)?;
+        self.get_meta::<Ballot>(VOTE)?;
+        self.get_meta::<Id>(COMMITTED)?;
+        let purged: Option<Id> = self.get_meta(PURGED)?;
+        let first = purged.map_or(0, |id| id.index + 1);
+        let indices = guarded(|| {
+            let table = self.db.begin_read()?.open_table(LOG)?;
+            table
+                .range::<u64>(..)?
+                .map(|record| Ok(record?.0.value()))
+                .collect::<Result<Vec<u64>, redb::Error>>()
+        })?;
+        let mut bytes = 0;
+        for (next, index) in (first..).zip(indices) {
+            if index != next {
+                return Err(LogFault::Hole(next));
+            }
+            let record = guarded(|| {
+                let table = self.db.begin_read()?.open_table(LOG)?;
+                Ok(table.get(index)?.map(|record| record.value().to_vec()))
+            })?;
+            let record = record.ok_or(LogFault::Hole(index))?;
+            bytes += record.len() as u64;
+            open_entry(index, &record)?;
+        }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        Ok(identity)
+    }
+}
+
+/// An entry as it is stored.
+pub(super) fn record(entry: &Entry) -> Result<(u64, Vec<u8>), LogFault> {
+    let index = entry.log_id.index;
+    let record = seal(&index.to_be_bytes(), entry).map_err(damaged(format!("of entry {index}")))?;
+    Ok((index, record))
+}
+
+fn open_entry(index: u64, record: &[u8]) -> Result<Entry, LogFault> {
+    let entry: Entry = unseal(&index.to_be_bytes(), record).map_err(damaged(format!("of entry {index}")))?;
+    if entry.log_id.index == index { Ok(entry) } else { Err(LogFault::Hole(index)) }
+}
+
+/// Runs a step of the database engine. A damaged file must not take the daemon down, so its panics are errors.
+fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LogFault> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|error| LogFault::Engine(error.to_string())),
+        Err(_) => Err(LogFault::Engine("it panicked; the file is damaged".into())),
+    }
+}
+
+fn damaged(record: impl ToString) -> impl FnOnce(CodecError) -> LogFault {
+    move |source| LogFault::Record { record: record.to_string(), source }
+}

@@ -1,0 +1,268 @@
+//! The log on disk: entries, vote, purge mark, commit mark and the group's identity in one redb file.
+//!
+//! Every append and vote is on the disk before it is answered. Every record carries a checksum that is checked
+//! when it is read. It knows nothing of what an entry's transactions mean.
+
+mod disk;
+mod recent;
+
+use super::codec::CodecError;
+use super::files;
+use super::types::{Ballot, Entry, Failure, GroupId, Id, Types};
+use disk::{Disk, IDENTITY, VOTE};
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use recent::Recent;
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What one append to a peer carries at most, beyond its first entry: it has to arrive within a heartbeat.
+const APPEND_BYTES: u64 = 1 << 20;
+
+/// A file of the group that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be used; if it cannot be repaired, move it away once the group has put another voter in this one's place", path.display())]
+pub struct LogError {
+    pub path: PathBuf,
+    #[source]
+    pub source: LogFault,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogFault {
+    #[error("the database engine gave up: {0}")]
+    Engine(String),
+    #[error("the record {record} is damaged")]
+    Record {
+        record: String,
+        #[source]
+        source: CodecError,
+    },
+    #[error("entry {0} is missing")]
+    Hole(u64),
+    #[error("it belongs to {0}")]
+    Foreign(String),
+    #[error("it has no identity")]
+    Anonymous,
+}
+
+/// Whose log this is. Written once, when the group is founded or joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub group: GroupId,
+    pub epoch: u64,
+    /// The peer id of the node that votes with this log.
+    pub me: String,
+    /// Whether that node founded the group: if it was interrupted, it does so when it resumes.
+    pub founder: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    disk: Disk,
+    recent: Mutex<Recent>,
+    /// Known to be committed, written with the next append: it only saves replaying after a restart.
+    committed: Mutex<Option<Id>>,
+}
+
+impl Shared {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self) -> MutexGuard<'_, Option<Id>> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Begins a log in a file that does not exist yet.
+    pub fn create(path: &Path, identity: &Identity) -> Result<Self, LogError> {
+        let error = |source| LogError { path: path.to_owned(), source };
+        let io = |source: io::Error| error(LogFault::Engine(source.to_string()));
+        // A log without an identity is a damaged one, so it gets its name when it has both.
+        let unnamed = path.with_extension("new");
+        files::remove(&unnamed).map_err(io)?;
+        let disk = Disk::create(&unnamed).map_err(error)?;
+        disk.put_meta(IDENTITY, identity).map_err(error)?;
+        files::rename(&unnamed, path).map_err(io)?;
+        Ok(Self::new(path, disk, None))
+    }
+
+    /// Opens an existing log and reads all of it once, so that damage shows here and not in mid-flight.
+    pub fn open(path: &Path) -> Result<(Self, Identity), LogError> {
+        let error = |source| LogError { path: path.to_owned(), source };
+        let disk = Disk::open(path).map_err(error)?;
+        let identity = disk.verify().map_err(error)?;
+        let committed = disk.committed().map_err(error)?;
+        Ok((Self::new(path, disk, committed), identity))
+    }
+
+    fn new(path: &Path, disk: Disk, committed: Option<Id>) -> Self {
+        let (recent, committed) = (Mutex::default(), Mutex::new(committed));
+        Self { shared: Arc::new(Shared { path: path.to_owned(), disk, recent, committed }) }
+    }
+
+    fn error(&self, source: LogFault) -> LogError {
+        LogError { path: self.shared.path.clone(), source }
+    }
+
+    /// Bytes of entries that no purge has removed yet.
+    pub fn bytes(&self) -> u64 {
+        self.shared.disk.bytes()
+    }
+
+    /// Waits until nobody reads the log any more, so that it can be opened again. Readers end by themselves soon
+    /// after the group did, without a word that could be waited for.
+    pub async fn close(self) {
+        const PATIENCE: u32 = 200;
+        for _ in 0..PATIENCE {
+            if Arc::strong_count(&self.shared) == 1 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        tracing::warn!(path = %self.shared.path.display(), "the log is still being read");
+    }
+
+    /// Writes the commit mark, which otherwise waits for the next append.
+    pub async fn flush(&self) -> Result<(), LogError> {
+        let result = self.blocking(|shared| shared.disk.append(&[], *shared.committed())).await;
+        result.map_err(|fault| self.error(fault))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, LogFault> + Send + 'static,
+    ) -> Result<T, LogFault> {
+        let shared = self.shared.clone();
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.unwrap_or_else(|error| Err(LogFault::Engine(error.to_string())))
+    }
+}
+
+impl Log {
+    fn reading(&self, fault: LogFault) -> Failure {
+        StorageIOError::read_logs(AnyError::new(&self.error(fault))).into()
+    }
+
+    fn writing(&self, fault: LogFault) -> Failure {
+        StorageIOError::write_logs(AnyError::new(&self.error(fault))).into()
+    }
+
+    async fn entries(&self, start: u64, end: u64, limit_bytes: u64) -> Result<Vec<Entry>, Failure> {
+        // What was just appended is in memory; only a peer that lags sends us to the disk.
+        if let Some(entries) = self.shared.recent().read(start, end, limit_bytes) {
+            return Ok(entries);
+        }
+        let read = self.blocking(move |shared| shared.disk.read(start, end, limit_bytes)).await;
+        read.map_err(|fault| self.reading(fault))
+    }
+}
+
+impl Log {
+    async fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), Failure> {
+        let removed = self.blocking(move |shared| {
+            shared.disk.remove(range, purged)?;
+            shared.recent().forget(range);
+            Ok(())
+        });
+        removed.await.map_err(|fault| self.writing(fault))
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, Failure> {
+        let start = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(index) => index.saturating_add(1),
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(start, end, u64::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, Failure> {
+        self.entries(start, end, APPEND_BYTES).await
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, Failure> {
+        self.blocking(|shared| shared.disk.state()).await.map_err(|fault| self.reading(fault))
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Ballot) -> Result<(), Failure> {
+        let vote = *vote;
+        let saved = self.blocking(move |shared| shared.disk.put_meta(VOTE, &vote)).await;
+        saved.map_err(|fault| StorageIOError::write_vote(AnyError::new(&self.error(fault))).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Ballot>, Failure> {
+        let vote = self.blocking(|shared| shared.disk.get_meta(VOTE)).await;
+        vote.map_err(|fault| StorageIOError::read_vote(AnyError::new(&self.error(fault))).into())
+    }
+
+    async fn save_committed(&mut self, committed: Option<Id>) -> Result<(), Failure> {
+        *self.shared.committed() = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<Id>, Failure> {
+        // A mark past the end (the file of an older moment came back) must not ask for entries that are not there.
+        let last = self.get_log_state().await?.last_log_id;
+        let committed = *self.shared.committed();
+        Ok(committed.min(last))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), Failure>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let appended = self.blocking(move |shared| {
+            let records = entries.iter().map(disk::record).collect::<Result<Vec<_>, LogFault>>()?;
+            let committed = *shared.committed();
+            shared.disk.append(&records, committed)?;
+            let mut recent = shared.recent();
+            for (entry, (_, record)) in entries.into_iter().zip(&records) {
+                recent.push(entry, record.len() as u64);
+            }
+            Ok(())
+        });
+        appended.await.map_err(|fault| self.writing(fault))?;
+        callback.log_io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, since: Id) -> Result<(), Failure> {
+        self.remove((Bound::Included(since.index), Bound::Unbounded), None).await
+    }
+
+    async fn purge(&mut self, upto: Id) -> Result<(), Failure> {
+        self.remove((Bound::Unbounded, Bound::Included(upto.index)), Some(upto)).await
+    }
+}
