@@ -68,8 +68,9 @@ pub struct Claimed<T> {
     pub writes: Vec<Write>,
 }
 
-/// The dependents of type `T` that an owner controls. Orphans that match the selector are adopted (they count
-/// from the next reconciliation on), dependents that match no more are released.
+/// The dependents of type `T` that an owner controls. Orphans that match the selector are adopted and count at
+/// once (whatever else is written to one in the same plan is refused, and tried again after the adoption);
+/// dependents that match no more are released.
 pub fn claim<O, T>(store: &Store, owner: &Loaded<O>, wanted: Option<&LabelSelector>) -> Claimed<T>
 where
     O: Metadata<Ty = ObjectMeta>,
@@ -100,6 +101,7 @@ where
             if !orphan.object.is_terminating() && adopts(wanted, &labels_of(&orphan.object)) {
                 let adopt = |value: &mut _| set(value, &["metadata", "ownerReferences"], json!([&reference]));
                 claimed.writes.push(orphan.edit(adopt));
+                claimed.dependents.push(orphan);
             }
         }
     }

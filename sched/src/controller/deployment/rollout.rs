@@ -38,7 +38,10 @@ impl Work<'_> {
         if current >= desired {
             return desired;
         }
-        let room = desired + surge - self.total();
+        // An old ReplicaSet that was told to shrink still has its pods until it has counted them down: making
+        // new ones earlier would exceed the surge for a moment, on desktops that may have no room for it.
+        let old: i32 = self.old().map(|index| self.sets[index].replicas.max(self.sets[index].existing())).sum();
+        let room = desired + surge - old - current;
         current + room.clamp(0, desired - current)
     }
 

@@ -81,7 +81,9 @@ fn find<'a>(store: &'a Store, dependent: &Key, owner: &Value) -> Option<(Key, &'
 /// An object with owners: goes when the last of them is gone, and forgets those that are.
 fn collect(store: &Store, key: &Key, object: &Object, now: &Time) -> Plan {
     let mut plan = Plan::default();
-    if object.is_terminating() {
+    let count = owners(object).count();
+    // Owned by nobody is nobody's garbage.
+    if object.is_terminating() || count == 0 {
         return plan;
     }
     let (mut living, mut waiting) = (Vec::new(), 0);
@@ -94,7 +96,6 @@ fn collect(store: &Store, key: &Key, object: &Object, now: &Time) -> Plan {
             None => {}
         }
     }
-    let count = owners(object).count();
     if living.is_empty() {
         // Its owner waits for it, so it in turn waits for what it owns.
         let has_dependents = store.owned_by(object.uid()).next().is_some();

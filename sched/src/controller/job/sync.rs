@@ -49,6 +49,7 @@ impl<'a> Sync<'a> {
             self.status.start_time = Some(self.now.clone());
         }
         self.track_adopted();
+        self.release_unbound();
         let decided = self.decided();
         let failing = matches!(decided, Some(End::Failure { .. }));
         let mut tally = Tally::new(&self.spec, &self.status, &self.groups, failing);
@@ -81,6 +82,14 @@ impl<'a> Sync<'a> {
                     pod.edit(|value| set(value, &["metadata", "finalizers"], json!(finalizers))).into(),
                 );
             }
+        }
+    }
+
+    /// A pod that was deleted before it had a node ends nowhere, so there is nothing to count.
+    fn release_unbound(&mut self) {
+        for pod in self.groups.terminating.iter().filter(|pod| pods::node_of(pod).is_none()) {
+            let write = deletion::without_finalizer(&pod.key, &pod.object, TRACKING);
+            self.plan.writes.extend(write.map(Into::into));
         }
     }
 

@@ -24,6 +24,9 @@ const NODES: Resource = Resource::fixed("nodes");
 const PODS: Resource = Resource::fixed("pods");
 /// Which peer a Node object stands for.
 pub const PEER: &str = "gaggle.dev/peer";
+/// How often dead nodes are looked at again: a pod may have been bound to one, or deleted on one, a moment
+/// after its pods were given up.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// A name's bound in Kubernetes (a DNS subdomain).
 const NAME_LENGTH_LIMIT: usize = 253;
 
@@ -151,7 +154,7 @@ fn reconcile(
     if !report.alive {
         let eviction = Eviction::dead(report.since, config.dead_grace);
         plan.merge(eviction.run(store, &node, now));
-        plan.requeue(config.forget_after.saturating_sub(report.since));
+        plan.requeue(SWEEP_INTERVAL);
     } else if report.leaving {
         plan.merge(Eviction::leaving().run(store, &node, now));
     } else if !report.ready {
@@ -182,7 +185,7 @@ fn unreported(store: &Store, node: &Loaded<Node>, now: &Time, config: &NodeConfi
         return remove(store, node, "has been dead for too long", now);
     }
     plan.merge(Eviction::dead(dead_for, config.dead_grace).run(store, node, now));
-    plan.requeue(config.forget_after.saturating_sub(dead_for));
+    plan.requeue(SWEEP_INTERVAL);
     plan
 }
 

@@ -98,7 +98,9 @@ impl<'a> Spread<'a> {
         let mut counts = BTreeMap::new();
         for machine in &cluster.machines {
             let Some(domain) = machine.labels.get(key) else { continue };
-            let excluded = (honours_affinity && !affinity::wants(demand, machine))
+            // Dead desktops stay on the list for a day: as an empty domain they would block everything.
+            let excluded = !machine.ready
+                || (honours_affinity && !affinity::wants(demand, machine))
                 || (honours_taints && taints::taints(demand, machine).is_err());
             if excluded {
                 continue;
