@@ -22,7 +22,8 @@ const UP_WITHIN: Duration = Duration::from_secs(90);
 /// The longest that a command of a test may take, unless it says otherwise.
 pub(super) const COMMAND: Duration = Duration::from_secs(120);
 /// Joins the control groups named before `--`, then becomes what follows.
-const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
+pub(super) const JOIN: &str =
+    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
 /// Variables that speak of the machine, not of a desktop.
 const NOT_ITS_OWN: [&str; 8] = [
     "DOCKER_HOST",

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
@@ -221,12 +221,10 @@ extern "C" fn note(signal: i32) {
     }
 }
 
-/// The command sees the machine's files and the bench's network, as one more computer on the same switch.
 fn run(bench: &Bench, own: &std::path::Path, line: &str) -> Result<std::process::Child> {
     let layout = bench.layout();
-    Command::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", layout.switch()))
-        .args(["--", "bash", "-c", line])
+    bench
+        .visitor(line)?
         .env("GAGGLE_BENCH", &layout.dir)
         .env("BENCH", own)
         .env("GAGGLE_BINARY", &layout.binary)
