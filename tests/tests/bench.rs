@@ -110,3 +110,25 @@ fn nothing_stays_behind() {
         assert!(found.is_empty(), "{dir} still holds {found:?}");
     }
 }
+
+#[test]
+fn a_desktop_sees_itself_and_not_the_machine() {
+    with_bench(engines(2), |bench| {
+        let desktop = bench.desktop(2);
+        ensure!(desktop.exec("hostname")?.ok()?.trim() == "d2", "its name");
+        let addresses = desktop.exec("ip -4 -o addr show scope global dev eth0")?.ok()?;
+        ensure!(addresses.contains(&desktop.address().to_string()), "its address: {addresses}");
+        ensure!(!desktop.exec("ps -e -o comm")?.ok()?.contains("cargo"), "other people's processes");
+        let pair = gaggle_tests::engine::Engine::at(desktop.engine_socket());
+        desktop.load(&bench.image(&Image::busybox())?)?;
+        pair.run_pair_to_end(&["true"])?;
+        pair.run_pair(&["sleep", "1000"])?;
+        let running = desktop.docker("ps -q")?.ok()?;
+        ensure!(running.lines().count() == 2, "a pause and its companion: {running}");
+        ensure!(
+            bench.desktop(1).docker("ps -aq")?.ok()?.trim().is_empty(),
+            "the neighbour's engine is its own"
+        );
+        Ok(())
+    });
+}

@@ -98,6 +98,14 @@ pub fn entrances(layout: &Layout, index: usize) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
+/// The file to write a process's id into so that it ends with the bench, though it is on no desktop.
+pub fn visitors(layout: &Layout) -> Result<PathBuf> {
+    let root = if is_unified() { PathBuf::from(ROOT) } else { Path::new(ROOT).join("unified") };
+    let group = root.join(&layout.name).join("visitors");
+    std::fs::create_dir_all(&group).with_context(|| format!("making {}", group.display()))?;
+    Ok(group.join("cgroup.procs"))
+}
+
 /// All processes of the desktop, containers' too.
 #[must_use]
 pub fn processes(layout: &Layout, index: usize) -> Vec<u32> {

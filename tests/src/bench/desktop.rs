@@ -22,7 +22,19 @@ const UP_WITHIN: Duration = Duration::from_secs(90);
 /// The longest that a command of a test may take, unless it says otherwise.
 pub(super) const COMMAND: Duration = Duration::from_secs(120);
 /// Joins the control groups named before `--`, then becomes what follows.
-const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
+pub(super) const JOIN: &str =
+    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@""#;
+/// Variables that speak of the machine, not of a desktop.
+const NOT_ITS_OWN: [&str; 8] = [
+    "DOCKER_HOST",
+    "GAGGLE_PHRASE",
+    "GAGGLE_BENCH",
+    "GAGGLE_BINARY",
+    "BENCH",
+    "http_proxy",
+    "https_proxy",
+    "RUST_BACKTRACE",
+];
 /// What of a log a failure shows.
 const TAIL_BYTES: u64 = 4096;
 
@@ -212,6 +224,9 @@ impl Desktop {
         let init =
             std::fs::read_to_string(file).with_context(|| format!("{} is not switched on", self.name()))?;
         let mut command = self.joined()?;
+        for variable in NOT_ITS_OWN {
+            command.env_remove(variable);
+        }
         command
             .args([
                 "nsenter",
@@ -228,12 +243,7 @@ impl Desktop {
             .args(program)
             .env("HOME", self.dir().join("home"))
             .env("HOSTNAME", self.name())
-            .env("KUBECONFIG", self.kubeconfig_file())
-            // A desktop has its own, not what the machine was told.
-            .env_remove("DOCKER_HOST")
-            .env_remove("GAGGLE_PHRASE")
-            .env_remove("http_proxy")
-            .env_remove("https_proxy");
+            .env("KUBECONFIG", self.kubeconfig_file());
         if let Some(dir) = self.layout.binary.parent() {
             let path = std::env::var_os("PATH").unwrap_or_default();
             let mut dirs = vec![dir.to_path_buf()];

@@ -30,6 +30,7 @@ pub use wait::poll;
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +128,18 @@ impl Bench {
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .fold(Ok(()), Result::and)
         })
+    }
+
+    /// A command with the machine's files and the bench's network, as one more computer on the same switch.
+    /// It ends with the bench.
+    pub fn visitor(&self, line: &str) -> Result<Command> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", desktop::JOIN, "join"])
+            .arg(cgroup::visitors(&self.layout)?)
+            .args(["--", "nsenter", &format!("--net=/run/netns/{}", self.layout.switch())])
+            .args(["--", "bash", "-c", line]);
+        Ok(command)
     }
 
     /// Cuts the network so that only desktops of the same group hear each other.

@@ -3,11 +3,19 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, Up, live, sweep};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
+use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
-use std::sync::mpsc;
+use std::process::ExitCode;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
+
+/// A command that was interrupted deletes what it has submitted.
+const CLEARS_UP_WITHIN: Duration = Duration::from_secs(10);
+static SIGNALS: OnceLock<UnixStream> = OnceLock::new();
 
 /// Several desktops on this machine, each with its own address, Docker engine and gaggle daemon.
 #[derive(Parser)]
@@ -75,8 +83,15 @@ struct UpArguments {
     run: Option<String>,
 }
 
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    act_on(Arguments::parse().verb).unwrap_or_else(|error| {
+        eprintln!("bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn act_on(verb: Verb) -> Result<ExitCode> {
+    match verb {
         Verb::Up(arguments) => up(arguments),
         Verb::Exec { desktop, command } => {
             let bench = attached()?;
@@ -122,16 +137,13 @@ enum End {
 }
 
 fn up(arguments: UpArguments) -> Result<ExitCode> {
-    // Signals are taken by one thread; commands that are started get the usual mask back.
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("taking over the signals")?;
     let (send, ends) = mpsc::channel();
+    let mut signals = catch_signals()?;
     let sender = send.clone();
     std::thread::spawn(move || {
-        while let Ok(signal) = signals.wait() {
+        let mut number = [0];
+        while signals.read_exact(&mut number).is_ok() {
+            let signal = Signal::try_from(i32::from(number[0])).unwrap_or(Signal::SIGTERM);
             if sender.send(End::Signal(signal)).is_err() {
                 return;
             }
@@ -163,7 +175,7 @@ fn up(arguments: UpArguments) -> Result<ExitCode> {
         }
         Some(line) => Some(run(&bench, &own, line)?),
     };
-    let group = child.as_ref().map(std::process::Child::id);
+    let group = child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).map(Pid::from_raw);
     if let Some(mut child) = child {
         std::thread::spawn(move || send.send(End::Command(child.wait())));
     }
@@ -173,25 +185,46 @@ fn up(arguments: UpArguments) -> Result<ExitCode> {
             u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)
         }
         Ok(End::Signal(signal)) => {
-            if let Some(group) = group.and_then(|pid| i32::try_from(pid).ok()) {
-                // It may have cleared up already, being in the terminal's foreground itself.
-                let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), signal);
+            if let Some(group) = group {
+                // The command is asked first, so that it may clear up; a second signal hurries it.
+                let _ = killpg(group, signal);
+                let _ = ends.recv_timeout(CLEARS_UP_WITHIN);
             }
-            eprintln!("\ntaking the desktops away");
+            eprintln!("taking the desktops away");
             if arguments.run.is_some() { 130 } else { 0 }
         }
         Err(_) => 1,
     };
+    if let Some(group) = group {
+        // What it left running would hold on to a network that is no more.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
     drop(bench);
     Ok(ExitCode::from(code))
 }
 
-/// The command sees the machine's files and the bench's network, as one more computer on the same switch.
+/// The numbers of signals, as they come. A handler, not a mask: what is started would inherit a mask.
+fn catch_signals() -> Result<UnixStream> {
+    let (read, write) = UnixStream::pair().context("making a pipe for signals")?;
+    SIGNALS.set(write).ok().context("signals are caught already")?;
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: `note` only calls write(2), which a signal handler may.
+        unsafe { sigaction(signal, &action) }.with_context(|| format!("catching {signal}"))?;
+    }
+    Ok(read)
+}
+
+extern "C" fn note(signal: i32) {
+    if let (Some(mut pipe), Ok(number)) = (SIGNALS.get(), u8::try_from(signal)) {
+        let _ = pipe.write_all(&[number]);
+    }
+}
+
 fn run(bench: &Bench, own: &std::path::Path, line: &str) -> Result<std::process::Child> {
     let layout = bench.layout();
-    Command::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", layout.switch()))
-        .args(["--", "bash", "-c", line])
+    bench
+        .visitor(line)?
         .env("GAGGLE_BENCH", &layout.dir)
         .env("BENCH", own)
         .env("GAGGLE_BINARY", &layout.binary)
