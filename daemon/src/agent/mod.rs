@@ -90,6 +90,7 @@ pub struct Agent {
     images: watch::Receiver<Vec<String>>,
     engine: watch::Receiver<Option<Arc<dyn Engine>>>,
     questions: mpsc::Sender<Question>,
+    pods: watch::Receiver<usize>,
     notes: Arc<Mutex<Option<mpsc::Receiver<Note>>>>,
     stop: CancellationToken,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -129,6 +130,7 @@ impl Agent {
         let (engine_state_sender, engine_state) = watch::channel(looking);
         let (images_sender, images) = watch::channel(Vec::new());
         let (engine_sender, engine) = watch::channel(None);
+        let (pods_sender, pods) = watch::channel(0);
         let (questions, asked) = mpsc::channel(shell::QUESTIONS_WAITING);
         let (note_sender, notes) = mpsc::channel(NOTES_WAITING);
         let stop = CancellationToken::new();
@@ -149,6 +151,7 @@ impl Agent {
             engine_state: engine_state_sender,
             images: images_sender,
             engine: engine_sender,
+            pods: pods_sender,
         };
         let task = tokio::spawn(Shell::run(inputs));
         Self {
@@ -156,6 +159,7 @@ impl Agent {
             images,
             engine,
             questions,
+            pods,
             notes: Arc::new(Mutex::new(Some(notes))),
             stop,
             task: Arc::new(Mutex::new(Some(task))),
@@ -169,6 +173,11 @@ impl Agent {
     /// The names of the images on this desktop, sorted.
     pub fn images(&self) -> watch::Receiver<Vec<String>> {
         self.images.clone()
+    }
+
+    /// How many pods are bound to this desktop or have containers on it.
+    pub fn pods(&self) -> watch::Receiver<usize> {
+        self.pods.clone()
     }
 
     /// Events about pods, for whoever stores them. `None` if they were taken already.

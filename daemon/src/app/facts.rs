@@ -25,8 +25,8 @@ impl Offer {
         Self {
             name: options.name.as_str().to_owned(),
             labels: options.labels.clone(),
-            cpu_millis: options.cpu.map(|cpu| cpu.get()),
-            memory_bytes: options.memory.map(|memory| memory.get()),
+            cpu_millis: options.cpu.map(|cpu| cpu.0),
+            memory_bytes: options.memory.map(|memory| memory.0),
             pods: options.max_pods,
             started_ms,
             api_port,
@@ -43,8 +43,8 @@ impl Offer {
             addresses: routable(addresses),
             api_port: self.api_port,
             started_ms: self.started_ms,
-            cpu_millis: self.cpu_millis.unwrap_or_else(machine_cpu_millis),
-            memory_bytes: self.memory_bytes.unwrap_or_else(machine_memory_bytes),
+            cpu_millis: self.cpu_millis.unwrap_or(u64::from(engine.cpus) * 1000),
+            memory_bytes: self.memory_bytes.unwrap_or(engine.memory_bytes),
             pods: self.pods,
             engine: engine.version.clone(),
             problem: engine.problem.clone().unwrap_or_default(),
@@ -67,16 +67,6 @@ fn routable(addresses: &[IpAddr]) -> Vec<IpAddr> {
     routable.sort_by_key(|address| (address.is_ipv6(), *address));
     routable.dedup();
     routable
-}
-
-fn machine_cpu_millis() -> u64 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64) * 1000
-}
-
-fn machine_memory_bytes() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    system.total_memory()
 }
 
 pub fn nodes() -> Resource {

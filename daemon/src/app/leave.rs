@@ -60,11 +60,11 @@ pub async fn leave(flock: &Flock, agent: &Agent, view: &View, node: &str, tell: 
             () = tokio::time::sleep_until(deadline) => return Left::TimedOut,
         }
     }
-    let mut running = agent.running();
-    let count = *running.borrow_and_update();
+    let mut pods = agent.pods();
+    let count = *pods.borrow_and_update();
     if count > 0 {
         tell(format!("ending {count} pods"));
-        if !eventually(&mut running, Instant::now() + PODS_WITHIN, |running| *running == 0).await {
+        if !eventually(&mut pods, Instant::now() + PODS_WITHIN, |pods| *pods == 0).await {
             tell("some pods did not end in time; they are removed when this desktop rejoins".into());
         }
     }

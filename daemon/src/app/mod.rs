@@ -20,7 +20,7 @@ use gaggle_gossip::identity::{ClusterKey, Phrase, Strength};
 use gaggle_gossip::intent::{Intent, KubernetesLists};
 use gaggle_gossip::membership::{Membership, MembershipConfig};
 use gaggle_gossip::transport::{Transport, TransportConfig};
-use gaggle_sched::controller::NodeConfig;
+use gaggle_sched::controller::node::NodeConfig;
 use gaggle_sched::runner;
 use gaggle_sched::state::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

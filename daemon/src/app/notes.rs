@@ -1,7 +1,7 @@
 //! From what the agent noticed to Kubernetes Events that `describe` shows.
 
 use super::now;
-use gaggle_sched::controller::{self, Note};
+use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::state::{Propose, View};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub async fn store_forever(
 ) {
     let mut batch = Vec::with_capacity(AT_ONCE);
     while notes.recv_many(&mut batch, AT_ONCE).await > 0 {
-        let txns = view.read(|store| controller::record(store, &batch, &now(), &node));
+        let txns = view.read(|store| notes::record(store, &batch, &now(), &node));
         let proposals = txns.into_iter().map(|txn| propose.propose(txn));
         for outcome in futures::future::join_all(proposals).await {
             match outcome {

@@ -118,7 +118,7 @@ fn run(place: Place, command: Command) -> anyhow::Result<()> {
                 .worker_threads(DAEMON_THREADS)
                 .enable_all()
                 .build()?
-                .block_on(crate::app::run(options))
+                .block_on(crate::app::run(options, up::tell))
         }
         Command::Client(command) => {
             log_to_stderr("warn");

@@ -1,12 +1,14 @@
 //! `gaggle up`: join the cluster of a phrase, or begin one, and stay until told to leave.
 
-use super::Place;
+use super::{Place, say};
+use crate::app::Milestone;
 use crate::options::{
     CpuMillis, DEFAULT_DOCKER_HOST, DEFAULT_MAX_PODS, DockerHost, Label, MemoryBytes, NodeName, PeerAddress,
     Phrase, Surroundings, UpOptions, WeakPhrase, collect_labels, parse_api_listen, parse_listen,
 };
 use anyhow::Context;
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -154,6 +156,32 @@ impl UpArgs {
         line.extend(flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.into()));
         line.extend((0..self.verbose).map(|_| "--verbose".into()));
         line
+    }
+}
+
+/// Shows how the start goes on: what a person is to type or to read on standard output, the rest on standard error.
+pub fn tell(milestone: Milestone) {
+    let aside = |line: &str| {
+        // Nobody may be reading any more, which is no reason for a daemon to stop.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    };
+    match milestone {
+        Milestone::MadePhrase { phrase } => {
+            say("A new cluster. Type this on the other desktops (whoever has the phrase rules them all):\n");
+            say(&format!("  gaggle up {phrase}\n"));
+        }
+        Milestone::Step(step) => aside(&format!("… {step}")),
+        Milestone::Problem(problem) => aside(&format!("! {problem}")),
+        Milestone::Ready { name, nodes, data_dir, .. } => {
+            let dir = match Surroundings::here().data_dir().is_ok_and(|usual| usual == data_dir) {
+                true => String::new(),
+                false => format!(" --data-dir {}", data_dir.display()),
+            };
+            let desktops = if nodes == 1 { "1 desktop".to_owned() } else { format!("{nodes} desktops") };
+            say(&format!("{name} is ready, in a cluster of {desktops}. Look with: gaggle status{dir}"));
+        }
+        Milestone::Leaving(line) => aside(&format!("… {line}")),
+        Milestone::Stopped => {}
     }
 }
 

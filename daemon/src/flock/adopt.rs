@@ -83,7 +83,7 @@ impl Documents for FlockDocuments {
         match self.intent.prepare(&doc, object).await {
             Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads }),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
-            Err(IntentError::Prepare(PrepareError::Missing)) => {
+            Err(IntentError::Prepare { source: PrepareError::Missing, .. }) => {
                 Ok(Adopted { change: Vec::new(), heads: Vec::new() })
             }
             Err(error) => Err(document_error(key, error)),

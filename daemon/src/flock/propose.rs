@@ -19,6 +19,8 @@ pub const TXN_LIMIT: usize = 16 << 20;
 const DEADLINE: Duration = Duration::from_secs(6);
 /// How long a write waits for a leader to be elected, before it is kept as intent.
 const LEADERLESS: Duration = Duration::from_millis(2500);
+/// A peer that did not lead is asked again after this, if nothing else is heard.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long one's own view may lag behind the commit that is being answered.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
@@ -88,10 +90,9 @@ impl Propose for ToLeader {
     async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
         let give_up = Instant::now() + LEADERLESS;
         let mut status = self.status.clone();
-        let mut refused_by = None;
         loop {
             let leader = status.borrow_and_update().leader;
-            if let Some(leader) = leader.filter(|leader| Some(*leader) != refused_by) {
+            if let Some(leader) = leader {
                 match self.attempt(&txn, leader).await {
                     Answer::Ordered(Ok(applied)) => {
                         self.catch_up(applied.revision).await;
@@ -105,14 +106,14 @@ impl Propose for ToLeader {
                         return Ok(Err(refused));
                     }
                     Answer::Unavailable(unavailable) => return Err(unavailable),
-                    Answer::NotLeader => refused_by = Some(leader),
+                    Answer::NotLeader => tracing::debug!(peer = %leader, "not the leader (any more)"),
                 }
             }
-            let changed = tokio::time::timeout_at(give_up, status.changed()).await;
-            match changed {
-                // Something is different: whoever declined may be leading by now.
-                Ok(Ok(())) => refused_by = None,
+            // Who leads may be known to be another soon; the same one may be reached again sooner.
+            match tokio::time::timeout(ASK_AGAIN, status.changed()).await {
+                Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Unavailable::NoQuorum("this daemon is stopping".into())),
+                Err(_) if Instant::now() < give_up => {}
                 Err(_) => return Err(Unavailable::NoQuorum(self.status.borrow().why.clone())),
             }
         }

@@ -3,7 +3,7 @@
 use super::rpc::{Rpc, serve};
 use super::{PROPOSE, RAFT, propose};
 use gaggle_gossip::PeerId;
-use gaggle_gossip::transport::{Transport, TransportError};
+use gaggle_gossip::transport::{AcceptError, Transport};
 use gaggle_sched::raft::{Group, MAX_FRAME_BYTES, Network};
 use gaggle_sched::state::View;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! What gossip says of the members, in the scheduler's terms.
 
 use gaggle_gossip::membership::Member;
-use gaggle_sched::controller::NodeReport;
+use gaggle_sched::controller::node::NodeReport;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One report for each member that has said who it is.

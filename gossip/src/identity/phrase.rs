@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_can_be_guessed_is_refused_and_never_repeated() {
         let weak = [
-            "password",
+            "dragon1",
             "hunter2",
             "qwertyuiop",
             "letmein123",

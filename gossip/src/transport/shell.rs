@@ -288,13 +288,11 @@ impl Shell {
     fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
         tracing::debug!(?peer, %error, "a dial failed");
         let dial = self.dials.remove(&id);
-        match (error, peer) {
-            (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }, Some(peer)) => {
-                if let Some(address) = address::to_socket(address) {
-                    self.book.forget(&peer, address);
-                }
-            }
-            _ => {}
+        if let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }, Some(peer)) =
+            (error, peer)
+            && let Some(address) = address::to_socket(address)
+        {
+            self.book.forget(&peer, address);
         }
         match dial {
             Some(Dial::Wish(wish)) if matches!(error, DialError::LocalPeerId { .. }) => {

@@ -15,7 +15,7 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use libp2p::PeerId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The byte that says: this stream is in the queue.
@@ -84,11 +84,11 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Streams that peers open for one protocol. Dropping it takes the protocol back.
+/// Streams that peers open for one protocol. Dropping it takes the protocol back soon after.
 #[derive(Debug)]
 pub struct Acceptor {
     queue: mpsc::Receiver<(PeerId, Stream)>,
-    pump: AbortHandle,
+    pump: JoinHandle<()>,
 }
 
 impl Acceptor {
@@ -96,13 +96,19 @@ impl Acceptor {
     /// to try again, by their stream being dropped.
     pub(super) fn start(inbound: BoxStream<'static, (PeerId, Stream)>, capacity: usize) -> Self {
         let (sender, queue) = mpsc::channel(capacity.max(1));
-        let pump = tokio::spawn(pump(inbound, sender)).abort_handle();
+        let pump = tokio::spawn(pump(inbound, sender));
         Self { queue, pump }
     }
 
     /// The next stream, acknowledged. None when the transport is shut down. Cancel-safe.
     pub async fn next(&mut self) -> Option<(PeerId, Stream)> {
         self.queue.recv().await
+    }
+
+    /// Takes the protocol back; when this returns it can be accepted anew.
+    pub async fn close(mut self) {
+        self.pump.abort();
+        let _ = (&mut self.pump).await;
     }
 }
 

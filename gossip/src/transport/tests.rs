@@ -233,3 +233,57 @@ async fn the_twin_in_memory_joins_cuts_and_heals() {
         OpenError::Unknown { peer: second.local() }
     );
 }
+
+/// Carries bytes between whoever connects and `target` until it is told to fall silent; then it holds the
+/// connections open and carries nothing, as a desktop does whose plug was pulled.
+async fn cable(target: SocketAddr, silent: tokio_util::sync::CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = TcpStream::connect(target).await.unwrap();
+            let silent = silent.clone();
+            held.push(tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = silent.cancelled() => std::future::pending().await,
+                }
+            }));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_peer_whose_plug_is_pulled_is_noticed_and_its_streams_end() {
+    let unplugged = tokio_util::sync::CancellationToken::new();
+    let first = start(&[], 1);
+    echo(&first);
+    let second = start(&[cable(address(&first).await, unplugged.clone()).await.to_string()], 1);
+    sees(&second, &[&first]).await;
+    let mut stream = second.open(first.local(), ECHO).await.unwrap();
+    unplugged.cancel();
+    sees(&second, &[]).await;
+    assert!(timeout(PATIENCE, stream.read_u8()).await.unwrap().is_err());
+}
+
+/// Needs a network where multicast reaches the sender, and nobody else: a namespace with a dummy interface.
+/// `unshare -n sh -c 'ip link set lo up; ip link add d0 type dummy; ip addr add 10.9.0.1/24 dev d0;
+/// ip link set d0 multicast on up; cargo test -p gaggle-gossip -- --ignored mdns'`
+#[tokio::test]
+#[ignore = "needs a network namespace with a multicast interface"]
+async fn by_mdns_nodes_find_each_other_and_find_a_restarted_one_again() {
+    let listen = vec![SocketAddr::from(([0, 0, 0, 0], 0))];
+    let config = TransportConfig { listen, mdns: true, ..TransportConfig::default() };
+    let first = start_with(config.clone(), 1, NodeKey::ephemeral());
+    let key = NodeKey::ephemeral();
+    let second = start_with(config.clone(), 1, key.clone());
+    sees(&first, &[&second]).await;
+    sees(&second, &[&first]).await;
+    second.shutdown().await;
+    sees(&first, &[]).await;
+    let again = start_with(config, 1, key);
+    sees(&first, &[&again]).await;
+    sees(&again, &[&first]).await;
+}

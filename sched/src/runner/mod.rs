@@ -6,7 +6,8 @@
 
 mod queue;
 
-use crate::controller::{self, Controller, NodeConfig, NodeReport, Note, Plan};
+use crate::controller::node::{NodeConfig, NodeReport, reconcile_nodes};
+use crate::controller::{self, Controller, Note, Plan, notes};
 use crate::scheduler::{self, Fencing};
 use crate::state::{Change, Expired, Key, Propose, Resource, Revision, Store, Txn, Unavailable, View};
 use futures::StreamExt;
@@ -197,7 +198,7 @@ impl<'a> Turn<'a> {
         let time = (self.inputs.now)();
         let plan = self
             .view
-            .read(|store| controller::reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
+            .read(|store| reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
         if let Some(after) = plan.requeue_after {
             self.next_nodes = self.next_nodes.min(now + after);
         }
@@ -255,7 +256,7 @@ impl<'a> Turn<'a> {
         }
         if !notes.is_empty() {
             let time = (self.inputs.now)();
-            let events = self.view.read(|store: &Store| controller::record(store, &notes, &time, "leader"));
+            let events = self.view.read(|store: &Store| notes::record(store, &notes, &time, "leader"));
             proposals.extend(events.into_iter().map(|txn| (None, vec![txn])));
         }
         let propose = self.propose.clone();

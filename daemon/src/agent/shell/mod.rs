@@ -83,6 +83,8 @@ pub struct Inputs {
     pub engine_state: watch::Sender<EngineState>,
     pub images: watch::Sender<Vec<String>>,
     pub engine: watch::Sender<Option<Arc<dyn Engine>>>,
+    /// How many pods are bound here or have containers here.
+    pub pods: watch::Sender<usize>,
 }
 
 /// An engine that answers, and what hangs on it.
@@ -131,6 +133,8 @@ impl Shell {
         shell.follow();
         loop {
             shell.settle();
+            let pods = shell.entries.len();
+            shell.inputs.pods.send_if_modified(|last| std::mem::replace(last, pods) != pods);
             let wake = shell.next_wake();
             tokio::select! {
                 () = stop.cancelled() => break,
