@@ -123,7 +123,8 @@ async fn keep(
 
 /// Objects that a controller made can be made again; only what people made is kept as intent.
 fn bears_intent(kind: &Kind, object: &Value, intent: Intent) -> bool {
-    let controlled = items(object, "/metadata/ownerReferences").iter().any(|owner| flag(owner, "/controller"));
+    let controlled =
+        items(object, "/metadata/ownerReferences").iter().any(|owner| flag(owner, "/controller"));
     kind.keeping == Keeping::Intent && intent != Intent::None && !controlled
 }
 

@@ -59,9 +59,8 @@ impl Options {
             "Foreground" => Propagation::Foreground,
             "Orphan" => Propagation::Orphan,
             other => {
-                let message = format!(
-                    "invalid propagationPolicy {other:?}: expected Background, Foreground or Orphan"
-                );
+                let message =
+                    format!("invalid propagationPolicy {other:?}: expected Background, Foreground or Orphan");
                 return Err(ApiError::bad_request(message));
             }
         };
@@ -172,14 +171,14 @@ fn marked(kind: &Kind, current: &Value, options: &Options) -> Value {
         false => set(metadata, "finalizers", finalizers),
     }
     let earlier = int(metadata, "/deletionGracePeriodSeconds");
-    if !is_set(metadata, "/deletionTimestamp") {
-        if let Some(generation) = int(metadata, "/generation") {
-            set(metadata, "generation", generation + 1);
-        }
+    if let (false, Some(generation)) = (is_set(metadata, "/deletionTimestamp"), int(metadata, "/generation"))
+    {
+        set(metadata, "generation", generation + 1);
     }
     // A second request may hasten the end, never put it off.
     if !is_set(metadata, "/deletionTimestamp") || earlier.is_some_and(|earlier| grace_s < earlier) {
-        let by = super::now().checked_add(SignedDuration::from_secs(grace_s)).unwrap_or_else(|_| super::now());
+        let by =
+            super::now().checked_add(SignedDuration::from_secs(grace_s)).unwrap_or_else(|_| super::now());
         set(metadata, "deletionTimestamp", by.to_string());
         set(metadata, "deletionGracePeriodSeconds", grace_s);
     }
@@ -214,9 +213,10 @@ pub async fn delete_collection(
     let selector = Selector::parse(kind, query.text("labelSelector"), query.text("fieldSelector"))?;
     let namespace = Some(target.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let (_, listing) = state.view.read(|store| read::list_at(store, kind, namespace, None))?;
-    let targets = listing.into_iter().filter(|(_, object)| selector.matches(object.value())).map(
-        |((namespace, name), _)| Target { kind, namespace, name, subresource: None },
-    );
+    let targets = listing
+        .into_iter()
+        .filter(|(_, object)| selector.matches(object.value()))
+        .map(|((namespace, name), _)| Target { kind, namespace, name, subresource: None });
     let mut deletions = futures::stream::iter(targets.collect::<Vec<_>>())
         .map(|target| async move { delete(state, &target, options).await })
         .buffered(AT_ONCE);

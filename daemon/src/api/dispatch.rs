@@ -110,10 +110,16 @@ async fn get(
 }
 
 /// Deletion on behalf of a drain. There are no disruption budgets that could stand against it.
-async fn evict(state: &ApiState, target: &Target, query: &Query, eviction: &Value) -> Result<Response, ApiError> {
+async fn evict(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    eviction: &Value,
+) -> Result<Response, ApiError> {
     let named = text(eviction, "/metadata/name");
     if !named.is_empty() && named != target.name {
-        let message = format!("name in URL ({}) does not match name in Eviction object ({named})", target.name);
+        let message =
+            format!("name in URL ({}) does not match name in Eviction object ({named})", target.name);
         return Err(ApiError::bad_request(message));
     }
     let empty = Value::Null;

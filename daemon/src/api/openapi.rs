@@ -27,7 +27,8 @@ pub async fn index() -> Response {
 
 /// `GET /openapi/v3/api/v1` and `GET /openapi/v3/apis/GROUP/VERSION`
 pub async fn group_document(Path(wanted): Path<String>) -> Response {
-    let found = kinds::group_versions().into_iter().find(|(group, version)| path_of(group, version) == wanted);
+    let found =
+        kinds::group_versions().into_iter().find(|(group, version)| path_of(group, version) == wanted);
     match found {
         Some((group, version)) => json_response(200, &document(group, version)),
         None => ApiError::no_such_path().into_response(),

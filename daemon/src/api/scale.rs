@@ -57,12 +57,7 @@ pub enum Wish {
 }
 
 /// `PUT` or `PATCH` of a scale: changes `spec.replicas` of the object and nothing else.
-pub async fn change(
-    state: &ApiState,
-    target: &Target,
-    query: &Query,
-    wish: Wish,
-) -> Result<Done, ApiError> {
+pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish) -> Result<Done, ApiError> {
     let main = Target { subresource: None, ..target.clone() };
     let (mut done, _) = update::change(state, &main, query, |current| {
         let scale = scale_of(current);

@@ -126,7 +126,8 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
     };
     let value = |value: &str| -> Result<String, String> {
         let value = value.trim();
-        super::validate::label_value(value).map_err(|why| format!("invalid label value: {value:?}: {why}"))?;
+        super::validate::label_value(value)
+            .map_err(|why| format!("invalid label value: {value:?}: {why}"))?;
         Ok(value.to_owned())
     };
     if let Some(key) = part.strip_prefix('!') {
@@ -146,7 +147,8 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
     }
     let Some((key, rest)) = part.split_once(char::is_whitespace) else { return made(part, Test::Exists) };
     let rest = rest.trim();
-    let (operator, list) = rest.split_once('(').ok_or_else(|| format!("found {rest:?}, expected an operator"))?;
+    let (operator, list) =
+        rest.split_once('(').ok_or_else(|| format!("found {rest:?}, expected an operator"))?;
     let list = list.trim_end().strip_suffix(')').ok_or_else(|| format!("found {list:?}, expected: ')'"))?;
     let values = list.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
     match operator.trim() {
@@ -171,7 +173,9 @@ fn parse_fields(kind: &Kind, selector: &str) -> Result<Vec<(String, String, Want
         } else if let Some((name, wanted)) = part.split_once("==").or_else(|| part.split_once('=')) {
             (name, wanted, Want::Equal)
         } else {
-            return Err(ApiError::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'")));
+            return Err(ApiError::bad_request(format!(
+                "invalid selector: '{part}'; can't understand '{part}'"
+            )));
         };
         let known = ["metadata.name", "metadata.namespace"].contains(&name) || kind.fields.contains(&name);
         if !known {

@@ -77,7 +77,8 @@ impl ApiError {
     }
 
     pub fn modified(kind: &Kind, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(kind, name, why)
     }
 
@@ -151,7 +152,8 @@ impl ApiError {
                  until they are back; try again then"
             )),
             Unavailable::Unknown(why) => {
-                let message = format!("{why}: the change may or may not have happened; read the object and try again");
+                let message =
+                    format!("{why}: the change may or may not have happened; read the object and try again");
                 Self::new(504, "Timeout", message).retry()
             }
             Unavailable::Busy(waiting) => {

@@ -172,8 +172,8 @@ impl<'de> Visitor<'de> for Checked<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) =
-            items.next_element_seed(Checked { path: Path::Item(&self.path, list.len()), twice: self.twice })?
+        while let Some(item) = items
+            .next_element_seed(Checked { path: Path::Item(&self.path, list.len()), twice: self.twice })?
         {
             list.push(item);
         }
@@ -222,7 +222,7 @@ mod tests {
         let wrong = json!({"kind": "Deployment", "apiVersion": "apps/v1",
             "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "a"}, {"name": 3}]}}}});
         assert!((kind.decode)(&wrong).is_err());
-        assert_eq!(culprit(&wrong, &kind.decode), "spec.template.spec.containers[0].name");
+        assert_eq!(culprit(&wrong, &kind.decode), "spec.template.spec.containers[1].name");
     }
 
     proptest! {

@@ -89,7 +89,8 @@ mod tests {
             let target = Target::parse(path).ok()?;
             Some((target.kind.kind, target.namespace, target.name, target.subresource.map(Subresource::name)))
         };
-        let some = |kind, namespace: &str, name: &str, part| Some((kind, namespace.into(), name.into(), part));
+        let some =
+            |kind, namespace: &str, name: &str, part| Some((kind, namespace.into(), name.into(), part));
         for (path, expected) in [
             ("/api/v1/pods", some("Pod", "", "", None)),
             ("/api/v1/namespaces/a/pods", some("Pod", "a", "", None)),

@@ -11,7 +11,7 @@ use super::read;
 use super::status::ApiError;
 use super::target::Target;
 use super::validate::{Problems, metadata};
-use super::value::{child, int, is_set, items, remove, set, text};
+use super::value::{child, int, items, remove, set, text};
 use gaggle_sched::state::{Expect, Refused};
 use serde_json::Value;
 
@@ -69,15 +69,8 @@ pub async fn patch(
         return Ok((done, warnings, Made::New));
     }
     let (done, warnings) = change(state, target, query, |current| {
-        let mut value = patch.apply(kind, current)?;
-        // A patch is held to the revision that it names; the others are made for whatever is there.
-        let named = matches!(&patch, Patch::Merge(p) | Patch::Strategic(p) | Patch::Apply(p)
-            if is_set(p, "/metadata/resourceVersion"));
-        if !named && !matches!(patch, Patch::Json(_)) {
-            if let Some(metadata) = value.get_mut("metadata") {
-                remove(metadata, "resourceVersion");
-            }
-        }
+        // A patch that names no revision leaves the current one, and so is made for whatever is there.
+        let value = patch.apply(kind, current)?;
         let decoded = Decoded { value, twice: twice.clone() };
         body::check(kind, decoded, validation).map_err(|error| as_invalid_patch(error, validation))
     })
@@ -162,7 +155,11 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, Api
         Part::Finalizers => {
             let mut object = current.clone();
             let finalizers = wished.pointer("/spec/finalizers").cloned();
-            set(child(&mut object, "spec"), "finalizers", finalizers.unwrap_or_else(|| serde_json::json!([])));
+            set(
+                child(&mut object, "spec"),
+                "finalizers",
+                finalizers.unwrap_or_else(|| serde_json::json!([])),
+            );
             object
         }
         Part::Main => main_part(kind, current, wished),

@@ -36,6 +36,7 @@ pub async fn ready(State(state): State<ApiState>) -> Response {
     if *state.quorum.borrow() {
         return "ok".into_response();
     }
-    let why = "[-]quorum failed: less than half of the cluster's desktops can be reached\nreadyz check failed\n";
+    let why =
+        "[-]quorum failed: less than half of the cluster's desktops can be reached\nreadyz check failed\n";
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }

@@ -83,11 +83,13 @@ pub fn cron_job(cron_job: &mut Value) {
 
 fn job_spec(spec: &mut Value) {
     // With neither, one pod is to succeed once; with parallelism alone, any success ends a work queue.
-    if spec.get("completions").is_none_or(Value::is_null) && spec.get("parallelism").is_none_or(Value::is_null) {
+    if spec.get("completions").is_none_or(Value::is_null)
+        && spec.get("parallelism").is_none_or(Value::is_null)
+    {
         set(spec, "completions", 1);
     }
     default_to(spec, "parallelism", 1);
-    if !(spec.get("backoffLimitPerIndex").is_some_and(|limit| !limit.is_null())) {
+    if spec.get("backoffLimitPerIndex").is_none_or(Value::is_null) {
         default_to(spec, "backoffLimit", 6);
     } else {
         default_to(spec, "backoffLimit", i32::MAX);

@@ -4,9 +4,7 @@ use super::{Keeping, Kind, Scope, Subresource, any_content, any_update, decode_a
 use crate::api::value::{as_map, child, default_to, set, text};
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use serde_json::{Value, json};
 
 pub(super) static KINDS: &[Kind] = &[

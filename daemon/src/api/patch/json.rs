@@ -14,7 +14,8 @@ impl JsonPatch {
     pub fn parse(value: Value) -> Result<Self, ApiError> {
         let count = value.as_array().map_or(0, Vec::len);
         if count > OPERATIONS {
-            let message = format!("the patch has {count} operations, the most that are taken is {OPERATIONS}");
+            let message =
+                format!("the patch has {count} operations, the most that are taken is {OPERATIONS}");
             return Err(ApiError::new(413, "RequestEntityTooLarge", message));
         }
         serde_json::from_value(value)

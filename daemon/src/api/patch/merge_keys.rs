@@ -19,8 +19,13 @@ pub(super) fn rule(kind: &Kind, path: &[&str], field: &str) -> ListRule {
     let parent = path.last().copied().unwrap_or_default();
     let in_container = matches!(parent, "containers" | "initContainers" | "ephemeralContainers");
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "imagePullSecrets"
-        | "resourceClaims" | "schedulingGates" => ByKey("name"),
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "imagePullSecrets"
+        | "resourceClaims"
+        | "schedulingGates" => ByKey("name"),
         "env" if in_container => ByKey("name"),
         "ports" if in_container => ByKey("containerPort"),
         "ports" if kind.is("", "Service") => ByKey("port"),

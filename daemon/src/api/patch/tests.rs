@@ -20,7 +20,9 @@ fn patched(before: Value, patch: Value, after: Value) {
 #[test]
 fn containers_merge_by_name() {
     patched(
-        with_containers(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}])),
+        with_containers(
+            json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]),
+        ),
         with_containers(json!([{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}])),
         with_containers(json!([
             {"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
@@ -113,10 +115,19 @@ fn copies_in_a_json_patch_cannot_blow_an_object_up() {
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[a-c]".prop_map(Value::from)];
+    let leaf =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[a-c]".prop_map(Value::from)];
     let key = prop::sample::select(vec![
-        "spec", "containers", "name", "$patch", "$retainKeys", "env", "finalizers", "metadata",
-        "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers",
+        "spec",
+        "containers",
+        "name",
+        "$patch",
+        "$retainKeys",
+        "env",
+        "finalizers",
+        "metadata",
+        "$setElementOrder/containers",
+        "$deleteFromPrimitiveList/finalizers",
     ]);
     leaf.prop_recursive(5, 40, 5, move |inner| {
         prop_oneof![

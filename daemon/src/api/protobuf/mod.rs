@@ -94,7 +94,8 @@ impl<'a> Wire<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let little_endian = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let little_endian =
+            |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let value = match tag & 7 {
             0 => Scalar::Number(self.varint()?),
             1 => Scalar::Number(little_endian(self.take(8)?)),

@@ -93,7 +93,11 @@ mod tests {
         for (name, message) in MESSAGES.iter() {
             for field in message.values() {
                 let (Form::Single(of) | Form::List(of) | Form::Map(of) | Form::Inline(of)) = &field.form;
-                assert!(simple.contains(&of.as_str()) || MESSAGES.contains_key(of), "{name}.{}: {of}", field.name);
+                assert!(
+                    simple.contains(&of.as_str()) || MESSAGES.contains_key(of),
+                    "{name}.{}: {of}",
+                    field.name
+                );
             }
         }
     }

@@ -155,7 +155,8 @@ pub fn service(object: &Value, now: Timestamp) -> Vec<Value> {
             ip => ip,
         })
         .collect();
-    let mut external: Vec<&str> = items(object, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    let mut external: Vec<&str> =
+        items(object, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
     external.extend(balanced);
     let external = match (kind, external.is_empty()) {
         ("ExternalName", _) => text(object, "/spec/externalName").into(),

@@ -31,7 +31,8 @@ fn pod_status_names_what_matters() {
     let done = json!({"phase": "Succeeded", "containerStatuses": [
         {"name": "a", "ready": false, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]});
     assert_eq!(pod_row(done), row("0/1", "Completed", "0"));
-    let init = json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]});
+    let init =
+        json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]});
     assert_eq!(pod_row(init), row("0/1", "Init:0/1", "0"));
     let failed = json!({"phase": "Pending", "initContainerStatuses": [
         {"name": "i", "restartCount": 3, "state": {"terminated": {"exitCode": 2}}}]});

@@ -76,9 +76,7 @@ pub fn job(object: &Value, now: Timestamp) -> Vec<Value> {
     };
     let took = match (text(object, "/status/startTime").parse::<Timestamp>(), finished(object)) {
         (Err(_), _) => String::new(),
-        (Ok(start), finished) => {
-            duration::human(finished.unwrap_or(now).as_second() - start.as_second())
-        }
+        (Ok(start), finished) => duration::human(finished.unwrap_or(now).as_second() - start.as_second()),
     };
     let mut cells =
         vec![name(object), job_status(object).into(), completions.into(), took.into(), age(object, now)];

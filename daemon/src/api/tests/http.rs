@@ -2,9 +2,11 @@
 
 use super::server::{Server, TOKEN};
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
+use futures::StreamExt;
 use gaggle_sched::state::{Key, Resource};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -30,7 +32,7 @@ impl Answer {
 }
 
 impl Server {
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn open(&self, request: Request<Body>) -> Response<Incoming> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -43,12 +45,15 @@ impl Server {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
-        let _ = TokioExecutor::new();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let warnings = parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
+        sender.send_request(request).await.unwrap()
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.open(request).await.into_parts();
+        let warnings =
+            parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
         let body = axum::body::to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec();
         let retry_after = parts.headers.contains_key("retry-after");
         Answer { code: parts.status.as_u16(), warnings, retry_after, body }
@@ -135,7 +140,8 @@ async fn pages_of_a_list_are_of_one_revision() {
 #[tokio::test]
 async fn a_watch_tells_what_enters_and_leaves_its_selector() {
     let server = Server::start().await;
-    let begin = server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let begin =
+        server.get(CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     server.config_map("a", json!({"color": "blue"})).await;
     for color in ["red", "red", "blue"] {
         let patch = json!({"metadata": {"labels": {"color": color}}, "data": {"n": color}}).to_string();
@@ -204,8 +210,12 @@ async fn bad_bodies_change_nothing_and_say_what_is_wrong() {
     }
     let list = server.get(CONFIG_MAPS).await.json();
     assert_eq!(list["items"], json!([]));
-    let elsewhere = server.post("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
-    assert_eq!((elsewhere.code, elsewhere.json()["message"].clone()), (404, json!("namespaces \"nowhere\" not found")));
+    let elsewhere =
+        server.post("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(
+        (elsewhere.code, elsewhere.json()["message"].clone()),
+        (404, json!("namespaces \"nowhere\" not found"))
+    );
 }
 
 #[tokio::test]
@@ -215,7 +225,11 @@ async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
     server.quorum.send(false).unwrap();
     let answer = server.config_map("a", json!({"color": "red"})).await;
     assert_eq!(answer.code, 201);
-    assert!(answer.warnings[0].starts_with("299 gaggle \"no quorum: kept as intent"), "{:?}", answer.warnings);
+    assert!(
+        answer.warnings[0].starts_with("299 gaggle \"no quorum: kept as intent"),
+        "{:?}",
+        answer.warnings
+    );
     let gone = server.call("DELETE", &format!("{CONFIG_MAPS}/before"), "", Body::empty()).await;
     assert_eq!(gone.code, 200);
     let kept = server.documents.kept.lock().unwrap().clone();
@@ -234,7 +248,8 @@ async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
 #[tokio::test]
 async fn objects_that_controllers_made_are_no_intent() {
     let server = Server::start().await;
-    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
     let object = json!({"metadata": {"name": "a", "ownerReferences": owner}});
     assert_eq!(server.post(CONFIG_MAPS, &object).await.code, 201);
     assert!(server.documents.prepared.lock().unwrap().is_empty());
@@ -244,12 +259,11 @@ async fn objects_that_controllers_made_are_no_intent() {
 async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
     let server = Server::start().await;
     let pods = "/api/v1/namespaces/default/pods";
-    let pod = |name: &str, node: Option<&str>| {
-        json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}})
-    };
+    let pod = |name: &str, node: Option<&str>| json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
     server.post(pods, &pod("free", None)).await;
     server.post(pods, &pod("bound", Some("d1"))).await;
-    let delete = |path: String| server.call("DELETE", &path, "", Body::empty());
+    let server = &server;
+    let delete = async |path: String| server.call("DELETE", &path, "", Body::empty()).await;
     assert_eq!(delete(format!("{pods}/free")).await.json()["status"], "Success");
     let terminating = delete(format!("{pods}/bound")).await.json();
     assert_eq!(terminating["metadata"]["deletionGracePeriodSeconds"], 30);
@@ -290,4 +304,38 @@ async fn a_dry_run_answers_as_if_and_leaves_no_trace() {
     let name = answer.json()["metadata"]["name"].as_str().unwrap().to_owned();
     assert!(name.starts_with("a-") && name.len() == 7, "{name}");
     assert_eq!(server.get(&format!("{CONFIG_MAPS}/{name}")).await.code, 404);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_tls_and_requests_that_are_no_http_disturb_nobody() {
+    let server = Server::start().await;
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // An alert or nothing: the connection ends by itself.
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stranger, &mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+    let odd = Request::builder()
+        .method("BREW")
+        .uri("/api/v1/pods")
+        .header("host", "x")
+        .header("authorization", format!("Bearer {TOKEN}"));
+    assert_eq!(server.send(odd.body(Body::empty()).unwrap()).await.code, 405);
+    assert_eq!(server.get("/healthz").await.code, 200);
+}
+
+#[tokio::test]
+async fn shutting_down_ends_open_watches() {
+    let server = Server::start().await;
+    let request = Request::get("/api/v1/namespaces?watch=true")
+        .header("host", "x")
+        .header("authorization", format!("Bearer {TOKEN}"));
+    let response = server.open(request.body(Body::empty()).unwrap()).await;
+    let mut chunks = Body::new(response.into_body()).into_data_stream();
+    assert!(chunks.next().await.unwrap().unwrap().starts_with(b"{\"type\":\"ADDED\""));
+    server.stop();
+    // Whether it ends cleanly or is cut off, it ends.
+    let deadline = std::time::Duration::from_secs(60);
+    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+    assert!(tokio::time::timeout(deadline, rest).await.is_ok());
 }

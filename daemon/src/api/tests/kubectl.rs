@@ -58,25 +58,22 @@ impl Kubectl {
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).await.unwrap();
         drop(stdin);
-        let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl hangs").unwrap();
+        let output =
+            tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl hangs").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { out: text(output.stdout), err: text(output.stderr), ok: output.status.success() }
     }
 
     /// Runs a command that must succeed without a word on stderr, and returns what it prints.
-    #[track_caller]
-    fn ok<'a>(&'a self, arguments: &'a [&'a str]) -> impl Future<Output = String> + 'a {
-        self.ok_with(arguments, "")
+    async fn ok(&self, arguments: &[&str]) -> String {
+        self.ok_with(arguments, "").await
     }
 
-    #[track_caller]
-    fn ok_with<'a>(&'a self, arguments: &'a [&'a str], input: &'a str) -> impl Future<Output = String> + 'a {
-        async move {
-            let ran = self.run_with(arguments, input).await;
-            assert!(ran.ok, "{arguments:?}: {}{}", ran.out, ran.err);
-            assert_eq!(ran.err, "", "{arguments:?} complains");
-            ran.out
-        }
+    async fn ok_with(&self, arguments: &[&str], input: &str) -> String {
+        let ran = self.run_with(arguments, input).await;
+        assert!(ran.ok, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert_eq!(ran.err, "", "{arguments:?} complains");
+        ran.out
     }
 
     async fn fails(&self, arguments: &[&str], input: &str) -> String {
@@ -137,13 +134,20 @@ async fn apply_get_scale_and_rollout_of_a_deployment() {
     let header = ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"];
     assert_eq!(rows(&table)[0], header);
     let row = rows(&table)[1].clone();
-    assert_eq!((&row[..4], &row[5..]), (&["web", "3/3", "3", "3"][..], &["web", "nginx:1.26", "app=web"][..]));
+    assert_eq!(
+        (&row[..4], &row[5..]),
+        (&["web", "3/3", "3", "3"][..], &["web", "nginx:1.26", "app=web"][..])
+    );
     let status = k.ok(&["rollout", "status", "deploy/web"]).await;
     assert_eq!(status, "deployment \"web\" successfully rolled out\n");
     assert_eq!(k.ok(&["rollout", "restart", "deploy/web"]).await, "deployment.apps/web restarted\n");
     let generation = k.ok(&["get", "deploy", "web", "-o", "jsonpath={.metadata.generation}"]).await;
     assert_eq!(generation, "4", "scaling, restarting and a new image are changes of the spec");
-    assert_eq!(k.ok(&["set", "image", "deploy/web", "web=nginx:2"]).await, "deployment.apps/web image updated\n");
+    assert_eq!(
+        k.ok(&["set", "image", "deploy/web", "web=nginx:2"]).await,
+        "deployment.apps/web image updated\n"
+    );
+    k.server.set_status(&deployment(), available(5, 3));
     k.ok(&["wait", "deploy/web", "--for=condition=Available", "--timeout=60s"]).await;
     let described = k.ok(&["describe", "deploy", "web"]).await;
     assert!(described.contains("Image:") && described.contains("nginx:2"), "{described}");
@@ -172,7 +176,8 @@ async fn history_and_undo_go_by_replica_sets() {
     let history = k.ok(&["rollout", "history", "deploy/web"]).await;
     assert!(rows(&history).contains(&vec!["1", "<none>"]), "{history}");
     assert_eq!(k.ok(&["rollout", "undo", "deploy/web"]).await, "deployment.apps/web rolled back\n");
-    let image = k.ok(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]).await;
+    let image =
+        k.ok(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]).await;
     assert_eq!(image, "nginx:old");
 }
 
@@ -217,15 +222,29 @@ async fn mistakes_are_told_with_the_field() {
     let mismatch = DEPLOYMENT.replace("metadata: {labels: {app: web}}", "metadata: {labels: {app: other}}");
     let error = k.fails(&["create", "-f", "-"], &mismatch).await;
     let expected = "The Deployment \"web\" is invalid: spec.template.metadata.labels: Invalid value";
-    assert!(error.contains(expected) && error.contains("`selector` does not match template `labels`"), "{error}");
-    let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {containers: \
+    assert!(
+        error.contains(expected) && error.contains("`selector` does not match template `labels`"),
+        "{error}"
+    );
+    let job = "---\n{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {containers: \
                [{name: a, image: b}]}}}}";
     let error = k.fails(&["create", "-f", "-"], job).await;
-    assert!(error.contains("Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""), "{error}");
+    assert!(
+        error.contains("Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""),
+        "{error}"
+    );
     k.ok_with(&["create", "-f", "-"], DEPLOYMENT).await;
     let error = k.fails(&["create", "-f", "-"], DEPLOYMENT).await;
-    assert!(error.contains("(AlreadyExists)") && error.contains("deployments.apps \"web\" already exists"), "{error}");
-    let error = k.fails(&["patch", "deploy", "web", "-p", "{\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"x\"}}}}"], "").await;
+    assert!(
+        error.contains("(AlreadyExists)") && error.contains("deployments.apps \"web\" already exists"),
+        "{error}"
+    );
+    let error = k
+        .fails(
+            &["patch", "deploy", "web", "-p", "{\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"x\"}}}}"],
+            "",
+        )
+        .await;
     assert!(error.contains("field is immutable"), "{error}");
     let table = k.ok(&["get", "deploy", "web"]).await;
     assert_eq!(rows(&table)[1][1], "0/2", "nothing of it was changed");
@@ -250,6 +269,20 @@ async fn nodes_are_cordoned_and_labelled_and_pods_drained() {
     assert_eq!(k.ok(&["get", "nodes", "-l", "disk=ssd", "-o", "name"]).await, "node/d1\n");
     let described = k.ok(&["describe", "node", "d1"]).await;
     assert!(described.contains("a=b:NoSchedule"), "{described}");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "nodeName": "d1", "containers": [{"name": "main", "image": "busybox"}]}});
+    k.ok_with(&["create", "-f", "-"], &pod.to_string()).await;
+    let agent = k.server.play_agent();
+    let drained = k.run_with(&["drain", "d1", "--force"], "").await;
+    assert!(drained.ok && drained.out.contains("evicting pod default/p"), "{}{}", drained.out, drained.err);
+    assert!(drained.out.contains("node/d1 drained"), "{}", drained.out);
+    k.ok_with(&["create", "-f", "-"], &pod.to_string()).await;
+    assert_eq!(
+        k.ok(&["delete", "pod", "p"]).await,
+        "pod \"p\" deleted\n",
+        "it waits until the agent is done"
+    );
+    agent.abort();
 }
 
 #[tokio::test]
@@ -288,13 +321,16 @@ async fn pods_are_listed_described_logged_waited_for_and_watched() {
 #[tokio::test]
 async fn a_job_shows_how_far_it_is() {
     let Some(k) = Kubectl::start().await else { return };
-    let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {completions: 4, parallelism: 2, \
+    let job = "---\n{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {completions: 4, parallelism: 2, \
                completionMode: Indexed, template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}";
     k.ok_with(&["apply", "-f", "-"], job).await;
     k.ok_with(&["apply", "-f", "-"], job).await;
     let key = Key::new(Resource::fixed("jobs.batch"), "default", "j");
-    k.server.set_status(&key, json!({"succeeded": 4, "startTime": "2026-01-01T00:00:00Z",
-        "completionTime": "2026-01-01T00:01:30Z", "conditions": [{"type": "Complete", "status": "True"}]}));
+    k.server.set_status(
+        &key,
+        json!({"succeeded": 4, "startTime": "2026-01-01T00:00:00Z",
+        "completionTime": "2026-01-01T00:01:30Z", "conditions": [{"type": "Complete", "status": "True"}]}),
+    );
     let table = k.ok(&["get", "jobs"]).await;
     assert_eq!(rows(&table)[1][..4], ["j", "Complete", "4/4", "90s"]);
     k.ok(&["wait", "job/j", "--for=condition=complete", "--timeout=60s"]).await;
@@ -308,7 +344,10 @@ async fn a_job_shows_how_far_it_is() {
 async fn the_rest_of_what_people_type() {
     let Some(k) = Kubectl::start().await else { return };
     let resources = k.ok(&["api-resources"]).await;
-    assert!(rows(&resources).iter().any(|row| row.starts_with(&["deployments", "deploy", "apps/v1"])), "{resources}");
+    assert!(
+        rows(&resources).iter().any(|row| row.starts_with(&["deployments", "deploy", "apps/v1"])),
+        "{resources}"
+    );
     assert!(k.ok(&["version"]).await.contains("Server Version: v1.32.0+gaggle"));
     assert!(k.ok(&["api-versions"]).await.contains("batch/v1"));
     k.ok_with(&["apply", "--server-side", "-f", "-"], DEPLOYMENT).await;
@@ -328,4 +367,14 @@ async fn the_rest_of_what_people_type() {
     assert_eq!(deleted, "configmap \"one\" deleted\nconfigmap \"two\" deleted\n");
     let listed = k.ok(&["get", "deploy", "-A", "--show-labels"]).await;
     assert!(rows(&listed)[0].contains(&"NAMESPACE") && listed.contains("app=web"), "{listed}");
+}
+
+#[tokio::test]
+#[ignore]
+async fn zz_serve() {
+    let k = Kubectl::start().await.unwrap();
+    std::fs::create_dir_all("/tmp/apihome").unwrap();
+    k.server.write_kubeconfig(std::path::Path::new("/tmp/apihome"));
+    let _agent = k.server.play_agent();
+    tokio::time::sleep(Duration::from_secs(90)).await;
 }

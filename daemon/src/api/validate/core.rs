@@ -36,7 +36,11 @@ fn data(object: &Value, list: &str, problems: &mut Problems) {
         bytes += key.len() + value.len();
     }
     if bytes > DATA_BYTES * 4 / 3 {
-        problems.add("FieldValueTooLong", "data", format!("Too long: may not be more than {DATA_BYTES} bytes"));
+        problems.add(
+            "FieldValueTooLong",
+            "data",
+            format!("Too long: may not be more than {DATA_BYTES} bytes"),
+        );
     }
 }
 

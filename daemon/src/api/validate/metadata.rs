@@ -61,20 +61,27 @@ fn owners(object: &Value, problems: &mut Problems) {
     }
     if controllers > 1 {
         let owners = object.pointer("/metadata/ownerReferences").unwrap_or(&Value::Null);
-        problems.invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true");
+        problems.invalid(
+            "metadata.ownerReferences",
+            owners,
+            "Only one reference can have Controller set to true",
+        );
     }
 }
 
 /// Checks what an update may not change in metadata.
 pub fn check_update(new: &Value, old: &Value, problems: &mut Problems) {
     if old.pointer("/metadata/deletionTimestamp").is_some() {
-        let before: BTreeSet<_> = items(old, "/metadata/finalizers").iter().filter_map(Value::as_str).collect();
+        let before: BTreeSet<_> =
+            items(old, "/metadata/finalizers").iter().filter_map(Value::as_str).collect();
         let added = items(new, "/metadata/finalizers")
             .iter()
             .filter_map(Value::as_str)
             .find(|finalizer| !before.contains(finalizer));
         if let Some(added) = added {
-            let why = format!("no new finalizers can be added if the object is being deleted, found new: {added:?}");
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new: {added:?}"
+            );
             problems.forbidden("metadata.finalizers", &why);
         }
     }
@@ -101,7 +108,9 @@ pub(super) fn label_selector(field: &str, selector: &Value, problems: &mut Probl
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
             ),
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => problems.invalid(&format!("{field}.operator"), &other.into(), "not a valid selector operator"),
+            other => {
+                problems.invalid(&format!("{field}.operator"), &other.into(), "not a valid selector operator")
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 //! kubernetes.io/docs/concepts/overview/working-with-objects/names; messages are the ones kubectl users know.
 
 pub mod core;
-mod names;
 pub mod metadata;
+mod names;
 pub mod pod;
 mod quantity;
 mod volume;

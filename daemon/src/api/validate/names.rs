@@ -97,7 +97,8 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
     if name.chars().all(|c| (' '..='~').contains(&c) && c != '=') {
         return Ok(());
     }
-    Err("a valid environment variable name must consist only of printable ASCII characters other than '='".into())
+    Err("a valid environment variable name must consist only of printable ASCII characters other than '='"
+        .into())
 }
 
 fn length(text: &str, most: usize) -> Result<(), String> {

@@ -30,14 +30,16 @@ pub(super) fn spec(at: &str, spec: &Value, problems: &mut Problems) {
         }
     }
     let dns = text(spec, "/dnsPolicy");
-    problems.one_of(&format!("{at}.dnsPolicy"), dns, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    problems.one_of(
+        &format!("{at}.dnsPolicy"),
+        dns,
+        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+    );
     let grace = spec.get("terminationGracePeriodSeconds");
     problems.not_negative(&format!("{at}.terminationGracePeriodSeconds"), grace);
-    if let Some(deadline) = spec.get("activeDeadlineSeconds").filter(|value| !value.is_null()) {
-        if deadline.as_i64().is_none_or(|seconds| seconds < 1) {
-            let why = "must be between 1 and 2147483647, inclusive";
-            problems.invalid(&format!("{at}.activeDeadlineSeconds"), deadline, why);
-        }
+    if let Some(deadline) = int(spec, "/activeDeadlineSeconds").filter(|seconds| *seconds < 1) {
+        let why = "must be between 1 and 2147483647, inclusive";
+        problems.invalid(&format!("{at}.activeDeadlineSeconds"), &deadline.into(), why);
     }
     metadata::labels(&format!("{at}.nodeSelector"), spec, "/nodeSelector", problems);
     metadata::reference(&format!("{at}.nodeName"), text(spec, "/nodeName"), problems);
@@ -140,7 +142,11 @@ fn ports(field: &str, container: &Value, problems: &mut Problems) {
         let name = text(port, "/name");
         if !name.is_empty() {
             if name.len() > 15 {
-                problems.invalid(&format!("{field}.name"), &name.into(), "must be no more than 15 characters");
+                problems.invalid(
+                    &format!("{field}.name"),
+                    &name.into(),
+                    "must be no more than 15 characters",
+                );
             } else {
                 problems.form(&format!("{field}.name"), name, names::label);
             }
@@ -173,7 +179,8 @@ fn env(field: &str, container: &Value, problems: &mut Problems) {
             problems.invalid(&field, &"".into(), "may not be specified when `value` is not empty");
         }
         if source.values().filter(|source| !source.is_null()).count() != 1 {
-            let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+            let why =
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
             problems.invalid(&field, &"".into(), why);
         }
         for (reference, part) in
@@ -196,11 +203,10 @@ fn resources(field: &str, container: &Value, problems: &mut Problems) {
         let field = format!("{field}.requests[{resource}]");
         let Some(amount) = quantity::check(problems, &field, request) else { continue };
         let limit = amounts("limits").and_then(|limits| limits.get(resource)?.as_str());
-        if let Some(limit) = limit.and_then(|text| Some((text, quantity::milli(text)?))) {
-            if amount > limit.1 {
-                let why = format!("must be less than or equal to {resource} limit of {}", limit.0);
-                problems.invalid(&field, request, &why);
-            }
+        let limit = limit.and_then(|text| Some((text, quantity::milli(text)?)));
+        if let Some((limit, _)) = limit.filter(|(_, most)| amount > *most) {
+            let why = format!("must be less than or equal to {resource} limit of {limit}");
+            problems.invalid(&field, request, &why);
         }
     }
 }
@@ -212,7 +218,8 @@ fn tolerations(field: &str, spec: &Value, problems: &mut Problems) {
         if !key.is_empty() {
             problems.form(&format!("{field}.key"), key, names::qualified_name);
         } else if operator != "Exists" {
-            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let why =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             problems.invalid(&format!("{field}.operator"), &operator.into(), why);
         }
         problems.one_of(&format!("{field}.operator"), operator, &["", "Equal", "Exists"]);
@@ -239,7 +246,10 @@ pub fn update(new: &Value, old: &Value, problems: &mut Problems) {
     };
     let kept = |pod: &Value, toleration: &Value| items(pod, "/spec/tolerations").contains(toleration);
     let tolerated = items(old, "/spec/tolerations").iter().all(|toleration| kept(new, toleration));
-    if fixed(new) != fixed(old) || !tolerated || flag(new, "/spec/hostNetwork") != flag(old, "/spec/hostNetwork") {
+    if fixed(new) != fixed(old)
+        || !tolerated
+        || flag(new, "/spec/hostNetwork") != flag(old, "/spec/hostNetwork")
+    {
         problems.forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,\

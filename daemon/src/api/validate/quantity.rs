@@ -8,8 +8,9 @@ const FORM: &str =
 /// The amount in thousandths of its unit; `None` for what is not a quantity. Amounts beyond 128 bits are cut to
 /// the largest, which no desktop has either.
 pub(super) fn milli(text: &str) -> Option<i128> {
-    let digits_end =
-        text.char_indices().position(|(at, c)| !(c.is_ascii_digit() || c == '.' || (at == 0 && "+-".contains(c))));
+    let digits_end = text
+        .char_indices()
+        .position(|(at, c)| !(c.is_ascii_digit() || c == '.' || (at == 0 && "+-".contains(c))));
     let (number, suffix) = text.split_at(digits_end.unwrap_or(text.len()));
     let (negative, number) = match number.strip_prefix('-') {
         Some(number) => (true, number),

@@ -31,7 +31,8 @@ pub(super) fn check<'a>(field: &str, spec: &'a Value, problems: &mut Problems) -
 }
 
 fn source(field: &str, volume: &Value, problems: &mut Problems) {
-    for (source, name) in [("configMap", "name"), ("secret", "secretName"), ("persistentVolumeClaim", "claimName")]
+    for (source, name) in
+        [("configMap", "name"), ("secret", "secretName"), ("persistentVolumeClaim", "claimName")]
     {
         if is_set(volume, &format!("/{source}")) && text(volume, &format!("/{source}/{name}")).is_empty() {
             problems.required(&format!("{field}.{source}.{name}"), "");

@@ -66,7 +66,7 @@ fn replicated(object: &Value, problems: &mut Problems) {
     if selector.as_object().is_none_or(serde_json::Map::is_empty) {
         problems.required("spec.selector", "");
     } else if pairs_or_expressions(selector) == 0 {
-        let why = "empty selector is invalid for deployment";
+        let why = "empty selector is invalid";
         problems.invalid("spec.selector", selector, why);
     } else {
         metadata::label_selector("spec.selector", selector, problems);
@@ -135,12 +135,11 @@ fn job_spec(at: &str, object: &Value, pointer: &str, problems: &mut Problems) {
     problems.one_of(&format!("{at}.completionMode"), mode, &["Indexed", "NonIndexed"]);
     if mode == "Indexed" {
         match int(spec, "/completions") {
-            None => problems.required(
-                &format!("{at}.completions"),
-                "when completion mode is Indexed",
-            ),
+            None => problems.required(&format!("{at}.completions"), "when completion mode is Indexed"),
             Some(count) if count > INDEXED_COMPLETIONS => {
-                let why = format!("must be less than or equal to {INDEXED_COMPLETIONS} when completion mode is Indexed");
+                let why = format!(
+                    "must be less than or equal to {INDEXED_COMPLETIONS} when completion mode is Indexed"
+                );
                 problems.invalid(&format!("{at}.completions"), &count.into(), &why);
             }
             Some(_) => {}
