@@ -164,21 +164,24 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, Api
         }
         Part::Main => main_part(kind, current, wished),
     };
+    // A controller may have stored the object without the defaults, and filling them in is no change.
+    let mut before = current.clone();
     if part_of(target) == Part::Main {
         (kind.default)(&mut object);
+        (kind.default)(&mut before);
     }
     let mut problems = Problems::default();
     metadata::check(kind, &object, &mut problems);
     metadata::check_update(&object, current, &mut problems);
     if part_of(target) == Part::Main {
         (kind.validate)(&object, &mut problems);
-        (kind.validate_update)(&object, current, &mut problems);
+        (kind.validate_update)(&object, &before, &mut problems);
     }
     let causes = problems.into_causes();
     if !causes.is_empty() {
         return Err(ApiError::invalid(kind, &target.name, &causes));
     }
-    if kind.counts_generations() && object.get("spec") != current.get("spec") {
+    if kind.counts_generations() && object.get("spec") != before.get("spec") {
         let generation = int(current, "/metadata/generation").unwrap_or(0) + 1;
         set(child(&mut object, "metadata"), "generation", generation);
     }

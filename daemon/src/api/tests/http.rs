@@ -4,7 +4,7 @@ use super::server::{Server, TOKEN};
 use axum::body::Body;
 use axum::http::{Request, Response};
 use futures::StreamExt;
-use gaggle_sched::state::{Key, Resource};
+use gaggle_sched::state::{Expect, Key, Resource, Write};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -276,6 +276,20 @@ async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
     assert_eq!(server.post(&format!("{pods}/evicted/eviction"), &eviction).await.code, 201);
     let evicted = server.get(&format!("{pods}/evicted")).await.json();
     assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn what_a_controller_stored_without_defaults_can_be_labelled() {
+    let server = Server::start().await;
+    let key = Key::new(Resource::fixed("pods"), "default", "p");
+    let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let write = Write::Put { key, value, expect: Expect::Absent, intent: None };
+    server.view.write(|store| store.apply(&write.into())).unwrap();
+    let patch = json!({"metadata": {"labels": {"a": "b"}}}).to_string();
+    let path = "/api/v1/namespaces/default/pods/p";
+    let answer = server.call("PATCH", path, "application/merge-patch+json", patch).await;
+    assert_eq!(answer.code, 200, "{}", answer.json());
 }
 
 #[tokio::test]

@@ -368,13 +368,3 @@ async fn the_rest_of_what_people_type() {
     let listed = k.ok(&["get", "deploy", "-A", "--show-labels"]).await;
     assert!(rows(&listed)[0].contains(&"NAMESPACE") && listed.contains("app=web"), "{listed}");
 }
-
-#[tokio::test]
-#[ignore]
-async fn zz_serve() {
-    let k = Kubectl::start().await.unwrap();
-    std::fs::create_dir_all("/tmp/apihome").unwrap();
-    k.server.write_kubeconfig(std::path::Path::new("/tmp/apihome"));
-    let _agent = k.server.play_agent();
-    tokio::time::sleep(Duration::from_secs(90)).await;
-}
