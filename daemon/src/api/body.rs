@@ -4,8 +4,9 @@ use super::kinds::Kind;
 use super::query::FieldValidation;
 use super::status::ApiError;
 use super::{protobuf, strict};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use futures::StreamExt;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -18,24 +19,25 @@ const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kube
 
 /// Reads a whole body, up to [`BODY_BYTES`].
 pub async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let bytes = tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await;
-    match bytes {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(error)) if is_length_limit(&error) => Err(ApiError::too_large(BODY_BYTES)),
-        Ok(Err(error)) => Err(ApiError::bad_request(format!("the request body could not be read: {error}"))),
+    match tokio::time::timeout(BODY_TIME, collect(body)).await {
+        Ok(bytes) => bytes,
         Err(_) => Err(ApiError::new(408, "Timeout", "the request body did not arrive in time")),
     }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
+async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let unreadable =
+            |error| ApiError::bad_request(format!("the request body could not be read: {error}"));
+        let chunk = chunk.map_err(unreadable)?;
+        if bytes.len() + chunk.len() > BODY_BYTES {
+            return Err(ApiError::too_large(BODY_BYTES));
         }
-        source = error.source();
+        bytes.extend_from_slice(&chunk);
     }
-    false
+    Ok(bytes)
 }
 
 /// A body that was read as an object.
@@ -103,7 +105,7 @@ pub fn check(
             }
         }
     }
-    numbers_to_quantities(&mut value);
+    normalize(&mut value);
     let known = (kind.decode)(&value).map_err(|why| match strict::culprit(&value, &kind.decode) {
         field if field.is_empty() => cannot(why),
         field => cannot(format!("{field}: {why}")),
@@ -120,26 +122,29 @@ pub fn check(
     Ok((known, complaints))
 }
 
-/// Quantities may be written as plain numbers (`cpu: 2`); the model knows them as strings.
-fn numbers_to_quantities(value: &mut Value) {
-    const MAPS: &[&str] = &["limits", "requests", "capacity", "allocatable", "overhead", "hard", "used"];
-    const OPAQUE: &[&str] = &["metadata", "data", "stringData", "binaryData"];
+/// Forms that Go reads and the model does not: quantities as plain numbers (`cpu: 2`), and empty values in maps
+/// of strings (`label:`).
+fn normalize(value: &mut Value) {
+    const AMOUNTS: &[&str] = &["limits", "requests", "capacity", "allocatable", "overhead", "hard", "used"];
+    const TEXTS: &[&str] = &["labels", "annotations", "data", "stringData", "matchLabels", "nodeSelector"];
     let stringify = |value: &mut Value| {
         if let Value::Number(number) = value {
             *value = number.to_string().into();
         }
     };
     match value {
-        Value::Array(items) => items.iter_mut().for_each(numbers_to_quantities),
+        Value::Array(items) => items.iter_mut().for_each(normalize),
         Value::Object(fields) => {
             for (key, value) in fields {
                 match (key.as_str(), value) {
-                    (key, _) if OPAQUE.contains(&key) => {}
-                    (key, Value::Object(amounts)) if MAPS.contains(&key) => {
+                    (key, Value::Object(texts)) if TEXTS.contains(&key) => {
+                        texts.values_mut().filter(|text| text.is_null()).for_each(|text| *text = "".into());
+                    }
+                    (key, Value::Object(amounts)) if AMOUNTS.contains(&key) => {
                         amounts.values_mut().for_each(stringify);
                     }
                     ("sizeLimit", value) => stringify(value),
-                    (_, value) => numbers_to_quantities(value),
+                    (_, value) => normalize(value),
                 }
             }
         }

@@ -9,6 +9,11 @@ use super::status::ApiError;
 use super::value::{flag, items, remove, set};
 use gaggle_sched::state::{Adopted, Expect, Key, Refused, Txn, Unavailable, Write};
 use serde_json::Value;
+use std::time::Duration;
+
+/// How long a write may take to be ordered. Elections are over in a second; after this the client is told that
+/// nobody knows.
+const ORDER: Duration = Duration::from_secs(30);
 
 /// One write of one object.
 pub struct Pending<'a> {
@@ -91,7 +96,9 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
         Some(value) => Write::Put { key: key.clone(), value, expect, intent: adopted.clone() },
         None => Write::Delete { key: key.clone(), expect, intent: adopted.clone() },
     };
-    match state.propose.propose(Txn::from(write)).await {
+    let proposed = tokio::time::timeout(ORDER, state.propose.propose(Txn::from(write))).await;
+    let late = || Err(Unavailable::Unknown(format!("no answer within {} seconds", ORDER.as_secs())));
+    match proposed.unwrap_or_else(|_| late()) {
         Ok(Ok(applied)) => {
             let mut object = shown;
             if let Some(metadata) = object.get_mut("metadata") {

@@ -171,10 +171,9 @@ fn marked(kind: &Kind, current: &Value, options: &Options) -> Value {
         false => set(metadata, "finalizers", finalizers),
     }
     let earlier = int(metadata, "/deletionGracePeriodSeconds");
-    if !is_set(metadata, "/deletionTimestamp") {
-        if let Some(generation) = int(metadata, "/generation") {
-            set(metadata, "generation", generation + 1);
-        }
+    if let (false, Some(generation)) = (is_set(metadata, "/deletionTimestamp"), int(metadata, "/generation"))
+    {
+        set(metadata, "generation", generation + 1);
     }
     // A second request may hasten the end, never put it off.
     if !is_set(metadata, "/deletionTimestamp") || earlier.is_some_and(|earlier| grace_s < earlier) {

@@ -41,10 +41,6 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
-    pub fn is_set(&self, name: &str) -> bool {
-        !self.text(name).is_empty()
-    }
-
     /// A flag; one that is named without a value is set.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()) {

@@ -28,7 +28,7 @@ const STREAMS: u32 = 250;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long open requests may go on after shutdown was asked for; watches never end by themselves.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(2);
 /// After a failed accept (out of file descriptors): others have to close first.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 

@@ -222,7 +222,7 @@ mod tests {
         let wrong = json!({"kind": "Deployment", "apiVersion": "apps/v1",
             "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "a"}, {"name": 3}]}}}});
         assert!((kind.decode)(&wrong).is_err());
-        assert_eq!(culprit(&wrong, &kind.decode), "spec.template.spec.containers[0].name");
+        assert_eq!(culprit(&wrong, &kind.decode), "spec.template.spec.containers[1].name");
     }
 
     proptest! {

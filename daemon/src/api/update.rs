@@ -11,7 +11,7 @@ use super::read;
 use super::status::ApiError;
 use super::target::Target;
 use super::validate::{Problems, metadata};
-use super::value::{child, int, is_set, items, remove, set, text};
+use super::value::{child, int, items, remove, set, text};
 use gaggle_sched::state::{Expect, Refused};
 use serde_json::Value;
 
@@ -69,15 +69,8 @@ pub async fn patch(
         return Ok((done, warnings, Made::New));
     }
     let (done, warnings) = change(state, target, query, |current| {
-        let mut value = patch.apply(kind, current)?;
-        // A patch is held to the revision that it names; the others are made for whatever is there.
-        let named = matches!(&patch, Patch::Merge(p) | Patch::Strategic(p) | Patch::Apply(p)
-            if is_set(p, "/metadata/resourceVersion"));
-        if !named && !matches!(patch, Patch::Json(_)) {
-            if let Some(metadata) = value.get_mut("metadata") {
-                remove(metadata, "resourceVersion");
-            }
-        }
+        // A patch that names no revision leaves the current one, and so is made for whatever is there.
+        let value = patch.apply(kind, current)?;
         let decoded = Decoded { value, twice: twice.clone() };
         body::check(kind, decoded, validation).map_err(|error| as_invalid_patch(error, validation))
     })
@@ -171,21 +164,24 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, Api
         }
         Part::Main => main_part(kind, current, wished),
     };
+    // A controller may have stored the object without the defaults, and filling them in is no change.
+    let mut before = current.clone();
     if part_of(target) == Part::Main {
         (kind.default)(&mut object);
+        (kind.default)(&mut before);
     }
     let mut problems = Problems::default();
     metadata::check(kind, &object, &mut problems);
     metadata::check_update(&object, current, &mut problems);
     if part_of(target) == Part::Main {
         (kind.validate)(&object, &mut problems);
-        (kind.validate_update)(&object, current, &mut problems);
+        (kind.validate_update)(&object, &before, &mut problems);
     }
     let causes = problems.into_causes();
     if !causes.is_empty() {
         return Err(ApiError::invalid(kind, &target.name, &causes));
     }
-    if kind.counts_generations() && object.get("spec") != current.get("spec") {
+    if kind.counts_generations() && object.get("spec") != before.get("spec") {
         let generation = int(current, "/metadata/generation").unwrap_or(0) + 1;
         set(child(&mut object, "metadata"), "generation", generation);
     }

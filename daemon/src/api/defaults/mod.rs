@@ -89,7 +89,7 @@ fn job_spec(spec: &mut Value) {
         set(spec, "completions", 1);
     }
     default_to(spec, "parallelism", 1);
-    if !(spec.get("backoffLimitPerIndex").is_some_and(|limit| !limit.is_null())) {
+    if spec.get("backoffLimitPerIndex").is_none_or(Value::is_null) {
         default_to(spec, "backoffLimit", 6);
     } else {
         default_to(spec, "backoffLimit", i32::MAX);

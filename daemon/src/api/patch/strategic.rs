@@ -154,14 +154,18 @@ impl Merge<'_> {
             let Some(field) = key.strip_prefix(ORDER) else { continue };
             let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
             let Some(Value::Array(list)) = result.get_mut(field) else { continue };
-            let identity: Box<dyn Fn(&Value) -> Option<Value>> = match rule(self.kind, path, field) {
-                ListRule::Atomic => continue,
-                ListRule::Set => Box::new(|item: &Value| Some(item.clone())),
-                ListRule::ByKey(name) => Box::new(move |item: &Value| item.get(name).cloned()),
+            let rule = rule(self.kind, path, field);
+            let identity = |item: &Value| match rule {
+                ListRule::Atomic => None,
+                ListRule::Set => Some(item.clone()),
+                ListRule::ByKey(name) => item.get(name).cloned(),
             };
-            let wished: Vec<Option<Value>> = order.iter().map(&identity).collect();
+            if rule == ListRule::Atomic {
+                continue;
+            }
+            let wished: Vec<Option<Value>> = order.iter().map(identity).collect();
             let before = original.get(field).and_then(Value::as_array);
-            let before: Vec<Option<Value>> = before.into_iter().flatten().map(&identity).collect();
+            let before: Vec<Option<Value>> = before.into_iter().flatten().map(identity).collect();
             let place = |among: &[Option<Value>], item: &Value| {
                 let identity = identity(item);
                 among.iter().position(|other| *other == identity)

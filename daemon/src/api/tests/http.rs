@@ -2,9 +2,11 @@
 
 use super::server::{Server, TOKEN};
 use axum::body::Body;
-use axum::http::Request;
-use gaggle_sched::state::{Key, Resource};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use axum::http::{Request, Response};
+use futures::StreamExt;
+use gaggle_sched::state::{Expect, Key, Resource, Write};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -30,7 +32,7 @@ impl Answer {
 }
 
 impl Server {
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn open(&self, request: Request<Body>) -> Response<Incoming> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -43,11 +45,13 @@ impl Server {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
-        let _ = TokioExecutor::new();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        sender.send_request(request).await.unwrap()
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.open(request).await.into_parts();
         let warnings =
             parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
         let body = axum::body::to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec();
@@ -258,7 +262,8 @@ async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
     let pod = |name: &str, node: Option<&str>| json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
     server.post(pods, &pod("free", None)).await;
     server.post(pods, &pod("bound", Some("d1"))).await;
-    let delete = |path: String| server.call("DELETE", &path, "", Body::empty());
+    let server = &server;
+    let delete = async |path: String| server.call("DELETE", &path, "", Body::empty()).await;
     assert_eq!(delete(format!("{pods}/free")).await.json()["status"], "Success");
     let terminating = delete(format!("{pods}/bound")).await.json();
     assert_eq!(terminating["metadata"]["deletionGracePeriodSeconds"], 30);
@@ -271,6 +276,20 @@ async fn a_bound_pod_ends_gracefully_and_an_unbound_one_at_once() {
     assert_eq!(server.post(&format!("{pods}/evicted/eviction"), &eviction).await.code, 201);
     let evicted = server.get(&format!("{pods}/evicted")).await.json();
     assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn what_a_controller_stored_without_defaults_can_be_labelled() {
+    let server = Server::start().await;
+    let key = Key::new(Resource::fixed("pods"), "default", "p");
+    let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default", "uid": "u"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let write = Write::Put { key, value, expect: Expect::Absent, intent: None };
+    server.view.write(|store| store.apply(&write.into())).unwrap();
+    let patch = json!({"metadata": {"labels": {"a": "b"}}}).to_string();
+    let path = "/api/v1/namespaces/default/pods/p";
+    let answer = server.call("PATCH", path, "application/merge-patch+json", patch).await;
+    assert_eq!(answer.code, 200, "{}", answer.json());
 }
 
 #[tokio::test]
@@ -299,4 +318,38 @@ async fn a_dry_run_answers_as_if_and_leaves_no_trace() {
     let name = answer.json()["metadata"]["name"].as_str().unwrap().to_owned();
     assert!(name.starts_with("a-") && name.len() == 7, "{name}");
     assert_eq!(server.get(&format!("{CONFIG_MAPS}/{name}")).await.code, 404);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_tls_and_requests_that_are_no_http_disturb_nobody() {
+    let server = Server::start().await;
+    let mut stranger = TcpStream::connect(server.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // An alert or nothing: the connection ends by itself.
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stranger, &mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+    let odd = Request::builder()
+        .method("BREW")
+        .uri("/api/v1/pods")
+        .header("host", "x")
+        .header("authorization", format!("Bearer {TOKEN}"));
+    assert_eq!(server.send(odd.body(Body::empty()).unwrap()).await.code, 405);
+    assert_eq!(server.get("/healthz").await.code, 200);
+}
+
+#[tokio::test]
+async fn shutting_down_ends_open_watches() {
+    let server = Server::start().await;
+    let request = Request::get("/api/v1/namespaces?watch=true")
+        .header("host", "x")
+        .header("authorization", format!("Bearer {TOKEN}"));
+    let response = server.open(request.body(Body::empty()).unwrap()).await;
+    let mut chunks = Body::new(response.into_body()).into_data_stream();
+    assert!(chunks.next().await.unwrap().unwrap().starts_with(b"{\"type\":\"ADDED\""));
+    server.stop();
+    // Whether it ends cleanly or is cut off, it ends.
+    let deadline = std::time::Duration::from_secs(60);
+    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+    assert!(tokio::time::timeout(deadline, rest).await.is_ok());
 }

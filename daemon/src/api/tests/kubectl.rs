@@ -65,19 +65,15 @@ impl Kubectl {
     }
 
     /// Runs a command that must succeed without a word on stderr, and returns what it prints.
-    #[track_caller]
-    fn ok<'a>(&'a self, arguments: &'a [&'a str]) -> impl Future<Output = String> + 'a {
-        self.ok_with(arguments, "")
+    async fn ok(&self, arguments: &[&str]) -> String {
+        self.ok_with(arguments, "").await
     }
 
-    #[track_caller]
-    fn ok_with<'a>(&'a self, arguments: &'a [&'a str], input: &'a str) -> impl Future<Output = String> + 'a {
-        async move {
-            let ran = self.run_with(arguments, input).await;
-            assert!(ran.ok, "{arguments:?}: {}{}", ran.out, ran.err);
-            assert_eq!(ran.err, "", "{arguments:?} complains");
-            ran.out
-        }
+    async fn ok_with(&self, arguments: &[&str], input: &str) -> String {
+        let ran = self.run_with(arguments, input).await;
+        assert!(ran.ok, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert_eq!(ran.err, "", "{arguments:?} complains");
+        ran.out
     }
 
     async fn fails(&self, arguments: &[&str], input: &str) -> String {
@@ -151,6 +147,7 @@ async fn apply_get_scale_and_rollout_of_a_deployment() {
         k.ok(&["set", "image", "deploy/web", "web=nginx:2"]).await,
         "deployment.apps/web image updated\n"
     );
+    k.server.set_status(&deployment(), available(5, 3));
     k.ok(&["wait", "deploy/web", "--for=condition=Available", "--timeout=60s"]).await;
     let described = k.ok(&["describe", "deploy", "web"]).await;
     assert!(described.contains("Image:") && described.contains("nginx:2"), "{described}");
@@ -229,7 +226,7 @@ async fn mistakes_are_told_with_the_field() {
         error.contains(expected) && error.contains("`selector` does not match template `labels`"),
         "{error}"
     );
-    let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {containers: \
+    let job = "---\n{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {spec: {containers: \
                [{name: a, image: b}]}}}}";
     let error = k.fails(&["create", "-f", "-"], job).await;
     assert!(
@@ -272,6 +269,20 @@ async fn nodes_are_cordoned_and_labelled_and_pods_drained() {
     assert_eq!(k.ok(&["get", "nodes", "-l", "disk=ssd", "-o", "name"]).await, "node/d1\n");
     let described = k.ok(&["describe", "node", "d1"]).await;
     assert!(described.contains("a=b:NoSchedule"), "{described}");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "nodeName": "d1", "containers": [{"name": "main", "image": "busybox"}]}});
+    k.ok_with(&["create", "-f", "-"], &pod.to_string()).await;
+    let agent = k.server.play_agent();
+    let drained = k.run_with(&["drain", "d1", "--force"], "").await;
+    assert!(drained.ok && drained.out.contains("evicting pod default/p"), "{}{}", drained.out, drained.err);
+    assert!(drained.out.contains("node/d1 drained"), "{}", drained.out);
+    k.ok_with(&["create", "-f", "-"], &pod.to_string()).await;
+    assert_eq!(
+        k.ok(&["delete", "pod", "p"]).await,
+        "pod \"p\" deleted\n",
+        "it waits until the agent is done"
+    );
+    agent.abort();
 }
 
 #[tokio::test]
@@ -310,7 +321,7 @@ async fn pods_are_listed_described_logged_waited_for_and_watched() {
 #[tokio::test]
 async fn a_job_shows_how_far_it_is() {
     let Some(k) = Kubectl::start().await else { return };
-    let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {completions: 4, parallelism: 2, \
+    let job = "---\n{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {completions: 4, parallelism: 2, \
                completionMode: Indexed, template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}";
     k.ok_with(&["apply", "-f", "-"], job).await;
     k.ok_with(&["apply", "-f", "-"], job).await;

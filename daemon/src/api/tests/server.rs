@@ -4,7 +4,9 @@ use crate::api::{ApiState, Tokens, User, lasting_namespaces, router, serve};
 use crate::documents::{DocumentError, Documents};
 use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
 use futures::StreamExt;
-use gaggle_sched::state::{Adopted, Applied, Key, Propose, Refused, Txn, Unavailable, View};
+use gaggle_sched::state::{
+    Adopted, Applied, Expect, Key, Propose, Refused, Resource, Txn, Unavailable, View, Write,
+};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -104,6 +106,10 @@ impl Server {
         Self { address, ca_pem, view, documents, quorum, stop }
     }
 
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Writes a kubeconfig into `home`.
     pub fn write_kubeconfig(&self, home: &Path) {
         std::fs::write(home.join("ca.pem"), &self.ca_pem).unwrap();
@@ -120,8 +126,33 @@ impl Server {
     /// Plays a controller or an agent: writes an object's status.
     pub fn set_status(&self, key: &Key, status: Value) {
         let uid = self.view.read(|store| store.get(key).unwrap().uid().to_owned());
-        let write = gaggle_sched::state::Write::Status { key: key.clone(), uid, status };
+        let write = Write::Status { key: key.clone(), uid, status };
         self.view.write(|store| store.apply(&write.into())).unwrap();
+    }
+}
+
+impl Server {
+    /// Plays the agents: pods that are to end do so at once.
+    pub fn play_agent(&self) -> tokio::task::JoinHandle<()> {
+        let view = self.view.clone();
+        tokio::spawn(async move {
+            let mut bell = view.subscribe();
+            loop {
+                bell.mark_unchanged();
+                let pods = Resource::fixed("pods");
+                let ended: Vec<Key> = view.read(|store| {
+                    let pods = store.list(&pods, None).filter(|(_, pod)| pod.is_terminating());
+                    pods.map(|(key, _)| key).collect()
+                });
+                for key in ended {
+                    let write = Write::Delete { key, expect: Expect::Present, intent: None };
+                    view.write(|store| store.apply(&write.into())).unwrap();
+                }
+                if bell.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
     }
 }
 

@@ -37,11 +37,9 @@ pub(super) fn spec(at: &str, spec: &Value, problems: &mut Problems) {
     );
     let grace = spec.get("terminationGracePeriodSeconds");
     problems.not_negative(&format!("{at}.terminationGracePeriodSeconds"), grace);
-    if let Some(deadline) = spec.get("activeDeadlineSeconds").filter(|value| !value.is_null()) {
-        if deadline.as_i64().is_none_or(|seconds| seconds < 1) {
-            let why = "must be between 1 and 2147483647, inclusive";
-            problems.invalid(&format!("{at}.activeDeadlineSeconds"), deadline, why);
-        }
+    if let Some(deadline) = int(spec, "/activeDeadlineSeconds").filter(|seconds| *seconds < 1) {
+        let why = "must be between 1 and 2147483647, inclusive";
+        problems.invalid(&format!("{at}.activeDeadlineSeconds"), &deadline.into(), why);
     }
     metadata::labels(&format!("{at}.nodeSelector"), spec, "/nodeSelector", problems);
     metadata::reference(&format!("{at}.nodeName"), text(spec, "/nodeName"), problems);
@@ -205,11 +203,10 @@ fn resources(field: &str, container: &Value, problems: &mut Problems) {
         let field = format!("{field}.requests[{resource}]");
         let Some(amount) = quantity::check(problems, &field, request) else { continue };
         let limit = amounts("limits").and_then(|limits| limits.get(resource)?.as_str());
-        if let Some(limit) = limit.and_then(|text| Some((text, quantity::milli(text)?))) {
-            if amount > limit.1 {
-                let why = format!("must be less than or equal to {resource} limit of {}", limit.0);
-                problems.invalid(&field, request, &why);
-            }
+        let limit = limit.and_then(|text| Some((text, quantity::milli(text)?)));
+        if let Some((limit, _)) = limit.filter(|(_, most)| amount > *most) {
+            let why = format!("must be less than or equal to {resource} limit of {limit}");
+            problems.invalid(&field, request, &why);
         }
     }
 }

@@ -66,7 +66,7 @@ fn replicated(object: &Value, problems: &mut Problems) {
     if selector.as_object().is_none_or(serde_json::Map::is_empty) {
         problems.required("spec.selector", "");
     } else if pairs_or_expressions(selector) == 0 {
-        let why = "empty selector is invalid for deployment";
+        let why = "empty selector is invalid";
         problems.invalid("spec.selector", selector, why);
     } else {
         metadata::label_selector("spec.selector", selector, problems);
