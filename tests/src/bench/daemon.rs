@@ -148,7 +148,7 @@ impl Desktop {
     pub fn make_kubeconfig(&self) -> Result<()> {
         let file = self.kubeconfig_file();
         if !file.exists() {
-            let text = self.gaggle("kubeconfig")?.ok()?;
+            let text = self.gaggle(&format!("kubeconfig --server {}", self.address()))?.ok()?;
             ensure!(text.contains("apiVersion"), "gaggle kubeconfig printed {text:?}");
             write_secret(&file, &text)?;
         }
