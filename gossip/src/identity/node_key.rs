@@ -3,11 +3,11 @@
 //! Must never overwrite a file that it cannot read: a new key would be a new node, and the old one's place in the
 //! cluster would be lost without a word.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::fmt;
 
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
@@ -50,7 +50,9 @@ impl NodeKey {
     /// Names the file; a damaged file is an error, never replaced.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         match load(path) {
-            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => create(path),
+            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                create(path)
+            }
             other => other,
         }
     }
@@ -85,7 +87,8 @@ fn load(path: &Path) -> Result<NodeKey, IdentityError> {
 fn create(path: &Path) -> Result<NodeKey, IdentityError> {
     let failed = |source| IdentityError::Write { path: path.to_owned(), source };
     let key = NodeKey::ephemeral();
-    let bytes = key.0.to_protobuf_encoding().map(Zeroizing::new).map_err(|error| failed(io::Error::other(error)))?;
+    let bytes =
+        key.0.to_protobuf_encoding().map(Zeroizing::new).map_err(|error| failed(io::Error::other(error)))?;
     write_secret(path, &bytes).map_err(failed)?;
     Ok(key)
 }

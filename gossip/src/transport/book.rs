@@ -173,12 +173,19 @@ impl Book {
             .map(|(peer, _)| *peer)
             .take(limit)
             .collect();
-        due.into_iter().filter_map(|peer| self.dial(&peer, now, own).map(|addresses| (peer, addresses))).collect()
+        due.into_iter()
+            .filter_map(|peer| self.dial(&peer, now, own).map(|addresses| (peer, addresses)))
+            .collect()
     }
 
     /// Marks the peer as being dialled and gives its addresses, the most promising first. None when there is nothing
     /// to dial; the peer then waits for its longest pause.
-    pub(super) fn dial(&mut self, peer: &PeerId, now: Instant, own: &[SocketAddr]) -> Option<Vec<SocketAddr>> {
+    pub(super) fn dial(
+        &mut self,
+        peer: &PeerId,
+        now: Instant,
+        own: &[SocketAddr],
+    ) -> Option<Vec<SocketAddr>> {
         let entry = self.peers.get_mut(peer)?;
         let addresses: Vec<SocketAddr> =
             entry.addresses.iter().rev().copied().filter(|address| !own.contains(address)).collect();

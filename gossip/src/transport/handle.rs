@@ -59,7 +59,11 @@ impl Transport {
     ///
     /// # Errors
     /// Names the address that cannot be listened on or the peer that makes no sense.
-    pub fn start(config: TransportConfig, cluster: &ClusterKey, node: NodeKey) -> Result<Self, TransportError> {
+    pub fn start(
+        config: TransportConfig,
+        cluster: &ClusterKey,
+        node: NodeKey,
+    ) -> Result<Self, TransportError> {
         swarm::start(config, cluster, &node)
     }
 
@@ -109,7 +113,9 @@ impl Transport {
                 match self.attempt(peer, protocol).await {
                     Attempt::Opened(mut stream) => match stream.acknowledged().await {
                         Ok(()) => return Ok(stream),
-                        Err(error) => tracing::trace!(%peer, protocol, %error, "a stream was not acknowledged"),
+                        Err(error) => {
+                            tracing::trace!(%peer, protocol, %error, "a stream was not acknowledged")
+                        }
                     },
                     Attempt::Unsupported => return Err(OpenError::Unsupported { peer, protocol }),
                     Attempt::Lost(reason) => why = Some(reason),
@@ -139,8 +145,8 @@ impl Transport {
                 if commands.is_closed() {
                     return Err(AcceptError::Closed);
                 }
-                let name =
-                    StreamProtocol::try_from_owned(protocol.to_owned()).map_err(|_| AcceptError::Name { protocol })?;
+                let name = StreamProtocol::try_from_owned(protocol.to_owned())
+                    .map_err(|_| AcceptError::Name { protocol })?;
                 let streams = control.clone().accept(name).map_err(|_| AcceptError::Taken { protocol })?;
                 streams.map(|(peer, stream)| (peer, Stream::new(stream.compat()))).boxed()
             }
@@ -207,7 +213,9 @@ impl Transport {
             Backend::Swarm { control, .. } => control.clone(),
             Backend::Memory(node) => return node.open(peer, protocol),
         };
-        let Ok(name) = StreamProtocol::try_from_owned(protocol.to_owned()) else { return Attempt::Unsupported };
+        let Ok(name) = StreamProtocol::try_from_owned(protocol.to_owned()) else {
+            return Attempt::Unsupported;
+        };
         // Negotiation on a connection that just died would take as long as everything else together.
         match timeout(ACKNOWLEDGE_DEADLINE, control.open_stream(peer, name)).await {
             Ok(Ok(stream)) => Attempt::Opened(Stream::new(stream.compat())),

@@ -104,7 +104,10 @@ impl MemoryHub {
 
 impl Network {
     fn joined(&self, a: PeerId, b: PeerId) -> bool {
-        a != b && self.nodes.contains_key(&a) && self.nodes.contains_key(&b) && !self.cuts.contains(&link(a, b))
+        a != b
+            && self.nodes.contains_key(&a)
+            && self.nodes.contains_key(&b)
+            && !self.cuts.contains(&link(a, b))
     }
 
     fn break_link(&mut self, a: PeerId, b: PeerId) {
@@ -130,9 +133,8 @@ impl Network {
             node.connected.send_if_modified(|told| {
                 let now = Instant::now();
                 let fresh = || Connected { addresses: Vec::new(), since: now };
-                let peers: BTreeMap<PeerId, Connected> = others
-                    .map(|other| (*other, told.get(other).cloned().unwrap_or_else(fresh)))
-                    .collect();
+                let peers: BTreeMap<PeerId, Connected> =
+                    others.map(|other| (*other, told.get(other).cloned().unwrap_or_else(fresh))).collect();
                 let changed = **told != peers;
                 if changed {
                     *told = Arc::new(peers);
@@ -165,14 +167,19 @@ impl MemoryNode {
         }
         let token = network.links.entry(link(self.local, peer)).or_default().clone();
         let acceptor = network.nodes.get(&peer).and_then(|node| node.acceptors.get(protocol));
-        let Some(acceptor) = acceptor.filter(|acceptor| !acceptor.is_closed()) else { return Attempt::Unsupported };
+        let Some(acceptor) = acceptor.filter(|acceptor| !acceptor.is_closed()) else {
+            return Attempt::Unsupported;
+        };
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         // When it is full the far end is dropped here, and the opener finds no acknowledgement.
         let _ = acceptor.try_send((self.local, Stream::new(Pipe::new(far, token.clone()))));
         Attempt::Opened(Stream::new(Pipe::new(near, token)))
     }
 
-    pub(super) fn accept(&self, protocol: &'static str) -> Result<BoxStream<'static, (PeerId, Stream)>, AcceptError> {
+    pub(super) fn accept(
+        &self,
+        protocol: &'static str,
+    ) -> Result<BoxStream<'static, (PeerId, Stream)>, AcceptError> {
         if !protocol.starts_with('/') {
             return Err(AcceptError::Name { protocol });
         }
@@ -186,7 +193,9 @@ impl MemoryNode {
         }
         let (sender, receiver) = mpsc::channel(INBOUND);
         node.acceptors.insert(protocol, sender);
-        let next = |mut receiver: mpsc::Receiver<_>| async move { receiver.recv().await.map(|next| (next, receiver)) };
+        let next = |mut receiver: mpsc::Receiver<_>| async move {
+            receiver.recv().await.map(|next| (next, receiver))
+        };
         Ok(futures::stream::unfold(receiver, next).boxed())
     }
 
@@ -226,7 +235,11 @@ fn check(broken: &mut Pin<Box<WaitForCancellationFutureOwned>>, cx: &mut Context
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         check(&mut self.read_broken, cx)?;
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }

@@ -92,7 +92,11 @@ impl Shell {
     }
 
     /// Runs until it is told to shut down or the last handle is gone.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Command>, mut refusals: mpsc::Receiver<Refusal>) {
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Command>,
+        mut refusals: mpsc::Receiver<Refusal>,
+    ) {
         let done = loop {
             self.dial_due();
             self.tell_known();
@@ -154,7 +158,8 @@ impl Shell {
                 }
             }
         }
-        let retry: Vec<SocketAddr> = self.broken.extract_if(.., |(_, at)| *at <= now).map(|(address, _)| address).collect();
+        let retry: Vec<SocketAddr> =
+            self.broken.extract_if(.., |(_, at)| *at <= now).map(|(address, _)| address).collect();
         for address in retry {
             if let Err(error) = swarm::listen(&mut self.swarm, address) {
                 tracing::warn!(%address, %error, "cannot listen, trying again");
@@ -189,7 +194,10 @@ impl Shell {
                 .addresses(vec![address::to_multiaddr(address)])
                 .allocate_new_port()
                 .build(),
-            None => DialOpts::unknown_peer_id().address(address::to_multiaddr(address)).allocate_new_port().build(),
+            None => DialOpts::unknown_peer_id()
+                .address(address::to_multiaddr(address))
+                .allocate_new_port()
+                .build(),
         };
         let id = options.connection_id();
         match self.swarm.dial(options) {
@@ -219,7 +227,8 @@ impl Shell {
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::warn!(?reason, "a listener ended, starting it again");
                 let at = Instant::now() + RELISTEN_PAUSE;
-                self.broken.extend(addresses.iter().filter_map(address::to_socket).map(|address| (address, at)));
+                self.broken
+                    .extend(addresses.iter().filter_map(address::to_socket).map(|address| (address, at)));
                 self.tell_listening();
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
@@ -230,7 +239,11 @@ impl Shell {
                     }
                 }
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                info,
+                ..
+            })) => {
                 let announced: Vec<SocketAddr> =
                     info.listen_addrs.iter().take(MOST_ANNOUNCED).filter_map(address::to_socket).collect();
                 self.learn(peer_id, announced);
@@ -275,16 +288,16 @@ impl Shell {
     fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
         tracing::debug!(?peer, %error, "a dial failed");
         let dial = self.dials.remove(&id);
-        match (error, peer) {
-            (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }, Some(peer)) => {
-                if let Some(address) = address::to_socket(address) {
-                    self.book.forget(&peer, address);
-                }
-            }
-            _ => {}
+        if let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }, Some(peer)) =
+            (error, peer)
+            && let Some(address) = address::to_socket(address)
+        {
+            self.book.forget(&peer, address);
         }
         match dial {
-            Some(Dial::Wish(wish)) if matches!(error, DialError::LocalPeerId { .. }) => self.wanted.is_ourselves(wish),
+            Some(Dial::Wish(wish)) if matches!(error, DialError::LocalPeerId { .. }) => {
+                self.wanted.is_ourselves(wish)
+            }
             Some(Dial::Wish(wish)) => self.wanted.failed(wish, Instant::now(), jitter()),
             Some(Dial::Peer(peer)) => self.peer_failed(peer, &reason(error)),
             // Dialled by the stream behaviour, in the moment that a connection broke.

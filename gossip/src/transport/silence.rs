@@ -38,7 +38,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         while this.alarm.as_mut().poll(cx).is_ready() {
             let deadline = this.heard + this.longest;
             if deadline <= Instant::now() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing heard for too long")));
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "nothing heard for too long",
+                )));
             }
             this.alarm.as_mut().reset(deadline);
         }

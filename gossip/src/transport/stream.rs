@@ -15,7 +15,7 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use libp2p::PeerId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The byte that says: this stream is in the queue.
@@ -61,7 +61,11 @@ impl fmt::Debug for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -80,11 +84,11 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Streams that peers open for one protocol. Dropping it takes the protocol back.
+/// Streams that peers open for one protocol. Dropping it takes the protocol back soon after.
 #[derive(Debug)]
 pub struct Acceptor {
     queue: mpsc::Receiver<(PeerId, Stream)>,
-    pump: AbortHandle,
+    pump: JoinHandle<()>,
 }
 
 impl Acceptor {
@@ -92,13 +96,19 @@ impl Acceptor {
     /// to try again, by their stream being dropped.
     pub(super) fn start(inbound: BoxStream<'static, (PeerId, Stream)>, capacity: usize) -> Self {
         let (sender, queue) = mpsc::channel(capacity.max(1));
-        let pump = tokio::spawn(pump(inbound, sender)).abort_handle();
+        let pump = tokio::spawn(pump(inbound, sender));
         Self { queue, pump }
     }
 
     /// The next stream, acknowledged. None when the transport is shut down. Cancel-safe.
     pub async fn next(&mut self) -> Option<(PeerId, Stream)> {
         self.queue.recv().await
+    }
+
+    /// Takes the protocol back; when this returns it can be accepted anew.
+    pub async fn close(mut self) {
+        self.pump.abort();
+        let _ = (&mut self.pump).await;
     }
 }
 

@@ -99,14 +99,17 @@ pub(super) fn start(
     let control = streams.new_control();
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits()),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
+        ping: ping::Behaviour::new(
+            ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
+        ),
         identify: identify::Behaviour::new(identification(node.keypair())),
         mdns: discovery(config.mdns, local).into(),
         streams,
     };
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config());
     for address in &config.listen {
-        listen(&mut swarm, *address).map_err(|source| TransportError::Listen { address: *address, source })?;
+        listen(&mut swarm, *address)
+            .map_err(|source| TransportError::Listen { address: *address, source })?;
     }
 
     let (commands, requests) = mpsc::channel(COMMANDS);

@@ -100,7 +100,8 @@ async fn five_nodes_that_know_one_of_them_all_meet_when_addresses_are_told() {
     }
     let all: Vec<&Transport> = others.iter().chain([&first]).collect();
     for one in &all {
-        let rest: Vec<&Transport> = all.iter().copied().filter(|other| other.local() != one.local()).collect();
+        let rest: Vec<&Transport> =
+            all.iter().copied().filter(|other| other.local() != one.local()).collect();
         sees(one, &rest).await;
     }
 }
@@ -154,12 +155,14 @@ async fn a_program_that_is_no_node_learns_nothing() {
 async fn a_node_that_restarts_elsewhere_is_found_at_its_old_address_or_by_its_own_memory() {
     let key = NodeKey::ephemeral();
     let first = start(&[], 1);
-    let config = |remembered: Vec<String>| TransportConfig { listen: vec![any()], remembered, ..Default::default() };
+    let config =
+        |remembered: Vec<String>| TransportConfig { listen: vec![any()], remembered, ..Default::default() };
     let second = start_with(config(Vec::new()), 1, key.clone());
     second.dial(&address(&first).await.to_string()).await.unwrap();
     sees(&first, &[&second]).await;
     let mut known = second.known();
-    let remembered = timeout(PATIENCE, known.wait_for(|all| !all.is_empty())).await.unwrap().unwrap().to_vec();
+    let remembered =
+        timeout(PATIENCE, known.wait_for(|all| !all.is_empty())).await.unwrap().unwrap().to_vec();
     second.shutdown().await;
     sees(&first, &[]).await;
     let again = start_with(config(remembered), 1, key);
@@ -225,5 +228,62 @@ async fn the_twin_in_memory_joins_cuts_and_heals() {
     round_trip(&first, second.local(), b"geese").await;
     second.shutdown().await;
     sees(&first, &[]).await;
-    assert_eq!(first.open(second.local(), ECHO).await.unwrap_err(), OpenError::Unknown { peer: second.local() });
+    assert_eq!(
+        first.open(second.local(), ECHO).await.unwrap_err(),
+        OpenError::Unknown { peer: second.local() }
+    );
+}
+
+/// Carries bytes between whoever connects and `target` until it is told to fall silent; then it holds the
+/// connections open and carries nothing, as a desktop does whose plug was pulled.
+async fn cable(target: SocketAddr, silent: tokio_util::sync::CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = TcpStream::connect(target).await.unwrap();
+            let silent = silent.clone();
+            held.push(tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = silent.cancelled() => std::future::pending().await,
+                }
+            }));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_peer_whose_plug_is_pulled_is_noticed_and_its_streams_end() {
+    let unplugged = tokio_util::sync::CancellationToken::new();
+    let first = start(&[], 1);
+    echo(&first);
+    let second = start(&[cable(address(&first).await, unplugged.clone()).await.to_string()], 1);
+    sees(&second, &[&first]).await;
+    let mut stream = second.open(first.local(), ECHO).await.unwrap();
+    unplugged.cancel();
+    sees(&second, &[]).await;
+    assert!(timeout(PATIENCE, stream.read_u8()).await.unwrap().is_err());
+}
+
+/// Needs a network where multicast reaches the sender, and nobody else: a namespace with a dummy interface.
+/// `unshare -n sh -c 'ip link set lo up; ip link add d0 type dummy; ip addr add 10.9.0.1/24 dev d0;
+/// ip link set d0 multicast on up; cargo test -p gaggle-gossip -- --ignored mdns'`
+#[tokio::test]
+#[ignore = "needs a network namespace with a multicast interface"]
+async fn by_mdns_nodes_find_each_other_and_find_a_restarted_one_again() {
+    let listen = vec![SocketAddr::from(([0, 0, 0, 0], 0))];
+    let config = TransportConfig { listen, mdns: true, ..TransportConfig::default() };
+    let first = start_with(config.clone(), 1, NodeKey::ephemeral());
+    let key = NodeKey::ephemeral();
+    let second = start_with(config.clone(), 1, key.clone());
+    sees(&first, &[&second]).await;
+    sees(&second, &[&first]).await;
+    second.shutdown().await;
+    sees(&first, &[]).await;
+    let again = start_with(config, 1, key);
+    sees(&first, &[&again]).await;
+    sees(&again, &[&first]).await;
 }

@@ -15,9 +15,13 @@ const MOST_TARGETS: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Waiting { due: Instant },
+    Waiting {
+        due: Instant,
+    },
     Trying,
-    Reached { peer: PeerId },
+    Reached {
+        peer: PeerId,
+    },
     /// It is our own address: one list of peers for all desktops is a sensible thing to have.
     Ourselves,
 }
@@ -64,7 +68,13 @@ impl Wanted {
         if self.wishes.len() >= MOST_TARGETS {
             return false;
         }
-        self.wishes.push(Wish { target, phase: Phase::Waiting { due: now }, failures: 0, turn: 0, last: None });
+        self.wishes.push(Wish {
+            target,
+            phase: Phase::Waiting { due: now },
+            failures: 0,
+            turn: 0,
+            last: None,
+        });
         true
     }
 

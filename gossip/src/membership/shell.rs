@@ -1,0 +1,381 @@
+//! The task that runs gossip: it gives chitchat its streams, reads its state into the roll, and publishes what this
+//! node says of itself.
+//!
+//! Owns chitchat and every task that serves it. Decides nothing about members: the roll does.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chitchat::{
+    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
+};
+use libp2p::PeerId;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::facts::{self, ADDRESSES, GROUP, GroupFacts, IMAGES, MOST_ADDRESSES, NODE, NodeFacts};
+use super::link::{self, Arrival, Net, Outboxes};
+use super::roll::{Roll, Sighting, Value};
+use super::{Members, MembershipConfig, MembershipError, place};
+use crate::transport::{Acceptor, Transport};
+
+/// Guards against another program's gossip; members of other clusters never get this far.
+const CLUSTER: &str = "gaggle/1";
+/// Streams that wait to be read: one a peer is usual, and a burst of them comes when a cable is put back.
+const ACCEPTING: usize = 64;
+/// How often the roll is made although nothing was heard, and connected peers that are not alive are greeted.
+const ROUND: Duration = Duration::from_secs(1);
+/// Intervals between heartbeats that a detector remembers: some minutes.
+const WINDOW: usize = 1000;
+/// How long a deleted key is remembered. No key is ever deleted here.
+const TOMBSTONES: Duration = Duration::from_secs(3600);
+/// A goodbye has been heard when this many messages that can carry it have left.
+const FAREWELLS: u64 = 4;
+/// How long a goodbye may take.
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+/// How long chitchat may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+/// Least time between two new starts of chitchat: two nodes with one key would otherwise outbid each other for ever.
+const RESTART_PAUSE: Duration = Duration::from_secs(10);
+
+/// What this node says of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    pub(super) node: Option<NodeFacts>,
+    pub(super) group: Option<GroupFacts>,
+    pub(super) images: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Leave(oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+type Ended = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+struct Shell {
+    transport: Transport,
+    config: MembershipConfig,
+    generation: u64,
+    own: watch::Receiver<Own>,
+    listening: watch::Receiver<Vec<SocketAddr>>,
+    net: Net,
+    chitchat: ChitchatHandle,
+    started: Instant,
+    roll: Roll,
+    connected: BTreeSet<PeerId>,
+    outboxes: watch::Sender<Outboxes>,
+    arrivals: mpsc::Sender<Arrival>,
+    told: watch::Sender<u64>,
+    tasks: JoinSet<()>,
+    writers: BTreeMap<PeerId, AbortHandle>,
+    readers: BTreeMap<PeerId, AbortHandle>,
+    members: watch::Sender<Members>,
+}
+
+pub(super) async fn start(
+    transport: Transport,
+    generation: u64,
+    config: MembershipConfig,
+    own: watch::Receiver<Own>,
+    requests: mpsc::Receiver<Command>,
+) -> Result<watch::Receiver<Members>, MembershipError> {
+    let acceptor = transport.accept(link::PROTOCOL, ACCEPTING)?;
+    let (outboxes, outboxes_seen) = watch::channel(Outboxes::default());
+    let (arrivals, arrived) = mpsc::channel(link::INBOUND);
+    let net = Net { outboxes: outboxes_seen, arrivals: Arc::new(Mutex::new(arrived)) };
+    let chitchat = spawn(&config, &transport, generation, &net)
+        .await
+        .map_err(|error| MembershipError::Gossip { reason: error.to_string() })?;
+    let (members, seen) = watch::channel(Members::default());
+    let mut shell = Shell {
+        listening: transport.listening(),
+        transport,
+        config,
+        generation,
+        own,
+        net,
+        chitchat,
+        started: Instant::now(),
+        roll: Roll::default(),
+        connected: BTreeSet::new(),
+        outboxes,
+        arrivals,
+        told: watch::channel(0).0,
+        tasks: JoinSet::new(),
+        writers: BTreeMap::new(),
+        readers: BTreeMap::new(),
+        members,
+    };
+    shell.publish().await;
+    shell.call_roll().await;
+    tokio::spawn(shell.run(acceptor, requests));
+    Ok(seen)
+}
+
+async fn spawn(
+    config: &MembershipConfig,
+    transport: &Transport,
+    generation: u64,
+    net: &Net,
+) -> anyhow::Result<ChitchatHandle> {
+    let local = transport.local();
+    let config = ChitchatConfig {
+        chitchat_id: place::chitchat_id(&local, generation),
+        cluster_id: CLUSTER.to_owned(),
+        gossip_interval: config.interval,
+        listen_addr: place::of(&local),
+        seed_nodes: Vec::new(),
+        failure_detector_config: FailureDetectorConfig {
+            phi_threshold: config.phi,
+            sampling_window_size: WINDOW,
+            max_interval: config.interval * 5,
+            initial_interval: config.interval,
+            dead_node_grace_period: config.dead_kept,
+        },
+        marked_for_deletion_grace_period: TOMBSTONES,
+        catchup_callback: None,
+        extra_liveness_predicate: None,
+    };
+    spawn_chitchat(config, Vec::new(), net).await
+}
+
+impl Shell {
+    async fn run(mut self, mut acceptor: Acceptor, mut requests: mpsc::Receiver<Command>) {
+        let mut connected = self.transport.connected();
+        connected.mark_changed();
+        let mut round = interval(ROUND);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alive = self.watch_alive().await;
+        let mut ended: Ended = Box::pin(self.chitchat.termination_watcher());
+        // A transport in memory has no addresses that could change.
+        let mut addresses_change = true;
+        let mut broken = false;
+        let done = loop {
+            tokio::select! {
+                changed = connected.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    let peers = connected.borrow_and_update().keys().copied().collect();
+                    self.on_connected(peers);
+                    self.call_roll().await;
+                }
+                next = acceptor.next() => match next {
+                    None => break None,
+                    Some((peer, stream)) => {
+                        let reader = self.tasks.spawn(link::read(stream, place::of(&peer), self.arrivals.clone()));
+                        // One stream a peer: a newer one means that the older is lost.
+                        if let Some(older) = self.readers.insert(peer, reader) {
+                            older.abort();
+                        }
+                    }
+                },
+                Ok(()) = alive.changed() => self.call_roll().await,
+                changed = self.own.changed() => {
+                    if changed.is_err() {
+                        break None;
+                    }
+                    self.publish().await;
+                    self.call_roll().await;
+                }
+                changed = self.listening.changed(), if addresses_change => {
+                    addresses_change = changed.is_ok();
+                    self.publish().await;
+                }
+                request = requests.recv() => match request {
+                    None => break None,
+                    Some(Command::Shutdown(done)) => break Some(done),
+                    Some(Command::Leave(done)) => {
+                        self.say_goodbye().await;
+                        let _ = done.send(());
+                    }
+                },
+                _ = &mut ended => {
+                    // chitchat asserts what it believes of its peers' messages; one that it did not expect ends it.
+                    // It starts again with the next round, so that such a peer cannot keep this task busy.
+                    tracing::warn!("gossip ended, starting it again");
+                    ended = Box::pin(future::pending());
+                    broken = true;
+                }
+                _ = round.tick() => {
+                    if broken || self.is_outdated() {
+                        self.restart().await;
+                        broken = false;
+                        alive = self.watch_alive().await;
+                        ended = Box::pin(self.chitchat.termination_watcher());
+                    }
+                    self.call_roll().await;
+                    self.greet_the_dead();
+                }
+                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+            }
+        };
+        acceptor.close().await;
+        self.tasks.shutdown().await;
+        if timeout(END_DEADLINE, self.chitchat.shutdown()).await.is_err() {
+            tracing::warn!("gossip did not end in time");
+        }
+        drop(self.members);
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    async fn watch_alive(&self) -> watch::Receiver<BTreeMap<ChitchatId, NodeState>> {
+        self.chitchat.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await
+    }
+
+    /// Opens and closes queues so that there is one for each connected peer, and greets the new ones.
+    fn on_connected(&mut self, peers: BTreeSet<PeerId>) {
+        let gone: Vec<PeerId> = self.connected.difference(&peers).copied().collect();
+        let new: Vec<PeerId> = peers.difference(&self.connected).copied().collect();
+        self.connected = peers;
+        let mut boxes = (**self.outboxes.borrow()).clone();
+        for peer in gone {
+            boxes.remove(&place::of(&peer));
+            for task in [self.writers.remove(&peer), self.readers.remove(&peer)].into_iter().flatten() {
+                task.abort();
+            }
+        }
+        for peer in &new {
+            let (outbox, writer) = link::outbox(self.transport.clone(), *peer, self.told.clone());
+            boxes.insert(place::of(peer), outbox);
+            self.writers.insert(*peer, self.tasks.spawn(writer));
+        }
+        self.outboxes.send_replace(Arc::new(boxes));
+        for peer in &new {
+            self.greet(peer);
+        }
+    }
+
+    /// Connected peers that gossip believes dead, or has never heard of, would otherwise be met by chance.
+    fn greet_the_dead(&self) {
+        for peer in self.connected.iter().filter(|peer| !self.roll.is_alive(peer)) {
+            self.greet(peer);
+        }
+    }
+
+    fn greet(&self, peer: &PeerId) {
+        if self.chitchat.gossip(place::of(peer)).is_err() {
+            tracing::trace!(%peer, "gossip has ended and cannot greet");
+        }
+    }
+
+    /// Writes what this node says of itself into gossip. What has not changed costs nothing.
+    async fn publish(&mut self) {
+        let own = self.own.borrow_and_update().clone();
+        let listening = self.listening.borrow_and_update().clone();
+        let on_network = listening.iter().any(|address| !address.ip().is_loopback());
+        let addresses: Vec<SocketAddr> = listening
+            .into_iter()
+            .filter(|address| !on_network || !address.ip().is_loopback())
+            .take(MOST_ADDRESSES)
+            .collect();
+        let values = [
+            (NODE, own.node.as_ref().map(facts::encode)),
+            (GROUP, own.group.as_ref().map(facts::encode)),
+            (IMAGES, own.images.as_deref().map(facts::encode_images)),
+            (ADDRESSES, (!addresses.is_empty()).then(|| facts::encode(&addresses))),
+        ];
+        self.chitchat
+            .with_chitchat(|chitchat| {
+                for (key, value) in &values {
+                    match value {
+                        Some(Some(value)) => chitchat.self_node_state().set(key, value),
+                        Some(None) => {
+                            tracing::warn!(key, "too long to gossip, the others keep what they knew")
+                        }
+                        None => {}
+                    }
+                }
+            })
+            .await;
+    }
+
+    /// Makes the roll anew and tells whoever watches it, and the transport new addresses.
+    async fn call_roll(&mut self) {
+        let (local, now) = (self.transport.local(), Instant::now());
+        let mut connected = self.connected.clone();
+        connected.insert(local);
+        let roll = &mut self.roll;
+        let update =
+            self.chitchat.with_chitchat(|chitchat| roll.update(sightings(chitchat), &connected, now)).await;
+        if update.changed {
+            self.members.send_replace(Arc::new(self.roll.members()));
+        }
+        for (peer, addresses) in update.addresses {
+            for address in addresses.into_iter().filter(|_| peer != local) {
+                self.transport.add_address(peer, address).await;
+            }
+        }
+    }
+
+    /// Whether gossip knows a newer run of this very node: the clock went back, or another node has its key.
+    fn is_outdated(&self) -> bool {
+        let known = self.roll.generation(&self.transport.local()).unwrap_or_default();
+        known > self.generation && known < u64::MAX && self.started.elapsed() >= RESTART_PAUSE
+    }
+
+    async fn restart(&mut self) {
+        let known = self.roll.generation(&self.transport.local()).filter(|known| *known < u64::MAX);
+        let newest = known.unwrap_or_default().max(self.generation);
+        if newest > self.generation {
+            tracing::warn!(
+                "a later run of this node is known: the clock went back, or its data directory was copied to \
+                 another desktop (then remove the node key there)"
+            );
+        }
+        self.generation = newest.saturating_add(1);
+        self.started = Instant::now();
+        // The old one must let go of the arrivals before the new one takes them.
+        self.chitchat.abort();
+        match spawn(&self.config, &self.transport, self.generation, &self.net).await {
+            Ok(chitchat) => self.chitchat = chitchat,
+            Err(error) => tracing::warn!(%error, "gossip could not be started"),
+        }
+        self.publish().await;
+        for peer in &self.connected {
+            self.greet(peer);
+        }
+    }
+
+    async fn say_goodbye(&mut self) {
+        self.publish().await;
+        self.call_roll().await;
+        let mut told = self.told.subscribe();
+        let enough = *told.borrow() + FAREWELLS.min(2 * self.connected.len() as u64);
+        for peer in &self.connected {
+            self.greet(peer);
+        }
+        // Too late is no error: the others find out by themselves.
+        let _ = timeout(FAREWELL_DEADLINE, told.wait_for(|count| *count >= enough)).await;
+    }
+}
+
+/// What chitchat holds, one sighting for each run of each node whose name is consistent.
+fn sightings(chitchat: &Chitchat) -> impl Iterator<Item = Sighting<'_>> {
+    let alive: HashSet<&ChitchatId> = chitchat.live_nodes().collect();
+    chitchat.node_states().iter().filter_map(move |(id, state)| {
+        Some(Sighting {
+            peer: place::peer(id)?,
+            generation: id.generation_id,
+            alive: alive.contains(id),
+            node: value(state, NODE),
+            group: value(state, GROUP),
+            images: value(state, IMAGES),
+            addresses: value(state, ADDRESSES),
+        })
+    })
+}
+
+fn value<'a>(state: &'a NodeState, key: &str) -> Option<Value<'a>> {
+    let held = state.get_versioned(key).filter(|held| !held.is_deleted())?;
+    Some(Value { version: held.version, text: &held.value })
+}
