@@ -10,6 +10,7 @@
 //! `alive` and `connected` are different: a member is alive when its heartbeat arrives, by whichever way; it is
 //! connected when this node has a connection to it.
 
+mod engine;
 mod facts;
 mod frame;
 mod link;

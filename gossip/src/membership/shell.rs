@@ -3,16 +3,14 @@
 //!
 //! Owns chitchat and every task that serves it. Decides nothing about members: the roll does.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chitchat::{
-    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
-};
+use chitchat::{ChitchatHandle, ChitchatId, NodeState};
 use libp2p::PeerId;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -20,20 +18,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::facts::{self, ADDRESSES, GROUP, GroupFacts, IMAGES, MOST_ADDRESSES, NODE, NodeFacts};
 use super::link::{self, Arrival, Net, Outboxes};
-use super::roll::{Roll, Sighting, Value};
-use super::{Members, MembershipConfig, MembershipError, place};
+use super::roll::Roll;
+use super::{Members, MembershipConfig, MembershipError, engine, place};
 use crate::transport::{Acceptor, Transport};
 
-/// Guards against another program's gossip; members of other clusters never get this far.
-const CLUSTER: &str = "gaggle/1";
 /// Streams that wait to be read: one a peer is usual, and a burst of them comes when a cable is put back.
 const ACCEPTING: usize = 64;
 /// How often the roll is made although nothing was heard, and connected peers that are not alive are greeted.
 const ROUND: Duration = Duration::from_secs(1);
-/// Intervals between heartbeats that a detector remembers: some minutes.
-const WINDOW: usize = 1000;
-/// How long a deleted key is remembered. No key is ever deleted here.
-const TOMBSTONES: Duration = Duration::from_secs(3600);
 /// A goodbye has been heard when this many messages that can carry it have left.
 const FAREWELLS: u64 = 4;
 /// How long a goodbye may take.
@@ -67,7 +59,8 @@ struct Shell {
     listening: watch::Receiver<Vec<SocketAddr>>,
     net: Net,
     chitchat: ChitchatHandle,
-    started: Instant,
+    /// When chitchat was started again for the last time.
+    restarted: Option<Instant>,
     roll: Roll,
     connected: BTreeSet<PeerId>,
     outboxes: watch::Sender<Outboxes>,
@@ -90,7 +83,7 @@ pub(super) async fn start(
     let (outboxes, outboxes_seen) = watch::channel(Outboxes::default());
     let (arrivals, arrived) = mpsc::channel(link::INBOUND);
     let net = Net { outboxes: outboxes_seen, arrivals: Arc::new(Mutex::new(arrived)) };
-    let chitchat = spawn(&config, &transport, generation, &net)
+    let chitchat = engine::spawn(&config, &transport, generation, &net)
         .await
         .map_err(|error| MembershipError::Gossip { reason: error.to_string() })?;
     let (members, seen) = watch::channel(Members::default());
@@ -102,7 +95,7 @@ pub(super) async fn start(
         own,
         net,
         chitchat,
-        started: Instant::now(),
+        restarted: None,
         roll: Roll::default(),
         connected: BTreeSet::new(),
         outboxes,
@@ -117,33 +110,6 @@ pub(super) async fn start(
     shell.call_roll().await;
     tokio::spawn(shell.run(acceptor, requests));
     Ok(seen)
-}
-
-async fn spawn(
-    config: &MembershipConfig,
-    transport: &Transport,
-    generation: u64,
-    net: &Net,
-) -> anyhow::Result<ChitchatHandle> {
-    let local = transport.local();
-    let config = ChitchatConfig {
-        chitchat_id: place::chitchat_id(&local, generation),
-        cluster_id: CLUSTER.to_owned(),
-        gossip_interval: config.interval,
-        listen_addr: place::of(&local),
-        seed_nodes: Vec::new(),
-        failure_detector_config: FailureDetectorConfig {
-            phi_threshold: config.phi,
-            sampling_window_size: WINDOW,
-            max_interval: config.interval * 5,
-            initial_interval: config.interval,
-            dead_node_grace_period: config.dead_kept,
-        },
-        marked_for_deletion_grace_period: TOMBSTONES,
-        catchup_callback: None,
-        extra_liveness_predicate: None,
-    };
-    spawn_chitchat(config, Vec::new(), net).await
 }
 
 impl Shell {
@@ -305,8 +271,10 @@ impl Shell {
         let mut connected = self.connected.clone();
         connected.insert(local);
         let roll = &mut self.roll;
-        let update =
-            self.chitchat.with_chitchat(|chitchat| roll.update(sightings(chitchat), &connected, now)).await;
+        let update = self
+            .chitchat
+            .with_chitchat(|chitchat| roll.update(engine::sightings(chitchat), &connected, now))
+            .await;
         if update.changed {
             self.members.send_replace(Arc::new(self.roll.members()));
         }
@@ -320,7 +288,8 @@ impl Shell {
     /// Whether gossip knows a newer run of this very node: the clock went back, or another node has its key.
     fn is_outdated(&self) -> bool {
         let known = self.roll.generation(&self.transport.local()).unwrap_or_default();
-        known > self.generation && known < u64::MAX && self.started.elapsed() >= RESTART_PAUSE
+        let rested = self.restarted.is_none_or(|at| at.elapsed() >= RESTART_PAUSE);
+        known > self.generation && known < u64::MAX && rested
     }
 
     async fn restart(&mut self) {
@@ -333,10 +302,10 @@ impl Shell {
             );
         }
         self.generation = newest.saturating_add(1);
-        self.started = Instant::now();
+        self.restarted = Some(Instant::now());
         // The old one must let go of the arrivals before the new one takes them.
         self.chitchat.abort();
-        match spawn(&self.config, &self.transport, self.generation, &self.net).await {
+        match engine::spawn(&self.config, &self.transport, self.generation, &self.net).await {
             Ok(chitchat) => self.chitchat = chitchat,
             Err(error) => tracing::warn!(%error, "gossip could not be started"),
         }
@@ -357,25 +326,4 @@ impl Shell {
         // Too late is no error: the others find out by themselves.
         let _ = timeout(FAREWELL_DEADLINE, told.wait_for(|count| *count >= enough)).await;
     }
-}
-
-/// What chitchat holds, one sighting for each run of each node whose name is consistent.
-fn sightings(chitchat: &Chitchat) -> impl Iterator<Item = Sighting<'_>> {
-    let alive: HashSet<&ChitchatId> = chitchat.live_nodes().collect();
-    chitchat.node_states().iter().filter_map(move |(id, state)| {
-        Some(Sighting {
-            peer: place::peer(id)?,
-            generation: id.generation_id,
-            alive: alive.contains(id),
-            node: value(state, NODE),
-            group: value(state, GROUP),
-            images: value(state, IMAGES),
-            addresses: value(state, ADDRESSES),
-        })
-    })
-}
-
-fn value<'a>(state: &'a NodeState, key: &str) -> Option<Value<'a>> {
-    let held = state.get_versioned(key).filter(|held| !held.is_deleted())?;
-    Some(Value { version: held.version, text: &held.value })
 }

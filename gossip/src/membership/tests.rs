@@ -102,6 +102,23 @@ async fn who_stops_is_dead_and_who_starts_again_is_alive_with_new_facts() {
 }
 
 #[tokio::test]
+async fn a_clock_that_went_back_does_not_hide_a_node_behind_its_own_past() {
+    let hub = MemoryHub::new();
+    let (stays, goes) = (PeerId::random(), PeerId::random());
+    let here = join(&hub, stays, 1).await;
+    let first = join(&hub, goes, 1_000).await;
+    until(&here, "met", |members| find(members, goes).is_some_and(|member| member.alive)).await;
+    first.shutdown().await;
+    let again = join(&hub, goes, 7).await;
+    again.publish_node(named("after"));
+    let seen = |members: &Members| {
+        find(members, goes)
+            .is_some_and(|member| member.alive && member.generation > 1_000 && member.node.is_some())
+    };
+    until(&here, "seen again", seen).await;
+}
+
+#[tokio::test]
 async fn alive_and_connected_are_two_things_and_a_cut_heals() {
     let hub = MemoryHub::new();
     let [a, b, c] = [PeerId::random(), PeerId::random(), PeerId::random()];

@@ -8,6 +8,7 @@
 
 mod address;
 mod book;
+mod connections;
 mod handle;
 mod memory;
 mod shell;
@@ -25,7 +26,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::PeerId;
 
@@ -33,6 +34,9 @@ pub use address::{AddressError, DEFAULT_PORT, Target};
 pub use handle::Transport;
 pub use memory::MemoryHub;
 pub use stream::{Acceptor, Stream, read_frame, write_frame};
+
+/// Refusals of one machine within this time are logged once.
+const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a transport is told at its start.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +90,12 @@ impl Refusal {
             Direction::Inbound => format!("{address} tried to join with another phrase"),
         };
         Self { address, direction, at: SystemTime::now(), why }
+    }
+
+    /// Whether `newer` says the same again about the same machine, within a minute.
+    fn repeats(&self, newer: &Self) -> bool {
+        let soon = newer.at.duration_since(self.at).is_ok_and(|passed| passed < REPEATED_WITHIN);
+        soon && self.address.ip() == newer.address.ip() && self.direction == newer.direction
     }
 }
 

@@ -21,9 +21,10 @@ use tokio::time::timeout;
 
 use super::address::{self, Reach, Target};
 use super::book::Book;
+use super::connections::{Connections, Remaining};
 use super::swarm::{self, Behaviour, BehaviourEvent, Command};
 use super::wanted::{Wanted, WishId};
-use super::{Connected, ConnectedPeers, OpenError, Refusal, wire};
+use super::{ConnectedPeers, OpenError, Refusal, wire};
 
 /// Dials at a time, so that a large book does not flood the network after a power cut.
 const MOST_DIALS: usize = 64;
@@ -61,7 +62,7 @@ pub(super) struct Shell {
     /// Dials in flight, by the connection that they may become.
     dials: HashMap<ConnectionId, Dial>,
     lookups: JoinSet<(WishId, Option<PeerId>, Vec<SocketAddr>)>,
-    connections: BTreeMap<PeerId, BTreeMap<ConnectionId, (SocketAddr, Instant)>>,
+    connections: Connections,
     waiting: BTreeMap<PeerId, Vec<Waiting>>,
     /// Listeners that broke, and when to try them again.
     broken: Vec<(SocketAddr, Instant)>,
@@ -84,7 +85,7 @@ impl Shell {
             watches,
             dials: HashMap::new(),
             lookups: JoinSet::new(),
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
             waiting: BTreeMap::new(),
             broken: Vec::new(),
             remembered_revision: 0,
@@ -152,7 +153,7 @@ impl Shell {
         }
         for due in self.wanted.take_due(now, free(self)) {
             match due.last {
-                Some(peer) if self.connections.contains_key(&peer) => self.wanted.reached(due.id, peer),
+                Some(peer) if self.connections.has(&peer) => self.wanted.reached(due.id, peer),
                 _ => {
                     self.lookups.spawn(async move { (due.id, due.target.peer, look_up(&due.target).await) });
                 }
@@ -263,7 +264,7 @@ impl Shell {
             self.wanted.reached(wish, peer);
         }
         if let Some(remote) = remote {
-            self.connections.entry(peer).or_default().insert(id, (remote, now));
+            self.connections.add(peer, id, remote, now);
         }
         self.book.connected(peer, dialled, now);
         for waiting in self.waiting.remove(&peer).unwrap_or_default() {
@@ -273,14 +274,10 @@ impl Shell {
     }
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
-        if let Some(connections) = self.connections.get_mut(&peer) {
-            connections.remove(&id);
-            if connections.is_empty() {
-                self.connections.remove(&peer);
-                let (now, jitter) = (Instant::now(), jitter());
-                self.book.disconnected(&peer, now, jitter);
-                self.wanted.disconnected(&peer, now, jitter);
-            }
+        if self.connections.remove(&peer, id) == Remaining::None {
+            let (now, jitter) = (Instant::now(), jitter());
+            self.book.disconnected(&peer, now, jitter);
+            self.wanted.disconnected(&peer, now, jitter);
         }
         self.tell_connected();
     }
@@ -306,7 +303,7 @@ impl Shell {
     }
 
     fn peer_failed(&mut self, peer: PeerId, why: &str) {
-        if self.connections.contains_key(&peer) {
+        if self.connections.has(&peer) {
             return;
         }
         self.book.failed(&peer, Instant::now(), jitter());
@@ -316,9 +313,15 @@ impl Shell {
     }
 
     fn on_refusal(&mut self, refusal: Refusal) {
-        tracing::warn!(address = %refusal.address, direction = ?refusal.direction, "a peer holds another phrase");
         self.book.refused(refusal.address, Instant::now());
-        self.watches.refusals.send_replace(Some(refusal));
+        self.watches.refusals.send_modify(|told| {
+            // A stranger that keeps knocking must not fill the log.
+            let repeated = told.as_ref().is_some_and(|last| last.repeats(&refusal));
+            if !repeated {
+                tracing::warn!(address = %refusal.address, direction = ?refusal.direction, "a peer holds another phrase");
+            }
+            *told = Some(refusal);
+        });
     }
 
     fn on_connect(&mut self, peer: PeerId, reply: Waiting) {
@@ -327,7 +330,7 @@ impl Shell {
             waiting.retain(|waiting| !waiting.is_closed());
             !waiting.is_empty()
         });
-        if self.connections.contains_key(&peer) {
+        if self.connections.has(&peer) {
             let _ = reply.send(Ok(()));
             return;
         }
@@ -369,14 +372,7 @@ impl Shell {
     }
 
     fn tell_connected(&self) {
-        let connected = |connections: &BTreeMap<ConnectionId, (SocketAddr, Instant)>| {
-            let mut addresses: Vec<SocketAddr> = connections.values().map(|(address, _)| *address).collect();
-            addresses.sort_unstable();
-            let since = connections.values().map(|(_, since)| *since).min()?;
-            Some(Connected { addresses, since })
-        };
-        let peers: BTreeMap<PeerId, Connected> =
-            self.connections.iter().filter_map(|(peer, all)| Some((*peer, connected(all)?))).collect();
+        let peers = self.connections.peers();
         self.watches.connected.send_if_modified(|told| {
             let changed = **told != peers;
             if changed {
