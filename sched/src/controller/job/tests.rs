@@ -105,9 +105,7 @@ fn a_suspended_job_runs_nothing_and_resumes() {
 
 #[test]
 fn a_failure_policy_decides_by_exit_code() {
-    let rule = |action: &str, code: i32| {
-        json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}})
-    };
+    let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
     let policy = json!({"rules": [rule("Ignore", 3), rule("FailJob", 42)]});
     let mut world = World::with_nodes(6, 3);
     let spec = json!({"backoffLimit": 0, "podFailurePolicy": policy});
