@@ -247,3 +247,16 @@ proptest! {
         prop_assert_eq!(&world.value(&key)["status"]["succeeded"], completions);
     }
 }
+
+#[test]
+fn two_plans_of_the_same_state_make_pods_once() {
+    let mut world = World::with_nodes(10, 1);
+    let key = world.create::<Job>("default", "once", manifest(indexed(4, 4)));
+    let plan = JobController.reconcile(&world.store, &key, &world.now);
+    for txn in plan.writes.iter().chain(&plan.writes) {
+        world.txn(txn.clone());
+    }
+    assert_eq!(world.pods().len(), 4);
+    let later = JobController.reconcile(&world.store, &key, &world.now);
+    assert!(later.writes.is_empty(), "{later:?}");
+}

@@ -34,13 +34,18 @@ fn the_same_again_counts_up() {
 fn something_that_spins_does_not_flood_the_state() {
     let mut world = World::new(2);
     let about = Key::of::<Pod>("default", "spinning");
-    for round in 0..50 {
+    for round in 0..20 {
         let notes: Vec<Note> =
-            (0..500).map(|number| Note::normal(&about, "x", "Spin", format!("turn {number}"))).collect();
+            (0..100).map(|turn| Note::normal(&about, "x", "Spin", format!("{round} {turn}"))).collect();
         tell(&mut world, &notes);
-        assert!(stored(&world).len() <= PER_OBJECT_LIMIT, "in round {round}");
+        world.advance(2);
+        assert_eq!(stored(&world).len() as u64, PLACES, "in round {round}");
     }
-    assert!(stored(&world).iter().all(|event| event.count == Some(1)), "at most once a second");
+    let before = world.store.revision();
+    let again: Vec<Note> = (0..100).map(|_| Note::normal(&about, "x", "Spin", "at once")).collect();
+    tell(&mut world, &again);
+    tell(&mut world, &again);
+    assert_eq!(world.store.revision(), before.next(), "counted at most once a second");
 }
 
 #[test]
