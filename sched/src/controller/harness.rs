@@ -172,7 +172,8 @@ impl World {
         for change in changes {
             self.nodes_dirty |= change.key.resource.as_str() == "nodes";
             for (index, controller) in self.controllers.iter().enumerate() {
-                self.queue.extend(controller.concerned(&self.store, &change).into_iter().map(|key| (index, key)));
+                self.queue
+                    .extend(controller.concerned(&self.store, &change).into_iter().map(|key| (index, key)));
             }
         }
     }

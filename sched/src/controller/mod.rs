@@ -20,7 +20,7 @@ mod replicaset;
 pub mod selector;
 
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 
 use crate::state::{Change, Key, Store, Txn, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -13,9 +13,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Different events per object that are written from one batch of notes: a ReplicaSet that makes 500 pods says
-/// so in full, something that spins does not.
-const PER_OBJECT_LIMIT: usize = 64;
+/// Different events per object and reason: enough for a ReplicaSet that scales, and for something that spins
+/// it is the end.
+const PLACES: u64 = 32;
 /// Notes taken from one batch.
 const BATCH_LIMIT: usize = 1024;
 /// A repeated event is counted at most this often: what repeats faster is told less exactly, not more often.
@@ -27,39 +27,44 @@ const NAME_LIMIT: usize = 220;
 /// The namespace of events about objects that have none.
 const CLUSTER_NAMESPACE: &str = "default";
 
-/// The transactions that store `notes`; each on its own, because an event that is refused is no loss.
+/// The transactions that store `notes`; each on its own, because an event that is refused is no loss. To be
+/// called when the writes of the notes' plan are committed: an event names the uid of what it is about.
 pub fn record(store: &Store, notes: &[Note], now: &Time, node: &str) -> Vec<Txn> {
     let mut batch: BTreeMap<Key, (&Note, i32)> = BTreeMap::new();
-    let mut per_object: BTreeMap<&Key, usize> = BTreeMap::new();
     for note in notes.iter().take(BATCH_LIMIT) {
-        let key = event_key(store, note);
-        if let Some((_, count)) = batch.get_mut(&key) {
-            *count += 1;
-            continue;
-        }
-        let written = per_object.entry(&note.about).or_default();
-        if *written < PER_OBJECT_LIMIT {
-            *written += 1;
-            batch.insert(key, (note, 1));
-        }
+        let key = event_key(store, &batch, note, now);
+        let entry = batch.entry(key).or_insert((note, 0));
+        *entry = (note, entry.1 + 1);
     }
     batch.into_iter().filter_map(|(key, (note, count))| write(store, key, note, count, now, node)).collect()
 }
 
-/// The same about, reason, message and source have the same key: a later one finds the earlier.
-fn event_key(store: &Store, note: &Note) -> Key {
+/// Every object has a fixed number of places for events of one reason, and the names of events are those
+/// places: the same message finds its own again, a new one takes a free place, and when all are taken the
+/// message of one is replaced and counted on. So nothing has to be remembered to bound what is written.
+fn event_key(store: &Store, batch: &BTreeMap<Key, (&Note, i32)>, note: &Note, now: &Time) -> Key {
     let uid = store.get(&note.about).map(|object| object.uid().to_owned()).unwrap_or_default();
-    let purpose = [note.source, &note.reason, &note.message].join("\n");
-    // Not of a revision: this name must come out the same later.
-    let origin = Origin {
-        owner_uid: &format!("{uid} {}", note.about),
-        purpose: &purpose,
-        ordinal: 0,
-        revision: Revision(0),
-    };
-    let digest = origin.uid().replace('-', "");
+    let owner_uid = &format!("{uid} {}", note.about);
+    let purpose = &[note.source, &note.reason].join("\n");
     let namespace = if note.about.namespace.is_empty() { CLUSTER_NAMESPACE } else { &note.about.namespace };
-    Key::new(EVENTS, namespace, format!("{}.{}", clip(&note.about.name, NAME_LIMIT), &digest[..16]))
+    let place = |ordinal: u64| {
+        // Not of a revision: the names must come out the same later.
+        let digest = Origin { owner_uid, purpose, ordinal, revision: Revision(0) }.uid().replace('-', "");
+        Key::new(EVENTS, namespace, format!("{}.{}", clip(&note.about.name, NAME_LIMIT), &digest[..16]))
+    };
+    let usable = |key: &Key| {
+        if let Some((other, _)) = batch.get(key) {
+            return other.message == note.message;
+        }
+        let Some(event) = store.get(key).and_then(|object| object.typed::<Event>()) else { return true };
+        let expired = event.last_timestamp.as_ref().is_none_or(|last| elapsed(now, last) >= EVENT_TTL);
+        expired || event.message.as_deref() == Some(clip(&note.message, MESSAGE_LIMIT))
+    };
+    (0..PLACES).map(place).find(usable).unwrap_or_else(|| {
+        let sum =
+            note.message.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        place(sum % PLACES)
+    })
 }
 
 fn write(store: &Store, key: Key, note: &Note, count: i32, now: &Time, node: &str) -> Option<Txn> {
@@ -75,6 +80,7 @@ fn write(store: &Store, key: Key, note: &Note, count: i32, now: &Time, node: &st
         let total = if old { count } else { event.count.unwrap_or(1).saturating_add(count) };
         let write = edit_object(&key, object, |value| {
             set(value, &["count"], json!(total));
+            set(value, &["message"], json!(clip(&note.message, MESSAGE_LIMIT)));
             set(value, &["lastTimestamp"], to_json(now));
             if old {
                 set(value, &["firstTimestamp"], to_json(now));

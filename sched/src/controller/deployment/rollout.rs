@@ -40,7 +40,8 @@ impl Work<'_> {
         }
         // An old ReplicaSet that was told to shrink still has its pods until it has counted them down: making
         // new ones earlier would exceed the surge for a moment, on desktops that may have no room for it.
-        let old: i32 = self.old().map(|index| self.sets[index].replicas.max(self.sets[index].existing())).sum();
+        let old: i32 =
+            self.old().map(|index| self.sets[index].replicas.max(self.sets[index].existing())).sum();
         let room = desired + surge - old - current;
         current + room.clamp(0, desired - current)
     }

@@ -10,6 +10,7 @@ use crate::state::{Change, Key, Object, Store, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 const NAME: &str = "garbage-collector";
 /// Dependents dealt with per plan: the rest follows when these are gone.
@@ -23,19 +24,20 @@ impl Controller for GarbageCollector {
     }
 
     fn concerned(&self, store: &Store, change: &Change) -> Vec<Key> {
-        match (&change.object, &change.previous) {
-            (Some(object), _) if is_interesting(object) => vec![change.key.clone()],
-            (Some(_), _) => Vec::new(),
-            (None, previous) => {
-                let Some(previous) = previous else { return Vec::new() };
-                let mut keys: Vec<Key> = store.owned_by(previous.uid()).cloned().collect();
-                // Owners that wait for this one to go.
-                keys.extend(
-                    owners(previous).filter_map(|owner| find(store, &change.key, owner)).map(|(key, _)| key),
-                );
-                keys
-            }
+        let mut keys = Vec::new();
+        if change.object.as_deref().is_some_and(is_interesting) {
+            keys.push(change.key.clone());
         }
+        let Some(previous) = &change.previous else { return keys };
+        if change.object.is_none() {
+            keys.extend(store.owned_by(previous.uid()).cloned());
+        }
+        // Owners that may wait for this one to go, or to let go of them.
+        let now: Vec<&str> = change.object.iter().flat_map(|object| object.owner_uids()).collect();
+        let lost =
+            owners(previous).filter(|owner| !owner["uid"].as_str().is_some_and(|uid| now.contains(&uid)));
+        keys.extend(lost.filter_map(|owner| find(store, &change.key, owner)).map(|(key, _)| key));
+        keys
     }
 
     fn all(&self, store: &Store) -> Vec<Key> {
@@ -125,19 +127,13 @@ fn orphan_dependents(store: &Store, key: &Key, object: &Object) -> Plan {
             set(value, &["metadata", "ownerReferences"], json!(rest))
         }));
     }
-    let all = store.owned_by(uid).count() <= BURST;
     writes.into_iter().for_each(|write| plan.write(write));
     // The owner goes only when no dependent names it any more: otherwise they would be collected after it.
     if store.owned_by(uid).next().is_none() {
         deletion::without_finalizer(key, object, ORPHAN).into_iter().for_each(|write| plan.write(write));
-    } else {
-        plan.requeue(if all { FOLLOW_UP } else { std::time::Duration::ZERO });
     }
     plan
 }
-
-/// How soon to look whether the dependents have let go: no change of the owner tells.
-const FOLLOW_UP: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Propagation policy Foreground: first the dependents that block it, then the owner.
 fn delete_dependents(store: &Store, key: &Key, object: &Object, now: &Time) -> Plan {
@@ -158,7 +154,7 @@ fn delete_dependents(store: &Store, key: &Key, object: &Object, now: &Time) -> P
     }
     if waiting {
         if plan.writes.len() >= BURST {
-            plan.requeue(std::time::Duration::ZERO);
+            plan.requeue(Duration::ZERO);
         }
     } else {
         deletion::without_finalizer(key, object, FOREGROUND).into_iter().for_each(|write| plan.write(write));

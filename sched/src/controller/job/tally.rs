@@ -45,8 +45,9 @@ pub(super) struct Tally {
     pub completed: Indexes,
     pub failed_indexes: Indexes,
     pub succeeded: i32,
+    /// Counts against `backoffLimit`.
     pub failed: i32,
-    /// Failures that count against `backoffLimit`.
+    /// Why a rule of the failure policy gives the Job up.
     pub job_failure: Option<String>,
     /// Finalizers that come off in the same transaction.
     pub releases: Vec<Write>,

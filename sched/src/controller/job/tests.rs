@@ -105,9 +105,7 @@ fn a_suspended_job_runs_nothing_and_resumes() {
 
 #[test]
 fn a_failure_policy_decides_by_exit_code() {
-    let rule = |action: &str, code: i32| {
-        json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}})
-    };
+    let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
     let policy = json!({"rules": [rule("Ignore", 3), rule("FailJob", 42)]});
     let mut world = World::with_nodes(6, 3);
     let spec = json!({"backoffLimit": 0, "podFailurePolicy": policy});
@@ -248,4 +246,17 @@ proptest! {
         prop_assert_eq!(ended(&world, &key), Some(("Complete", "CompletionsReached")));
         prop_assert_eq!(&world.value(&key)["status"]["succeeded"], completions);
     }
+}
+
+#[test]
+fn two_plans_of_the_same_state_make_pods_once() {
+    let mut world = World::with_nodes(10, 1);
+    let key = world.create::<Job>("default", "once", manifest(indexed(4, 4)));
+    let plan = JobController.reconcile(&world.store, &key, &world.now);
+    for txn in plan.writes.iter().chain(&plan.writes) {
+        world.txn(txn.clone());
+    }
+    assert_eq!(world.pods().len(), 4);
+    let later = JobController.reconcile(&world.store, &key, &world.now);
+    assert!(later.writes.is_empty(), "{later:?}");
 }
