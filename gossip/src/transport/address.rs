@@ -10,7 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
 /// The port that nodes listen on, and that `--peer` means when it names none.
-pub const DEFAULT_PORT: u16 = 7374;
+pub const DEFAULT_PORT: u16 = 7474;
 /// The longest address that is looked at: a DNS name has at most 253 characters (RFC 1035), a peer id 64.
 const LONGEST_CHARS: usize = 512;
 

@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     fn address(last: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, last], 7374))
+        SocketAddr::from(([10, 0, 0, last], 7474))
     }
 
     fn after(start: Instant, millis: u64) -> Instant {
