@@ -15,7 +15,7 @@ use super::value::set;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use gaggle_sched::state::{Change, Object, Revision, View};
+use gaggle_sched::state::{Change, Object, Revision, Seen, View};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Watch {
     selector: Selector,
     form: Form,
     /// Everything up to here has been told.
-    cursor: Revision,
+    seen: Seen,
     /// Objects that were there at the start, still to be told.
     initial: VecDeque<Arc<Object>>,
     pending: VecDeque<Arc<Change>>,
@@ -75,6 +75,7 @@ pub async fn watch(
     };
     // Subscribed before anything is read, so that no ring is missed.
     let bell = state.view.subscribe();
+    let mut seen = state.view.seen();
     let asked = read::caught_up(&state.view, query).await?;
     let (cursor, initial) = match asked.filter(|_| !all_first) {
         Some(revision) => (revision, VecDeque::new()),
@@ -87,6 +88,7 @@ pub async fn watch(
             (listed.0, objects.map(|(_, object)| object).collect())
         }
     };
+    seen.revision = cursor;
     let watch = Watch {
         view: state.view.clone(),
         kind: target.kind,
@@ -94,7 +96,7 @@ pub async fn watch(
         name: target.name.clone(),
         selector,
         form,
-        cursor,
+        seen,
         initial,
         pending: VecDeque::new(),
         bell,
@@ -132,11 +134,11 @@ impl Watch {
             }
             if self.pending.is_empty() {
                 self.bell.mark_unchanged();
-                match self.view.changes_after(self.cursor) {
+                match self.view.changes_after(self.seen) {
                     Ok(changes) => self.pending = changes.into(),
                     Err(_) => {
                         self.ended = true;
-                        let error = ApiError::expired(format!("too old resource version: {}", self.cursor));
+                        let error = ApiError::expired(format!("too old resource version: {}", self.seen.revision));
                         let event = json!({"type": "ERROR", "object": error.to_status()});
                         return Some(format!("{event}\n").into());
                     }
@@ -169,7 +171,7 @@ impl Watch {
         let mut lines = String::new();
         for _ in 0..CHUNK {
             let Some(change) = self.pending.pop_front() else { break };
-            self.cursor = change.revision;
+            self.seen.revision = change.revision;
             if let Some(line) = self.tell(&change) {
                 lines.push_str(&line);
             }
@@ -209,7 +211,7 @@ impl Watch {
     }
 
     fn bookmark(&self, annotations: Value) -> String {
-        let mut metadata = json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": self.seen.revision.to_string(), "creationTimestamp": null});
         if annotations.is_object() {
             metadata["annotations"] = annotations;
         }

@@ -8,7 +8,7 @@ use crate::documents::{DocumentError, Documents};
 use gaggle_gossip::intent::{Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Adopted, Expect, Key, Propose, Resource, Revision, Store, Txn, View, Write};
+use gaggle_sched::state::{Adopted, Expect, Expired, Key, Propose, Resource, Revision, Seen, Store, Txn, View, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use std::sync::Arc;
@@ -99,7 +99,8 @@ impl Documents for FlockDocuments {
 /// Brings the changes of committed writes into this node's documents, until the view ends.
 pub async fn apply_forever(view: View, intent: Intent) {
     let mut revisions = view.subscribe();
-    let mut seen = Revision::default();
+    // From the oldest change that is still known: after a crash some may be committed and in no document yet.
+    let mut seen = Seen { revision: Revision::default(), ..view.seen() };
     loop {
         match view.changes_after(seen) {
             Ok(changes) => {
@@ -112,16 +113,19 @@ pub async fn apply_forever(view: View, intent: Intent) {
                     keep_batch(&intent, batch).await;
                 }
                 if let Some(last) = changes.last() {
-                    seen = last.revision;
+                    seen.revision = last.revision;
                 }
             }
-            // History is gone (a snapshot came): the exchange between desktops brings what was missed.
-            Err(_) => seen = view.revision(),
+            // History does not reach back so far, or is another group's: what is missed comes by the exchange
+            // between desktops.
+            Err(Expired { oldest }) => {
+                seen = view.seen_until(oldest);
+                continue;
+            }
         }
-        if view.revision() == seen && revisions.changed().await.is_err() {
+        if revisions.changed().await.is_err() {
             return;
         }
-        revisions.mark_unchanged();
     }
 }
 

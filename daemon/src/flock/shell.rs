@@ -271,6 +271,7 @@ impl Shell {
             }
         }
         self.keep_following(members).await;
+        self.tell_part();
         self.drop_unnamed_part().await;
         self.tend_electorate(members);
         self.publish();
@@ -343,6 +344,14 @@ impl Shell {
 
     fn roster(&self) -> usize {
         self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count())
+    }
+
+    /// Frames of newer voters are accepted although our own log, which may be behind, does not name them.
+    fn tell_part(&self) {
+        let heard = self.heard.as_ref().filter(|(_, at)| at.elapsed() < STALE);
+        if let (Some(group), Some((heard, _))) = (&*self.part.borrow(), heard) {
+            group.tell(heard.status.voters.clone());
+        }
     }
 
     fn hear(&mut self, news: Heard) {

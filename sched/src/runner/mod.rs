@@ -9,7 +9,7 @@ mod queue;
 use crate::controller::node::{NodeConfig, NodeReport, reconcile_nodes};
 use crate::controller::{self, Controller, Note, Plan, notes};
 use crate::scheduler::{self, Fencing};
-use crate::state::{Change, Expired, Key, Propose, Resource, Revision, Store, Txn, Unavailable, View};
+use crate::state::{Change, Expired, Key, Propose, Resource, Seen, Store, Txn, Unavailable, View};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use queue::Queue;
@@ -81,7 +81,7 @@ struct Turn<'a> {
     fencing: Fencing,
     controllers: Vec<Box<dyn Controller>>,
     queue: Queue,
-    seen: Revision,
+    seen: Seen,
     /// Something changed that may let a pending pod be placed.
     placement_stale: bool,
     next_placement: Instant,
@@ -98,7 +98,7 @@ impl<'a> Turn<'a> {
             fencing: Fencing { group: lead.group, epoch: lead.epoch, term: lead.term },
             controllers: controller::controllers(),
             queue: Queue::default(),
-            seen: Revision::default(),
+            seen: view.seen(),
             placement_stale: true,
             next_placement: Instant::now(),
             next_nodes: Instant::now(),
@@ -107,6 +107,10 @@ impl<'a> Turn<'a> {
     }
 
     async fn run(&mut self) {
+        // A write of this term tells that everything of the terms before is in the view.
+        if let Err(error) = self.propose.propose(Txn::default()).await {
+            tracing::debug!(%error, "the first write of the term did not happen");
+        }
         let mut changed = self.view.subscribe();
         self.start_over();
         loop {
@@ -140,8 +144,8 @@ impl<'a> Turn<'a> {
     /// Every key of every controller: at the start of a term, and when history was lost.
     fn start_over(&mut self) {
         let now = Instant::now();
+        self.seen = self.view.seen();
         self.view.read(|store| {
-            self.seen = store.revision();
             for (index, controller) in self.controllers.iter().enumerate() {
                 for key in controller.all(store) {
                     self.queue.add(index, key, now);
@@ -157,7 +161,7 @@ impl<'a> Turn<'a> {
             Err(Expired { .. }) => return self.start_over(),
         };
         let Some(last) = changes.last() else { return };
-        self.seen = last.revision;
+        self.seen.revision = last.revision;
         let now = Instant::now();
         self.view.read(|store| {
             for change in &changes {

@@ -13,7 +13,7 @@ pub use key::{Key, Resource, resource_of};
 pub use object::Object;
 pub use store::{Change, Claim, Expired, Frozen, HISTORY_LIMIT, Lineage, Snapshot, Store};
 pub use txn::{Adopted, Applied, Expect, Heads, Propose, Refused, Txn, Unavailable, Write};
-pub use view::View;
+pub use view::{Seen, View};
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,14 @@ use super::{Change, Expired, Revision, Store};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 
+/// How far a reader of changes has come. Revisions of two groups may overlap, so a revision alone does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// See [`Store::generation`].
+    pub generation: u64,
+    pub revision: Revision,
+}
+
 /// A node's copy of the scheduling state. Cheap to clone. Reads are short and never await.
 #[derive(Clone)]
 pub struct View {
@@ -59,8 +67,25 @@ impl View {
         let _ = self.subscribe().wait_for(|now| *now >= revision).await;
     }
 
-    /// The changes after `revision`, oldest first, or `Expired` when history no longer reaches back to it.
-    pub fn changes_after(&self, revision: Revision) -> Result<Vec<Arc<Change>>, Expired> {
-        self.read(|store| store.changes_after(revision))
+    /// Where a reader stands that has seen everything so far.
+    pub fn seen(&self) -> Seen {
+        self.read(|store| Seen { generation: store.generation(), revision: store.revision() })
+    }
+
+    /// Where a reader stands that has seen everything up to `revision`, which it got from this view just now.
+    pub fn seen_until(&self, revision: Revision) -> Seen {
+        Seen { generation: self.generation(), revision }
+    }
+
+    /// The changes after what was seen, oldest first, or `Expired` when history no longer reaches back to it, or the
+    /// view has turned to another group since.
+    ///
+    /// # Errors
+    /// The reader has to begin anew.
+    pub fn changes_after(&self, seen: Seen) -> Result<Vec<Arc<Change>>, Expired> {
+        self.read(|store| match store.generation() == seen.generation {
+            true => store.changes_after(seen.revision),
+            false => Err(Expired { oldest: store.revision() }),
+        })
     }
 }

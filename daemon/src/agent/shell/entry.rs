@@ -72,8 +72,10 @@ impl Shell {
         let (pods, nodes) = (resource_of::<Pod>(), resource_of::<Node>());
         let (config_maps, secrets) = (resource_of::<ConfigMap>(), resource_of::<Secret>());
         let mut look = false;
+        if let (Some(seen), Some(last)) = (&mut self.seen, changes.last()) {
+            seen.revision = last.revision;
+        }
         for change in &changes {
-            self.seen = Some(change.revision);
             let resource = &change.key.resource;
             if *resource == pods {
                 let here = change.object.as_ref().is_some_and(|object| self.is_bound_here(object));
@@ -100,7 +102,7 @@ impl Shell {
     }
 
     pub fn follow_all(&mut self) {
-        self.seen = Some(self.inputs.view.revision());
+        self.seen = Some(self.inputs.view.seen());
         self.look();
         self.dirty.extend(self.entries.keys().cloned());
     }

@@ -24,7 +24,7 @@ use entry::Entry;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use gaggle_sched::controller::Note;
-use gaggle_sched::state::{Applied, Propose, Refused, Revision, Unavailable, View};
+use gaggle_sched::state::{Applied, Propose, Refused, Seen, Unavailable, View};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ pub struct Shell {
     probes: BTreeMap<String, AbortHandle>,
     desktop: Desktop,
     dirty: BTreeSet<String>,
-    seen: Option<Revision>,
+    seen: Option<Seen>,
     swept: bool,
     reports: mpsc::Sender<Report>,
     limits: Arc<Limits>,
