@@ -138,7 +138,8 @@ impl Watch {
                     Ok(changes) => self.pending = changes.into(),
                     Err(_) => {
                         self.ended = true;
-                        let error = ApiError::expired(format!("too old resource version: {}", self.seen.revision));
+                        let error =
+                            ApiError::expired(format!("too old resource version: {}", self.seen.revision));
                         let event = json!({"type": "ERROR", "object": error.to_status()});
                         return Some(format!("{event}\n").into());
                     }
@@ -211,7 +212,8 @@ impl Watch {
     }
 
     fn bookmark(&self, annotations: Value) -> String {
-        let mut metadata = json!({"resourceVersion": self.seen.revision.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": self.seen.revision.to_string(), "creationTimestamp": null});
         if annotations.is_object() {
             metadata["annotations"] = annotations;
         }

@@ -63,31 +63,37 @@ pub async fn run(
     report: impl Fn(Milestone) + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let report = Arc::new(report);
+    // A phrase that is refused leaves nothing behind.
+    let phrase = given_phrase(&options)?;
     let dir = DataDir::open(&options.data_dir)?;
-    let key = cluster_key(&dir, &options, &*report)?;
+    let key = cluster_key(&dir, phrase, &*report)?;
     let daemon = Daemon::start(options, dir, key, report.clone()).await?;
     let outcome = daemon.run(report.clone()).await;
     report(Milestone::Stopped);
     outcome
 }
 
-fn cluster_key(dir: &DataDir, options: &UpOptions, report: &dyn Fn(Milestone)) -> anyhow::Result<ClusterKey> {
-    let key = match &options.phrase {
-        Some(phrase) => {
-            let strength = match options.weak_phrase {
-                WeakPhrase::Refuse => Strength::Checked,
-                WeakPhrase::Allow => Strength::Forced,
-            };
-            ClusterKey::stretch(&Phrase::parse(phrase.expose(), strength)?)?
+fn given_phrase(options: &UpOptions) -> anyhow::Result<Option<Phrase>> {
+    let strength = match options.weak_phrase {
+        WeakPhrase::Refuse => Strength::Checked,
+        WeakPhrase::Allow => Strength::Forced,
+    };
+    options.phrase.as_ref().map(|phrase| Ok(Phrase::parse(phrase.expose(), strength)?)).transpose()
+}
+
+fn cluster_key(
+    dir: &DataDir,
+    phrase: Option<Phrase>,
+    report: &dyn Fn(Milestone),
+) -> anyhow::Result<ClusterKey> {
+    let key = match (phrase, dir.cluster_key()?) {
+        (Some(phrase), _) => ClusterKey::stretch(&phrase)?,
+        (None, Some(key)) => key,
+        (None, None) => {
+            let phrase = Phrase::generate();
+            report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
+            ClusterKey::stretch(&phrase)?
         }
-        None => match dir.cluster_key()? {
-            Some(key) => key,
-            None => {
-                let phrase = Phrase::generate();
-                report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
-                ClusterKey::stretch(&phrase)?
-            }
-        },
     };
     dir.belong_to(&key)?;
     Ok(key)
@@ -248,7 +254,8 @@ impl Daemon {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut ready = false;
         let mut last_step = String::new();
-        let mut last_problem = String::new();
+        // That Docker is being looked for is no news at the start.
+        let mut last_problem = engine.borrow().problem.clone().unwrap_or_default();
         self.publish_facts();
         self.membership.publish_images(images.borrow_and_update().clone());
         let request = loop {
@@ -273,7 +280,8 @@ impl Daemon {
                 _ = terminate.recv() => break None,
             }
             let now = status.borrow_and_update().clone();
-            let problem = engine.borrow_and_update().problem.clone().unwrap_or_default();
+            // Not marked as seen: that is for the branch above, which tells the others.
+            let problem = engine.borrow().problem.clone().unwrap_or_default();
             if problem != last_problem && !problem.is_empty() {
                 report(Milestone::Problem(problem.clone()));
             }

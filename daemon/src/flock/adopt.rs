@@ -8,7 +8,9 @@ use crate::documents::{DocumentError, Documents};
 use gaggle_gossip::intent::{Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Adopted, Expect, Expired, Key, Propose, Resource, Revision, Seen, Store, Txn, View, Write};
+use gaggle_sched::state::{
+    Adopted, Expect, Expired, Key, Propose, Resource, Revision, Seen, Store, Txn, View, Write,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use std::sync::Arc;

@@ -5,13 +5,14 @@ use super::{FlockStatus, Part, ToLeader, follow};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
 use gaggle_gossip::transport::Transport;
+use gaggle_sched::controller::node;
 use gaggle_sched::electorate::assembly::{
     self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
 };
 use gaggle_sched::electorate::{self, Candidate, VoterRules};
 use gaggle_sched::raft::{self, Group, GroupConfig, GroupId, Role, Timings};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Lineage, Resource, Revision, View};
+use gaggle_sched::state::{Lineage, Object, Resource, Revision, View};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -342,6 +343,14 @@ impl Shell {
         heard.map(|(heard, _)| heard.status.clone()).or(own)
     }
 
+    /// The peers of the nodes that belong, alive or not.
+    fn roster_peers(&self) -> BTreeSet<String> {
+        let peer = |object: &Object| object.annotation(node::PEER).map(str::to_owned);
+        self.view.read(|store| {
+            store.list(&Resource::fixed("nodes"), None).filter_map(|(_, object)| peer(object)).collect()
+        })
+    }
+
     fn roster(&self) -> usize {
         self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count())
     }
@@ -505,19 +514,34 @@ impl Shell {
         if status.role != Role::Leader || !status.quorum {
             return;
         }
-        let ours = |member: &&Member| {
-            let of_group = member.group.as_ref().is_some_and(|facts| facts.group == status.group.as_str());
-            // The dead of the roster count: an electorate does not shrink because nodes died.
-            member.peer == self.me || of_group
-        };
-        let candidates = members.iter().filter(ours).map(|member| Candidate {
-            peer: member.peer.to_string(),
-            alive: member.alive,
-            connected: member.connected || member.peer == self.me,
-            leaving: member.node.as_ref().is_some_and(|node| node.leaving),
-            started_ms: member.node.as_ref().map_or(0, |node| node.started_ms),
-            steady: true,
-            dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
+        // The whole roster, the dead and the just restarted too: an electorate does not shrink because nodes died.
+        let mut roster = self.roster_peers();
+        roster.extend(
+            members.iter().filter(|member| is_of(member, &status)).map(|member| member.peer.to_string()),
+        );
+        roster.insert(self.me.to_string());
+        let candidates = roster.into_iter().map(|peer| {
+            let Some(member) = members.iter().find(|member| member.peer.to_string() == peer) else {
+                let dead_for_ms = millis(self.started);
+                return Candidate {
+                    peer,
+                    alive: false,
+                    connected: false,
+                    leaving: false,
+                    started_ms: 0,
+                    steady: true,
+                    dead_for_ms,
+                };
+            };
+            Candidate {
+                peer,
+                alive: member.alive && (is_of(member, &status) || member.peer == self.me),
+                connected: member.connected || member.peer == self.me,
+                leaving: member.node.as_ref().is_some_and(|node| node.leaving),
+                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms),
+                steady: true,
+                dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
+            }
         });
         let candidates: Vec<Candidate> = candidates.collect();
         let input = electorate::Input {
@@ -628,6 +652,10 @@ impl Shell {
             tracing::warn!(%error, "the view could not be saved");
         }
     }
+}
+
+fn is_of(member: &Member, status: &raft::Status) -> bool {
+    member.group.as_ref().is_some_and(|facts| facts.group == status.group.as_str())
 }
 
 fn raft_config(config: &FlockConfig, me: PeerId) -> GroupConfig {

@@ -200,9 +200,7 @@ impl<'a> Turn<'a> {
         self.next_nodes = now + NODES_EVERY;
         let reports = self.inputs.nodes.borrow_and_update().clone();
         let time = (self.inputs.now)();
-        let plan = self
-            .view
-            .read(|store| reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
+        let plan = self.view.read(|store| reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
         if let Some(after) = plan.requeue_after {
             self.next_nodes = self.next_nodes.min(now + after);
         }

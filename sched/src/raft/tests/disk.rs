@@ -89,7 +89,10 @@ async fn a_group_founded_anew_keeps_the_view_and_goes_on_above_it() {
     bench.hub.heal("a");
     until(&group, |status| status.quorum).await;
     assert!(has(&view, "old") && view.revision() >= Revision::first_of(2));
-    assert!(view.changes_after(view.seen_until(before.revision)).is_err(), "a watch must not go on across a founding");
+    assert!(
+        view.changes_after(view.seen_until(before.revision)).is_err(),
+        "a watch must not go on across a founding"
+    );
     assert_eq!(view.generation(), generation, "it is the same group");
     // Newcomers get what was there before the first entry; so does a restart.
     let (config, port, other) = (bench.config("b"), bench.hub.port("b"), bench.view("b"));

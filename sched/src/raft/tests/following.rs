@@ -118,7 +118,11 @@ async fn a_follower_that_becomes_a_voter_keeps_its_view_and_applies_nothing_twic
     assert!(matches!(again.await.unwrap(), FollowError::Superseded));
     assert_eq!(content(&follower), content(&voter));
     assert_eq!(follower.generation(), generation);
-    assert_eq!(follower.changes_after(follower.seen_until(base)).unwrap().len(), 1, "watches go on across the promotion");
+    assert_eq!(
+        follower.changes_after(follower.seen_until(base)).unwrap().len(),
+        1,
+        "watches go on across the promotion"
+    );
     bench.end([leader, joined]).await;
 }
 
