@@ -12,7 +12,7 @@ use gaggle_sched::electorate::assembly::{
 use gaggle_sched::electorate::{self, Candidate, VoterRules};
 use gaggle_sched::raft::{self, Group, GroupConfig, GroupId, Role, Timings};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Lineage, Object, Resource, Revision, View};
+use gaggle_sched::state::{Lineage, Object, Resource, Revision, Store, View};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,10 +29,16 @@ const TICK: Duration = Duration::from_millis(100);
 const FOLLOW_AGAIN: Duration = Duration::from_millis(100);
 /// What was heard of the group is old after this; heartbeats come every 200 ms.
 const STALE: Duration = Duration::from_millis(1500);
-/// A node that the committed voters no longer name drops its part in the electorate after this.
-const PART_DROPPED_AFTER: Duration = Duration::from_secs(3);
+/// A voter that is no longer named drops its part after this: the change may be one of several.
+const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
+/// A newcomer that was invited and is still not named gives up after this; it may be invited again.
+const NEVER_VOTED_AFTER: Duration = Duration::from_secs(15);
 /// A follower writes down what it has seen this often.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// A change of the electorate that failed is not tried again sooner.
+const CHANGE_AGAIN: Duration = Duration::from_millis(500);
+/// A part whose core or files failed is taken up again from the disk after this.
+const REVIVE_AFTER: Duration = Duration::from_secs(1);
 /// First epochs are drawn below this, so that two groups founded apart have different revisions, and
 /// revisions stay below 2^53 for clients that read them as floating-point numbers.
 const FIRST_EPOCHS: u64 = 1 << 12;
@@ -113,7 +119,11 @@ struct Shell {
     live_since: Instant,
     contest: Option<(Lineage, Instant)>,
     unnamed_since: Option<Instant>,
+    /// Whether this node's present part has been named as a voter.
+    has_voted: bool,
     changing: Option<JoinHandle<()>>,
+    change_after: Instant,
+    failed_since: Option<Instant>,
     saved: (Instant, Revision),
     why: String,
 }
@@ -181,7 +191,10 @@ impl Flock {
             live_since: now,
             contest: None,
             unnamed_since: None,
+            has_voted: false,
             changing: None,
+            change_after: now,
+            failed_since: None,
             saved: (now, view.revision()),
             why: "looking for other desktops".into(),
         };
@@ -236,7 +249,9 @@ impl Shell {
         let mut own_status: Option<watch::Receiver<raft::Status>> = None;
         loop {
             if own_status.is_none() {
-                own_status = self.part.borrow().as_ref().map(Group::status);
+                // A status whose sender is gone says nothing any more.
+                let status = self.part.borrow().as_ref().map(Group::status);
+                own_status = status.filter(|status| status.has_changed().is_ok());
             }
             tokio::select! {
                 _ = tick.tick() => {}
@@ -273,6 +288,7 @@ impl Shell {
         }
         self.keep_following(members).await;
         self.tell_part();
+        self.revive_failed_part().await;
         self.drop_unnamed_part().await;
         self.tend_electorate(members);
         self.publish();
@@ -447,15 +463,54 @@ impl Shell {
 
     /// A voter that was voted out is not always told: it sees it when the leader's voters do not name it.
     async fn drop_unnamed_part(&mut self) {
+        let Some(own) = self.own_status() else {
+            self.has_voted = false;
+            return;
+        };
         let me = self.me.to_string();
-        let unnamed = self.part.borrow().is_some()
-            && self.known().is_some_and(|status| status.leader.is_some() && !status.voters.contains(&me));
+        let own_names = own.voters.contains(&me);
+        self.has_voted |= own_names;
+        let heard =
+            self.heard.as_ref().filter(|(heard, at)| at.elapsed() < STALE && heard.status.leader.is_some());
+        let unnamed = match heard {
+            Some((heard, _)) if own.leader.is_none() || !own_names => !heard.status.voters.contains(&me),
+            _ => !own_names,
+        };
+        let patience = if self.has_voted { VOTED_OUT_AFTER } else { NEVER_VOTED_AFTER };
         if !unnamed {
             self.unnamed_since = None;
-        } else if self.unnamed_since.get_or_insert_with(Instant::now).elapsed() > PART_DROPPED_AFTER {
+        } else if self.unnamed_since.get_or_insert_with(Instant::now).elapsed() > patience {
             tracing::info!("no longer a voter");
             self.unnamed_since = None;
+            self.stop_following();
             self.drop_part().await;
+        }
+    }
+
+    /// A group whose core failed on this node (a disk error, a bug) is taken up again from what is on the disk.
+    async fn revive_failed_part(&mut self) {
+        let Some(group) = self.part.borrow().clone() else { return };
+        let failed = group.status().borrow().failed.clone();
+        let ended = group.status().has_changed().is_err();
+        if failed.is_none() && !ended {
+            self.failed_since = None;
+            return;
+        }
+        if self.failed_since.get_or_insert_with(Instant::now).elapsed() < REVIVE_AFTER {
+            return;
+        }
+        self.failed_since = None;
+        tracing::error!(
+            why = failed,
+            "this node's part in the group failed; taking it up again from the disk"
+        );
+        self.part.send_replace(None);
+        self.lead.send_replace(None);
+        group.stop().await;
+        let config = raft_config(&self.config, self.me);
+        match Group::resume(config, self.network.clone(), self.view.clone()).await {
+            Ok(group) => _ = self.part.send_replace(group),
+            Err(error) => tracing::error!(%error, "this node's part cannot be taken up again"),
         }
     }
 
@@ -483,8 +538,9 @@ impl Shell {
             return;
         }
         let Some(from) = self.of.as_ref().and_then(|of| self.best_source(of, members)) else { return };
-        let task =
-            follow::follow_peer(self.transport.clone(), from, self.view.clone(), self.heard_tx.clone());
+        // While our own part holds the view we only listen: it may have been voted out without being told.
+        let view = if self.view.read(Store::is_owned) { View::default() } else { self.view.clone() };
+        let task = follow::follow_peer(self.transport.clone(), from, view, self.heard_tx.clone());
         self.following = Some(Following { from, task: tokio::spawn(task) });
     }
 
@@ -506,7 +562,12 @@ impl Shell {
     }
 
     fn tend_electorate(&mut self, members: &[Member]) {
-        if self.changing.as_ref().is_some_and(|change| !change.is_finished()) {
+        match self.changing.take_if(|change| change.is_finished()) {
+            Some(_) => self.change_after = Instant::now() + CHANGE_AGAIN,
+            None if self.changing.is_some() => return,
+            None => {}
+        }
+        if Instant::now() < self.change_after {
             return;
         }
         let Some(group) = self.part.borrow().clone() else { return };

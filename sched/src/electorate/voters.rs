@@ -76,6 +76,10 @@ pub fn size_for(members: usize, max: usize) -> usize {
 /// It is made with joint consensus, so it never passes through an even size. `None` also when a change is due but
 /// the voters that answer could not carry it: neither the old nor the new set may lose its quorum by it.
 pub fn next_change(input: &Input) -> Option<VoterChange> {
+    if !input.voters.contains(input.me) {
+        // Voted out: whoever is elected next goes on.
+        return None;
+    }
     let table = Table::new(input);
     let even = input.voters.len().is_multiple_of(2);
     let change = if even { table.resize() } else { table.replace_one() };

@@ -94,10 +94,12 @@ pub(super) fn derive(
 ) -> Status {
     let members = metrics.membership_config.membership();
     let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
-    let role = match metrics.state {
-        ServerState::Leader => Role::Leader,
-        _ if members.voter_ids().any(|id| id == metrics.id) => Role::Voter,
-        _ => Role::Learner,
+    let votes = members.voter_ids().any(|id| id == metrics.id);
+    let role = match (votes, metrics.state) {
+        (true, ServerState::Leader) => Role::Leader,
+        (true, _) => Role::Voter,
+        // Also a leader that has just voted itself out: openraft still calls it one, and fails if it is used as one.
+        (false, _) => Role::Learner,
     };
     let quorum = failed.is_none()
         && match role {
@@ -110,13 +112,14 @@ pub(super) fn derive(
     pulse.leads_with_quorum.store(role == Role::Leader && quorum, Ordering::Relaxed);
     let leads_still =
         role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= timings.quorum_timeout);
-    let leader = metrics.current_leader.filter(|_| leads_still).and_then(|id| {
-        if id == metrics.id {
-            Some(identity.me.clone())
-        } else {
-            members.get_node(&id).map(|n| n.peer.clone())
-        }
-    });
+    let leader =
+        metrics.current_leader.filter(|id| leads_still && (*id != metrics.id || votes)).and_then(|id| {
+            if id == metrics.id {
+                Some(identity.me.clone())
+            } else {
+                members.get_node(&id).map(|n| n.peer.clone())
+            }
+        });
     Status {
         group: identity.group.clone(),
         epoch: identity.epoch,

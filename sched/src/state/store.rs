@@ -149,6 +149,11 @@ impl Store {
         self.owned = false;
     }
 
+    /// Whether this node's own voter writes.
+    pub fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     /// Takes the right to write from another follower; `None` while this node votes.
     pub fn claim(&mut self) -> Option<Claim> {
         if self.owned {

@@ -142,7 +142,9 @@ fn reconcile(
         }
         return plan;
     };
-    if gone {
+    // One that is leaving waits to be taken off the list, which is when its last pod has ended.
+    let left = report.leaving && !runs_pods(store, &report.name);
+    if gone || left {
         let why = if report.leaving { "left the cluster" } else { "has been dead for too long" };
         return remove(store, &node, why, now);
     }
@@ -187,6 +189,10 @@ fn unreported(store: &Store, node: &Loaded<Node>, now: &Time, config: &NodeConfi
     plan.merge(Eviction::dead(dead_for, config.dead_grace).run(store, node, now));
     plan.requeue(SWEEP_INTERVAL);
     plan
+}
+
+fn runs_pods(store: &Store, node: &str) -> bool {
+    store.on_node(node).any(|key| Loaded::<Pod>::get(store, key).is_some_and(|pod| !pods::is_finished(&pod)))
 }
 
 fn note_transition(node: &Loaded<Node>, report: &NodeReport, plan: &mut Plan) {

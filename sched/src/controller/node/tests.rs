@@ -133,6 +133,21 @@ fn a_desktop_that_left_is_taken_off_the_list() {
 }
 
 #[test]
+fn a_desktop_that_leaves_stays_on_the_list_until_its_last_pod_has_ended() {
+    let mut world = World::with_nodes(9, 1);
+    let key = pod(&mut world, "last", json!({"nodeName": "desk-0"}));
+    world.run();
+    world.reports.get_mut("desk-0").unwrap().leaving = true;
+    world.reconcile_nodes();
+    assert!(world.store.get(&key).unwrap().is_terminating(), "its pods are asked to end");
+    assert!(world.store.get(&Key::new(NODES, "", "desk-0")).is_some(), "a pod still runs");
+    world.run();
+    assert!(world.store.get(&key).is_none());
+    world.reconcile_nodes();
+    assert!(world.store.get(&Key::new(NODES, "", "desk-0")).is_none());
+}
+
+#[test]
 fn a_name_belongs_to_whoever_has_it() {
     let mut world = World::with_nodes(8, 1);
     let mut twin = world.reports["desk-0"].clone();
