@@ -81,8 +81,8 @@ Examples:
 impl UpArgs {
     pub fn log_filter(&self) -> &'static str {
         match self.verbose {
-            0 => "info,libp2p=warn,chitchat=warn,openraft=warn",
-            1 => "info,gaggle=debug,gaggle_gossip=debug,gaggle_sched=debug",
+            0 => "info,libp2p=warn,chitchat=warn,openraft=off",
+            1 => "info,openraft=warn,gaggle=debug,gaggle_gossip=debug,gaggle_sched=debug",
             _ => "debug,gaggle=trace,gaggle_gossip=trace,gaggle_sched=trace",
         }
     }
