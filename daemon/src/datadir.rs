@@ -4,15 +4,22 @@
 
 use anyhow::{Context, bail};
 use gaggle_gossip::identity::{ClusterKey, NodeKey};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The layout's version; a newer one is refused rather than misread.
 const LAYOUT: u32 = 1;
+
+/// How long a killed daemon may take to be gone.
+const DYING: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Serialize, Deserialize)]
 struct Belongs {
@@ -34,7 +41,7 @@ pub struct Remembered {
 pub struct DataDir {
     path: PathBuf,
     // Held for as long as the daemon lives.
-    _lock: nix::fcntl::Flock<File>,
+    _lock: Flock<File>,
 }
 
 impl DataDir {
@@ -50,7 +57,7 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("lock"))
             .with_context(|| format!("writing to the data directory {}", path.display()))?;
-        let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        let lock = wait_for_lock(lock).map_err(|error| {
             anyhow::anyhow!(
                 "another gaggle daemon already uses {} ({error}); see `gaggle status`, or give this one another --data-dir",
                 path.display()
@@ -144,6 +151,20 @@ impl DataDir {
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
         write_atomically(&self.path(name), &serde_json::to_vec_pretty(value)?)
+    }
+}
+
+/// Takes the lock, waiting a little for a daemon that was just killed: the kernel frees its lock when the last of
+/// its threads has ended, which nobody is told.
+fn wait_for_lock(mut file: File) -> Result<Flock<File>, Errno> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, error)) if Instant::now() >= deadline => return Err(error),
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
