@@ -60,10 +60,17 @@ pub fn deployment(name: &str, replicas: usize) -> String {
     .to_string()
 }
 
+/// A manifest that kubectl reads as YAML: what begins with a brace it takes for JSON, also where it is YAML's flow
+/// style.
+#[must_use]
+pub fn as_yaml(manifest: &str) -> String {
+    format!("---\n{manifest}")
+}
+
 impl Desktop {
     /// Applies a manifest.
     pub fn apply(&self, manifest: &str) -> Result<String> {
-        self.kubectl_with("apply -f -", manifest)?.ok()
+        self.kubectl_with("apply -f -", &as_yaml(manifest))?.ok()
     }
 
     /// An object as it is now, as this desktop's daemon serves it.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, Desktop, on_bench};
-use gaggle_tests::kube::pod;
+use gaggle_tests::kube::{as_yaml, pod};
 
 /// A flock of two; afterwards the same daemons must still be one, without a panic and without swollen memory.
 fn unharmed(test: impl FnOnce(&Bench) -> Result<()>) {
@@ -104,6 +104,7 @@ fn objects_that_make_no_sense_are_refused_by_name() {
         let desktop = bench.desktop(1);
         let before = everything(desktop)?;
         for (object, words) in OBJECTS {
+            let object = &as_yaml(object);
             for (how, said) in [
                 ("kubectl", desktop.kubectl_with("create -f -", object)?.refused()?),
                 ("gaggle", desktop.gaggle_with("apply -f -", object)?.refused()?),

@@ -10,6 +10,7 @@ use super::status::{ApiError, Cause};
 use super::target::Target;
 use super::validate::{Problems, metadata};
 use super::value::{as_map, child, remove, set, text};
+use gaggle_sched::controller::namespace;
 use gaggle_sched::state::{Expect, Refused};
 use serde_json::Value;
 
@@ -129,7 +130,7 @@ fn admit(state: &ApiState, kind: &Kind, namespace: &str, name: &str) -> Result<(
         Some(_) => Ok(()),
         // Made by the first leader, perhaps a moment from now; and without a quorum a namespace may be as much
         // on its way as the object itself.
-        None if super::delete::LASTING.contains(&namespace) || !*state.quorum.borrow() => Ok(()),
+        None if namespace::ALWAYS.contains(&namespace) || !*state.quorum.borrow() => Ok(()),
         None => match kinds::find("", "v1", "namespaces") {
             Some(namespaces) => Err(ApiError::not_found(namespaces, namespace)),
             None => Err(ApiError::no_such_path()),

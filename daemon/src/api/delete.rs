@@ -11,12 +11,11 @@ use super::target::Target;
 use super::update::may_go;
 use super::value::{as_map, child, int, is_set, items, set, text};
 use futures::StreamExt;
+use gaggle_sched::controller::namespace;
 use gaggle_sched::state::{Expect, Object, Refused};
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
-/// Namespaces that every cluster has and nobody may delete.
-pub const LASTING: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// How often a deletion is computed anew because another write came between.
 const TRIES: usize = 5;
 /// Deletions of one collection under way at once.
@@ -101,7 +100,7 @@ impl Deleted {
 /// `DELETE` of one object.
 pub async fn delete(state: &ApiState, target: &Target, options: &Options) -> Result<Deleted, ApiError> {
     let kind = target.kind;
-    if kind.is("", "Namespace") && LASTING.contains(&target.name.as_str()) {
+    if kind.is("", "Namespace") && namespace::ALWAYS.contains(&target.name.as_str()) {
         return Err(ApiError::forbidden(kind, &target.name, "this namespace may not be deleted"));
     }
     let mut tries = 0;

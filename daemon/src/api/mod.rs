@@ -14,13 +14,12 @@ mod defaults;
 mod delete;
 mod discovery;
 mod dispatch;
-mod founding;
 pub mod kinds;
 mod log;
 mod negotiate;
 mod openapi;
 mod page;
-mod patch;
+pub mod patch;
 mod protobuf;
 mod query;
 mod read;
@@ -38,7 +37,6 @@ pub mod version;
 mod watch;
 
 pub use auth::{Authenticate, Tokens, User, require_token};
-pub use founding::lasting_namespaces;
 pub use serve::serve;
 
 use crate::documents::Documents;

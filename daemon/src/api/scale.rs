@@ -63,7 +63,7 @@ pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish
         let scale = scale_of(current);
         let wished = match &wish {
             Wish::Whole(wished) => wished.clone(),
-            Wish::Patch(patch) => patch.apply(target.kind, &scale)?,
+            Wish::Patch(patch) => patch.apply(&scale)?,
         };
         let revision = read::revision_of(&wished);
         if !revision.is_empty() && revision != read::revision_of(current) {

@@ -87,7 +87,7 @@ impl ApiError {
     }
 
     pub fn too_large(limit: usize) -> Self {
-        let message = format!("the request body is larger than the {limit} bytes that are accepted");
+        let message = format!("Request entity too large: limit is {limit} bytes");
         Self::new(413, "RequestEntityTooLarge", message)
     }
 

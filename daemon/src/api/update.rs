@@ -70,7 +70,7 @@ pub async fn patch(
     }
     let (done, warnings) = change(state, target, query, |current| {
         // A patch that names no revision leaves the current one, and so is made for whatever is there.
-        let value = patch.apply(kind, current)?;
+        let value = patch.apply(current)?;
         let decoded = Decoded { value, twice: twice.clone() };
         body::check(kind, decoded, validation).map_err(|error| as_invalid_patch(error, validation))
     })

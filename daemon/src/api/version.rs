@@ -10,14 +10,27 @@ use serde_json::json;
 /// The Kubernetes version whose behaviour is served, with ours behind it.
 pub const GIT_VERSION: &str = concat!("v1.32.0+gaggle-", env!("CARGO_PKG_VERSION"));
 
+/// The version of a desktop that runs this version of gaggle, as Kubernetes clients compare it.
+pub fn of_gaggle(version: &str) -> String {
+    let ours = GIT_VERSION.strip_suffix(env!("CARGO_PKG_VERSION")).unwrap_or(GIT_VERSION);
+    format!("{ours}{version}")
+}
+
+/// A machine's architecture by Go's name, which labels and images use; Linux' and Rust's name is the same here.
+pub fn kubernetes_arch(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i686" => "386",
+        "armv6l" | "armv7l" => "arm",
+        other => other,
+    }
+}
+
 /// `GET /version`
 pub async fn version() -> Response {
     let os = std::env::consts::OS;
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let arch = kubernetes_arch(std::env::consts::ARCH);
     json_response(
         200,
         &json!({"major": "1", "minor": "32", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",

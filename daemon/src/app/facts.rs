@@ -34,13 +34,13 @@ impl Offer {
         }
     }
 
-    /// `engine`: what Docker says of the machine; without an answer from it the node is not ready.
+    /// `addresses`: those that lead here (see [`super::addresses`]); `engine`: what Docker says of the machine; without an answer from it the node is not ready.
     pub fn facts(&self, addresses: &[IpAddr], engine: &EngineState) -> NodeFacts {
         NodeFacts {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: self.labels.clone(),
-            addresses: routable(addresses),
+            addresses: addresses.to_vec(),
             api_port: self.api_port,
             started_ms: self.started_ms,
             cpu_millis: self.cpu_millis.unwrap_or(u64::from(engine.cpus) * 1000),
@@ -55,18 +55,6 @@ impl Offer {
             arch: engine.arch.clone(),
         }
     }
-}
-
-/// Loopback is of use to others only if there is nothing else.
-fn routable(addresses: &[IpAddr]) -> Vec<IpAddr> {
-    let mut routable: Vec<IpAddr> =
-        addresses.iter().copied().filter(|address| !address.is_loopback()).collect();
-    if routable.is_empty() {
-        routable = addresses.to_vec();
-    }
-    routable.sort_by_key(|address| (address.is_ipv6(), *address));
-    routable.dedup();
-    routable
 }
 
 pub fn nodes() -> Resource {

@@ -1,5 +1,6 @@
 //! The daemon's life: open what is kept, wire the parts together, run, leave or stop.
 
+mod addresses;
 mod facts;
 mod leave;
 mod notes;
@@ -316,7 +317,8 @@ impl Daemon {
         if let Err(error) = self.certificate.set_addresses(&addresses) {
             tracing::error!(%error, "the API keeps its old certificate");
         }
-        let facts = self.offer.borrow().facts(&addresses, &self.agent.engine().borrow());
+        let facts =
+            self.offer.borrow().facts(&addresses::reachable(&addresses), &self.agent.engine().borrow());
         self.membership.publish_node(facts);
     }
 

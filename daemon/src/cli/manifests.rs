@@ -184,8 +184,9 @@ fn parse(text: &str, source: &str, manifests: &mut Vec<Manifest>) -> anyhow::Res
     for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let named = format!("{source}, document {}", index + 1);
         // Through YAML's own value, because that refuses a key given twice.
-        let yaml = serde_yaml_ng::Value::deserialize(document).with_context(|| named.clone())?;
-        let object = to_json(yaml, 0).with_context(|| named.clone())?;
+        let invalid = || format!("{named} is not valid YAML");
+        let yaml = serde_yaml_ng::Value::deserialize(document).with_context(invalid)?;
+        let object = to_json(yaml, 0).with_context(invalid)?;
         // Between two "---" there may be nothing but comments.
         if object != Value::Null {
             add(object, named, manifests)?;

@@ -1,5 +1,6 @@
 //! What gossip says of the members, in the scheduler's terms.
 
+use crate::api::version::{self, kubernetes_arch};
 use gaggle_gossip::membership::Member;
 use gaggle_sched::controller::node::NodeReport;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +26,9 @@ pub fn node_reports(members: &[Member], group: &str) -> Vec<NodeReport> {
             pods: node.pods,
             kernel: node.kernel.clone(),
             os_image: node.os_image.clone(),
-            arch: node.arch.clone(),
-            engine: node.engine.clone(),
-            version: node.version.clone(),
+            arch: kubernetes_arch(&node.arch).to_owned(),
+            engine: if node.engine.is_empty() { String::new() } else { format!("docker://{}", node.engine) },
+            version: version::of_gaggle(&node.version),
             api_port: node.api_port,
         })
     });

@@ -11,7 +11,7 @@ mod instant;
 mod job;
 pub(crate) mod loaded;
 pub mod names;
-mod namespace;
+pub mod namespace;
 pub mod node;
 pub mod notes;
 mod owners;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 const NAME: &str = "namespace-controller";
 const NAMESPACES: Resource = Resource::fixed("namespaces");
-/// Namespaces that clients expect of every cluster.
-const ALWAYS: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Namespaces that clients expect of every cluster: made where they are missing, and never deleted.
+pub const ALWAYS: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// The finalizer in a namespace's spec.
 const FINALIZER: &str = "kubernetes";
 /// The label that selectors of namespaces can rely on.

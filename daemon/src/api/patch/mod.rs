@@ -1,13 +1,12 @@
 //! Patches: from the object as it is and a description of the difference to the object as wished.
 
 mod json;
-mod merge_keys;
-mod strategic;
+pub mod merge_keys;
+pub mod strategic;
 
 pub use json::JsonPatch;
 
 use super::body::{self, Decoded};
-use super::kinds::Kind;
 use super::status::ApiError;
 use serde_json::Value;
 
@@ -53,8 +52,8 @@ impl Patch {
         }
     }
 
-    /// The object with the patch applied. `kind` says by which keys lists are merged.
-    pub fn apply(&self, kind: &Kind, object: &Value) -> Result<Value, ApiError> {
+    /// The object with the patch applied.
+    pub fn apply(&self, object: &Value) -> Result<Value, ApiError> {
         match self {
             Self::Json(patch) => patch.apply(object),
             Self::Merge(patch) => {
@@ -62,10 +61,10 @@ impl Patch {
                 json_patch::merge(&mut object, patch);
                 Ok(object)
             }
-            Self::Strategic(patch) => strategic::apply(kind, object, patch).map_err(ApiError::bad_request),
+            Self::Strategic(patch) => strategic::apply(object, patch).map_err(ApiError::bad_request),
             // Lists merge by their keys, as they do with field managers; what the manager dropped since it last
             // applied stays, as no managed fields are kept.
-            Self::Apply(wished) => strategic::apply(kind, object, wished).map_err(ApiError::bad_request),
+            Self::Apply(wished) => strategic::apply(object, wished).map_err(ApiError::bad_request),
         }
     }
 }

@@ -5,7 +5,6 @@
 //! `$deleteFromPrimitiveList/FIELD` and `$setElementOrder/FIELD`.
 
 use super::merge_keys::{ListRule, rule};
-use crate::api::kinds::Kind;
 use serde_json::{Map, Value};
 
 const DIRECTIVE: &str = "$patch";
@@ -13,181 +12,166 @@ const RETAIN: &str = "$retainKeys";
 const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 const ORDER: &str = "$setElementOrder/";
 
-/// Applies a patch to an object of a kind.
-pub(super) fn apply(kind: &Kind, object: &Value, patch: &Value) -> Result<Value, String> {
+/// Applies a patch to an object.
+///
+/// # Errors
+/// What in the patch makes no sense.
+pub fn apply(object: &Value, patch: &Value) -> Result<Value, String> {
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
     let patch = patch.as_object().ok_or("the patch is not an object")?;
-    Merge { kind }.objects(object, patch, &mut Vec::new()).map(Value::Object)
+    merge_objects(object, patch, "").map(Value::Object)
 }
 
-struct Merge<'a> {
-    kind: &'a Kind,
-}
-
-impl Merge<'_> {
-    fn objects<'p>(
-        &self,
-        original: &Map<String, Value>,
-        patch: &'p Map<String, Value>,
-        path: &mut Vec<&'p str>,
-    ) -> Result<Map<String, Value>, String> {
-        let mut result = match directive(patch)? {
-            Directive::Merge => original.clone(),
-            Directive::Replace => Map::new(),
-            Directive::Delete => return Ok(Map::new()),
-        };
-        if let Some(retained) = patch.get(RETAIN) {
-            let retained = retained.as_array().ok_or("$retainKeys is not a list")?;
-            result.retain(|key, _| retained.iter().any(|kept| kept == key));
+/// `field`: where the objects stand; a list's elements stand where the list stands.
+fn merge_objects(
+    original: &Map<String, Value>,
+    patch: &Map<String, Value>,
+    field: &str,
+) -> Result<Map<String, Value>, String> {
+    let mut result = match directive(patch)? {
+        Directive::Merge => original.clone(),
+        Directive::Replace => Map::new(),
+        Directive::Delete => return Ok(Map::new()),
+    };
+    if let Some(retained) = patch.get(RETAIN) {
+        let retained = retained.as_array().ok_or("$retainKeys is not a list")?;
+        result.retain(|key, _| retained.iter().any(|kept| kept == key));
+    }
+    for (key, removed) in patch {
+        let Some(list) = key.strip_prefix(DELETE_PRIMITIVES) else { continue };
+        let removed = removed.as_array().ok_or_else(|| format!("{key} is not a list"))?;
+        if let Some(Value::Array(list)) = result.get_mut(list) {
+            list.retain(|item| !removed.contains(item));
         }
-        for (key, removed) in patch {
-            let Some(field) = key.strip_prefix(DELETE_PRIMITIVES) else { continue };
-            let removed = removed.as_array().ok_or_else(|| format!("{key} is not a list"))?;
-            if let Some(Value::Array(list)) = result.get_mut(field) {
-                list.retain(|item| !removed.contains(item));
-            }
+    }
+    for (key, value) in patch {
+        if key == DIRECTIVE || key == RETAIN || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ORDER) {
+            continue;
         }
-        for (key, value) in patch {
-            if key == DIRECTIVE
-                || key == RETAIN
-                || key.starts_with(DELETE_PRIMITIVES)
-                || key.starts_with(ORDER)
-            {
-                continue;
+        match value {
+            Value::Null => {
+                result.remove(key);
             }
-            match value {
-                Value::Null => {
+            Value::Object(patch) => {
+                let empty = Map::new();
+                let original = result.get(key).and_then(Value::as_object).unwrap_or(&empty);
+                let deleted = matches!(directive(patch)?, Directive::Delete);
+                let merged = merge_objects(original, patch, key)?;
+                if deleted {
                     result.remove(key);
-                }
-                Value::Object(patch) => {
-                    let empty = Map::new();
-                    let original = result.get(key).and_then(Value::as_object).unwrap_or(&empty);
-                    let deleted = matches!(directive(patch)?, Directive::Delete);
-                    path.push(key);
-                    let merged = self.objects(original, patch, path)?;
-                    path.pop();
-                    if deleted {
-                        result.remove(key);
-                    } else {
-                        result.insert(key.clone(), Value::Object(merged));
-                    }
-                }
-                Value::Array(patch) => {
-                    let original = match result.get_mut(key) {
-                        Some(Value::Array(list)) => std::mem::take(list),
-                        _ => Vec::new(),
-                    };
-                    let rule = rule(self.kind, path, key);
-                    path.push(key);
-                    let merged = self.lists(original, patch, rule, path)?;
-                    path.pop();
-                    result.insert(key.clone(), Value::Array(merged));
-                }
-                value => {
-                    result.insert(key.clone(), value.clone());
+                } else {
+                    result.insert(key.clone(), Value::Object(merged));
                 }
             }
-        }
-        self.set_orders(original, patch, &mut result, path)?;
-        Ok(result)
-    }
-
-    fn lists<'p>(
-        &self,
-        mut list: Vec<Value>,
-        patch: &'p [Value],
-        rule: ListRule,
-        path: &mut Vec<&'p str>,
-    ) -> Result<Vec<Value>, String> {
-        let key = match rule {
-            ListRule::Atomic => return Ok(patch.iter().map(without_directives).collect()),
-            ListRule::Set => {
-                for item in patch {
-                    if !list.contains(item) {
-                        list.push(item.clone());
-                    }
-                }
-                return Ok(list);
-            }
-            ListRule::ByKey(key) => key,
-        };
-        // An element that is only the directive speaks for the whole list.
-        if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {
-            let rest = patch.iter().filter(|item| !item.as_object().is_some_and(replaces));
-            return Ok(rest.map(without_directives).collect());
-        }
-        for item in patch {
-            let field = path.last().copied().unwrap_or_default();
-            let item = item.as_object().ok_or_else(|| format!("an element of {field} is not an object"))?;
-            let Some(value) = item.get(key) else {
-                return Err(format!("an element of {field} does not contain declared merge key: {key}"));
-            };
-            let same = |other: &Value| other.get(key) == Some(value);
-            match directive(item)? {
-                Directive::Delete => list.retain(|other| !same(other)),
-                Directive::Merge | Directive::Replace => {
-                    let empty = Map::new();
-                    let at = list.iter().position(same);
-                    let original = at.and_then(|at| list[at].as_object()).unwrap_or(&empty);
-                    let merged = Value::Object(self.objects(original, item, path)?);
-                    match at {
-                        Some(at) => list[at] = merged,
-                        None => list.push(merged),
-                    }
-                }
-            }
-        }
-        Ok(list)
-    }
-
-    /// Puts lists into the order that the patch asks for; elements that only the server has stay where they are
-    /// among their neighbours.
-    fn set_orders(
-        &self,
-        original: &Map<String, Value>,
-        patch: &Map<String, Value>,
-        result: &mut Map<String, Value>,
-        path: &[&str],
-    ) -> Result<(), String> {
-        for (key, order) in patch {
-            let Some(field) = key.strip_prefix(ORDER) else { continue };
-            let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
-            let Some(Value::Array(list)) = result.get_mut(field) else { continue };
-            let rule = rule(self.kind, path, field);
-            let identity = |item: &Value| match rule {
-                ListRule::Atomic => None,
-                ListRule::Set => Some(item.clone()),
-                ListRule::ByKey(name) => item.get(name).cloned(),
-            };
-            if rule == ListRule::Atomic {
-                continue;
-            }
-            let wished: Vec<Option<Value>> = order.iter().map(identity).collect();
-            let before = original.get(field).and_then(Value::as_array);
-            let before: Vec<Option<Value>> = before.into_iter().flatten().map(identity).collect();
-            let place = |among: &[Option<Value>], item: &Value| {
-                let identity = identity(item);
-                among.iter().position(|other| *other == identity)
-            };
-            let (mut named, servers): (Vec<Value>, Vec<Value>) =
-                std::mem::take(list).into_iter().partition(|item| place(&wished, item).is_some());
-            named.sort_by_key(|item| place(&wished, item));
-            let (mut named, mut servers) = (named.into_iter().peekable(), servers.into_iter().peekable());
-            loop {
-                let server_first = match (servers.peek(), named.peek()) {
-                    (None, None) => break,
-                    (Some(_), None) => true,
-                    (None, Some(_)) => false,
-                    (Some(server), Some(named)) => {
-                        matches!((place(&before, server), place(&before, named)), (Some(s), Some(n)) if s < n)
-                    }
+            Value::Array(patch) => {
+                let original = match result.get_mut(key) {
+                    Some(Value::Array(list)) => std::mem::take(list),
+                    _ => Vec::new(),
                 };
-                list.extend(if server_first { servers.next() } else { named.next() });
+                let merged = merge_lists(original, patch, rule(field, key), key)?;
+                result.insert(key.clone(), Value::Array(merged));
+            }
+            value => {
+                result.insert(key.clone(), value.clone());
             }
         }
-        Ok(())
     }
+    set_orders(original, patch, &mut result, field)?;
+    Ok(result)
+}
+
+fn merge_lists(
+    mut list: Vec<Value>,
+    patch: &[Value],
+    rule: ListRule,
+    field: &str,
+) -> Result<Vec<Value>, String> {
+    let key = match rule {
+        ListRule::Atomic => return Ok(patch.iter().map(without_directives).collect()),
+        ListRule::Set => {
+            for item in patch {
+                if !list.contains(item) {
+                    list.push(item.clone());
+                }
+            }
+            return Ok(list);
+        }
+        ListRule::ByKey(key) => key,
+    };
+    // An element that is only the directive speaks for the whole list.
+    if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {
+        let rest = patch.iter().filter(|item| !item.as_object().is_some_and(replaces));
+        return Ok(rest.map(without_directives).collect());
+    }
+    for item in patch {
+        let item = item.as_object().ok_or_else(|| format!("an element of {field} is not an object"))?;
+        let Some(value) = item.get(key) else {
+            return Err(format!("an element of {field} does not contain declared merge key: {key}"));
+        };
+        let same = |other: &Value| other.get(key) == Some(value);
+        match directive(item)? {
+            Directive::Delete => list.retain(|other| !same(other)),
+            Directive::Merge | Directive::Replace => {
+                let empty = Map::new();
+                let at = list.iter().position(same);
+                let original = at.and_then(|at| list[at].as_object()).unwrap_or(&empty);
+                let merged = Value::Object(merge_objects(original, item, field)?);
+                match at {
+                    Some(at) => list[at] = merged,
+                    None => list.push(merged),
+                }
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// Puts lists into the order that the patch asks for; elements that only the server has stay where they are
+/// among their neighbours.
+fn set_orders(
+    original: &Map<String, Value>,
+    patch: &Map<String, Value>,
+    result: &mut Map<String, Value>,
+    parent: &str,
+) -> Result<(), String> {
+    for (key, order) in patch {
+        let Some(field) = key.strip_prefix(ORDER) else { continue };
+        let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
+        let Some(Value::Array(list)) = result.get_mut(field) else { continue };
+        let rule = rule(parent, field);
+        let identity = |item: &Value| match rule {
+            ListRule::Atomic => None,
+            ListRule::Set => Some(item.clone()),
+            ListRule::ByKey(name) => item.get(name).cloned(),
+        };
+        if rule == ListRule::Atomic {
+            continue;
+        }
+        let wished: Vec<Option<Value>> = order.iter().map(identity).collect();
+        let before = original.get(field).and_then(Value::as_array);
+        let before: Vec<Option<Value>> = before.into_iter().flatten().map(identity).collect();
+        let place = |among: &[Option<Value>], item: &Value| {
+            let identity = identity(item);
+            among.iter().position(|other| *other == identity)
+        };
+        let (mut named, servers): (Vec<Value>, Vec<Value>) =
+            std::mem::take(list).into_iter().partition(|item| place(&wished, item).is_some());
+        named.sort_by_key(|item| place(&wished, item));
+        let (mut named, mut servers) = (named.into_iter().peekable(), servers.into_iter().peekable());
+        loop {
+            let server_first = match (servers.peek(), named.peek()) {
+                (None, None) => break,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(server), Some(named)) => {
+                    matches!((place(&before, server), place(&before, named)), (Some(s), Some(n)) if s < n)
+                }
+            };
+            list.extend(if server_first { servers.next() } else { named.next() });
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

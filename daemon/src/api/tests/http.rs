@@ -198,7 +198,7 @@ async fn bad_bodies_change_nothing_and_say_what_is_wrong() {
         ("application/yaml", b"a: [".to_vec(), 400, "YAML"),
         ("application/vnd.kubernetes.protobuf", b"k8s\0\xff\xff".to_vec(), 400, "cannot be read"),
         ("text/html", b"<p>".to_vec(), 415, "unknown format"),
-        ("application/json", vec![b' '; 4 << 20], 413, "larger than"),
+        ("application/json", vec![b' '; 4 << 20], 413, "too large: limit is 3145728"),
         ("application/json", b"{\"metadata\":{}}".to_vec(), 422, "name or generateName is required"),
         ("application/json", b"{\"metadata\":{\"name\":\"A\"}}".to_vec(), 422, "RFC 1123 subdomain"),
         ("application/json", b"{\"metadata\":{\"name\":\"a\"},\"data\":{\"x\":1}}".to_vec(), 400, "data.x"),

@@ -1,9 +1,11 @@
 //! A served API for tests, with everything behind it in memory.
 
-use crate::api::{ApiState, Tokens, User, lasting_namespaces, router, serve};
+use crate::api::{ApiState, Tokens, User, router, serve};
 use crate::documents::{DocumentError, Documents};
 use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
 use futures::StreamExt;
+use gaggle_sched::controller::Controller;
+use gaggle_sched::controller::namespace::NamespaceController;
 use gaggle_sched::state::{
     Adopted, Applied, Expect, Key, Propose, Refused, Resource, Txn, Unavailable, View, Write,
 };
@@ -83,7 +85,12 @@ impl Drop for Server {
 impl Server {
     pub async fn start() -> Self {
         let view = View::default();
-        for txn in lasting_namespaces(crate::api::now()) {
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::api::now());
+        let founding = view.read(|store| {
+            let keys = NamespaceController.all(store);
+            keys.iter().map(|key| NamespaceController.reconcile(store, key, &now)).collect::<Vec<_>>()
+        });
+        for txn in founding.into_iter().flat_map(|plan| plan.writes) {
             view.write(|store| store.apply(&txn)).unwrap();
         }
         let (quorum, has_quorum) = watch::channel(true);

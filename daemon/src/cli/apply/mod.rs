@@ -2,7 +2,6 @@
 //!
 //! What was applied before is kept in the same annotation as kubectl keeps it, so that the two may take turns.
 
-mod merge_keys;
 mod patch;
 
 use super::Place;

@@ -3,7 +3,7 @@
 //! Fields that the manifest has are set; fields that the last manifest had and this one has not are taken away;
 //! everything else (defaults, what controllers or other people wrote) stays.
 
-use super::merge_keys::{ListKind, list_kind, retains_keys};
+use crate::api::patch::merge_keys::{ListRule, retains_keys, rule};
 use serde_json::{Map, Value, json};
 
 /// What the server does with the lists of this kind.
@@ -79,12 +79,12 @@ impl Differ {
         field: &str,
         patch: &mut Map<String, Value>,
     ) {
-        let kind = if self.lists == Lists::Keyed { list_kind(parent, field) } else { ListKind::Atomic };
+        let rule = if self.lists == Lists::Keyed { rule(parent, field) } else { ListRule::Atomic };
         let last = last.as_array().map_or(&[][..], Vec::as_slice);
-        let replaced = match kind {
-            ListKind::Atomic => (modified != live).then(|| Value::Array(modified.to_vec())),
-            ListKind::Set => return self.set(last, modified, live, field, patch),
-            ListKind::Keyed(key) => match (by_key(last, key), by_key(modified, key), by_key(live, key)) {
+        let replaced = match rule {
+            ListRule::Atomic => (modified != live).then(|| Value::Array(modified.to_vec())),
+            ListRule::Set => return self.set(last, modified, live, field, patch),
+            ListRule::ByKey(key) => match (by_key(last, key), by_key(modified, key), by_key(live, key)) {
                 (Some(last), Some(modified), Some(live)) => {
                     let retain = retains_keys(parent, field);
                     return self.keyed(&KeyedList { key, field, retain, last, modified, live }, patch);

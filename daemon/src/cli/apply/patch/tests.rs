@@ -1,71 +1,17 @@
 use super::*;
+use crate::api::patch::strategic;
 use proptest::prelude::*;
 
-/// What a server does with a patch, by the rules of the strategic merge documents.
-fn merged(live: &Value, patch: &Value, parent: &str, lists: Lists) -> Value {
-    let (Some(live), Some(changes)) = (live.as_object(), patch.as_object()) else { return patch.clone() };
-    let mut result = live.clone();
-    if let Some(kept) = changes.get("$retainKeys").and_then(Value::as_array) {
-        result.retain(|key, _| kept.iter().any(|kept| kept == key));
-    }
-    for (key, change) in changes.iter().filter(|(key, _)| !key.starts_with('$')) {
-        let now = result.get(key).cloned().unwrap_or(Value::Null);
-        let kind = if lists == Lists::Keyed { list_kind(parent, key) } else { ListKind::Atomic };
-        let next = match (change, kind) {
-            (Value::Null, _) => {
-                result.remove(key);
-                continue;
-            }
-            (Value::Object(_), _) => merged(&now, change, key, lists),
-            (Value::Array(change), ListKind::Keyed(name)) => {
-                let now = now.as_array().cloned().unwrap_or_default();
-                let order = changes.get(&format!("$setElementOrder/{key}"));
-                merged_list(now, change, name, order, key, lists).into()
-            }
-            (Value::Array(change), ListKind::Set) => {
-                let mut now = now.as_array().cloned().unwrap_or_default();
-                now.extend(change.iter().filter(|item| !now.contains(item)).cloned().collect::<Vec<_>>());
-                now.into()
-            }
-            _ => change.clone(),
-        };
-        result.insert(key.clone(), next);
-    }
-    for (key, taken) in changes {
-        if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/")
-            && let Some(list) = result.get_mut(field).and_then(Value::as_array_mut)
-        {
-            list.retain(|item| !taken.as_array().unwrap().contains(item));
+/// What the server makes of a patch.
+fn merged(live: &Value, patch: &Value, lists: Lists) -> Value {
+    match lists {
+        Lists::Keyed => strategic::apply(live, patch).unwrap(),
+        Lists::Whole => {
+            let mut result = live.clone();
+            json_patch::merge(&mut result, patch);
+            result
         }
     }
-    result.into()
-}
-
-fn merged_list(
-    mut now: Vec<Value>,
-    change: &[Value],
-    name: &str,
-    order: Option<&Value>,
-    field: &str,
-    lists: Lists,
-) -> Vec<Value> {
-    if change.iter().any(|item| item["$patch"] == "replace") {
-        return change.iter().filter(|item| item.get("$patch").is_none()).cloned().collect();
-    }
-    for item in change {
-        let place = now.iter().position(|other| other[name] == item[name]);
-        match (place, item["$patch"] == "delete") {
-            (Some(place), true) => drop(now.remove(place)),
-            (Some(place), false) => now[place] = merged(&now[place], item, field, lists),
-            (None, true) => {}
-            (None, false) => now.push(item.clone()),
-        }
-    }
-    if let Some(order) = order.and_then(Value::as_array) {
-        let place = |item: &Value| order.iter().position(|other| other[name] == item[name]);
-        now.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
-    }
-    now
 }
 
 fn deployment(containers: Value) -> Value {
@@ -115,7 +61,7 @@ fn a_strategy_that_excludes_the_defaulted_fields_drops_them() {
     let modified = json!({"spec": {"strategy": {"type": "Recreate"}}});
     let live = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let patch = three_way(&json!({}), &modified, &live, Lists::Keyed).unwrap();
-    assert_eq!(merged(&live, &patch, "", Lists::Keyed), modified);
+    assert_eq!(merged(&live, &patch, Lists::Keyed), modified);
 }
 
 #[test]
@@ -125,7 +71,7 @@ fn ports_that_share_a_number_are_replaced_whole() {
         json!({"spec": {"ports": ports}})
     };
     let patch = three_way(&ports("UDP"), &ports("SCTP"), &ports("UDP"), Lists::Keyed).unwrap();
-    assert_eq!(merged(&ports("UDP"), &patch, "", Lists::Keyed), ports("SCTP"));
+    assert_eq!(merged(&ports("UDP"), &patch, Lists::Keyed), ports("SCTP"));
 }
 
 #[test]
@@ -136,7 +82,7 @@ fn order_that_matters_is_kept() {
     };
     for (live, wanted) in [(&["A", "C"][..], &["A", "B", "C"][..]), (&["A", "B"], &["B", "A"])] {
         let patch = three_way(&env(live), &env(wanted), &env(live), Lists::Keyed).unwrap();
-        assert_eq!(merged(&env(live), &patch, "", Lists::Keyed), env(wanted));
+        assert_eq!(merged(&env(live), &patch, Lists::Keyed), env(wanted));
     }
 }
 
@@ -185,10 +131,10 @@ fn satisfies(is: &Value, wanted: &Value, parent: &str, field: &str) -> bool {
         (Value::Object(is), Value::Object(wanted)) => {
             wanted.iter().all(|(key, wanted)| is.get(key).is_some_and(|is| satisfies(is, wanted, field, key)))
         }
-        (Value::Array(is), Value::Array(wanted)) => match list_kind(parent, field) {
-            ListKind::Atomic => is == wanted,
-            ListKind::Set => wanted.iter().all(|item| is.contains(item)),
-            ListKind::Keyed(name) => wanted.iter().all(|wanted| {
+        (Value::Array(is), Value::Array(wanted)) => match rule(parent, field) {
+            ListRule::Atomic => is == wanted,
+            ListRule::Set => wanted.iter().all(|item| is.contains(item)),
+            ListRule::ByKey(name) => wanted.iter().all(|wanted| {
                 is.iter().any(|is| is[name] == wanted[name] && satisfies(is, wanted, parent, field))
             }),
         },
@@ -200,7 +146,7 @@ proptest! {
     #[test]
     fn the_patched_object_is_what_the_manifest_says(last in pod(), modified in pod(), live in pod()) {
         let result = match three_way(&last, &modified, &live, Lists::Keyed) {
-            Some(patch) => merged(&live, &patch, "", Lists::Keyed),
+            Some(patch) => merged(&live, &patch, Lists::Keyed),
             None => live.clone(),
         };
         prop_assert!(satisfies(&result, &modified, "", ""), "{result} is not {modified}");
@@ -211,7 +157,7 @@ proptest! {
     fn with_nobody_else_the_result_is_the_manifest(last in pod(), modified in pod()) {
         for lists in [Lists::Keyed, Lists::Whole] {
             let result = match three_way(&last, &modified, &last, lists) {
-                Some(patch) => merged(&last, &patch, "", lists),
+                Some(patch) => merged(&last, &patch, lists),
                 None => last.clone(),
             };
             prop_assert!(satisfies(&result, &modified, "", "") && satisfies(&modified, &result, "", ""));
@@ -222,7 +168,7 @@ proptest! {
     fn what_others_added_stays(before in pod(), modified in pod(), live in pod()) {
         // `before` was applied, so that only what it has and `modified` has not may go.
         let result = match three_way(&before, &modified, &live, Lists::Keyed) {
-            Some(patch) => merged(&live, &patch, "", Lists::Keyed),
+            Some(patch) => merged(&live, &patch, Lists::Keyed),
             None => live.clone(),
         };
         for key in live["metadata"]["labels"].as_object().unwrap().keys() {
