@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::engine::{Exit, Image, RunState};
-use crate::agent::identity::{Owner, PodId};
+use crate::agent::identity::Owner;
 use crate::agent::spec::Desktop;
 use gaggle_sched::state::Store;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -5,7 +5,7 @@ use super::{Outcome, PROPOSALS_AT_ONCE, Question, Shell, probes};
 use crate::agent::LogTarget;
 use crate::agent::engine::RunState;
 use crate::agent::files;
-use crate::agent::identity::Role;
+use crate::agent::identity::{Role, attempt_of};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
 use crate::agent::spec::Context;
 use crate::pods::StreamError;
@@ -42,6 +42,10 @@ impl Shell {
     fn settle_pod(&mut self, uid: &str, wanted: &Wanted, now: Timestamp) {
         let dir = self.pod_dir(uid);
         let Some(entry) = self.entries.get(uid) else { return };
+        // The containers tell of a newer binding than the view: what it wants is not known here yet.
+        if attempt_of(&wanted.pod) < entry.attempt {
+            return;
+        }
         let observed: Vec<_> = entry.containers.values().cloned().collect();
         let sandbox_ips =
             observed.iter().filter(|observed| observed.role == Role::Sandbox && observed.is_running());
@@ -75,7 +79,7 @@ impl Shell {
         entry.wake_at = plan.wake_at;
         self.act(uid, plan.actions, now);
         self.watch_health(uid, &wanted.pod);
-        self.propose(uid, wanted);
+        self.propose(uid);
     }
 
     /// Containers whose pod is not, or not any more, one of this node's.
@@ -222,7 +226,7 @@ impl Shell {
     }
 
     /// Sends a pod's status, or its removal, if the view does not show it yet and nothing of it is under way.
-    fn propose(&mut self, uid: &str, wanted: &Wanted) {
+    fn propose(&mut self, uid: &str) {
         let now = Timestamp::now();
         let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
         let Some(entry) = self.entries.get_mut(uid) else { return };
@@ -231,9 +235,12 @@ impl Shell {
         }
         let key = entry.key();
         let mut writes = Vec::new();
+        // What the view has now, which may be newer than what is obeyed.
+        let shown = self.inputs.view.read(|store| store.get(&key).cloned());
+        let Some(shown) = shown.filter(|shown| shown.uid() == uid) else { return };
         let status = entry.memory.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
         if let Some(status) = status
-            && wanted.object.value().get("status") != Some(&status)
+            && shown.value().get("status") != Some(&status)
         {
             writes.push(Write::Status { key: key.clone(), uid: uid.to_owned(), status });
         }
