@@ -342,19 +342,6 @@ fn deletion_stops_removes_and_forgets() {
 }
 
 #[test]
-fn a_pod_with_finalizers_is_ended_but_its_object_is_left() {
-    let mut world = World::new(containers(&["a"], "Always"));
-    world.rest();
-    world.pod.metadata.finalizers = Some(vec!["example.com/hold".into()]);
-    world.delete();
-    world.rest();
-    assert!(world.observed.is_empty() && !world.forgotten);
-    world.pod.metadata.finalizers = None;
-    world.rest();
-    assert!(world.forgotten);
-}
-
-#[test]
 fn a_shorter_grace_period_is_obeyed() {
     let mut world = World::new(containers(&["a"], "Always"));
     world.rest();

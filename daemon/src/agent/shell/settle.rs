@@ -10,7 +10,8 @@ use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_betwee
 use crate::agent::spec::Context;
 use crate::pods::StreamError;
 use futures::FutureExt;
-use gaggle_sched::state::{Expect, Txn, Write};
+use gaggle_sched::controller::deletion;
+use gaggle_sched::state::{Txn, Write};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -242,10 +243,13 @@ impl Shell {
         if let Some(status) = status
             && shown.value().get("status") != Some(&status)
         {
-            writes.push(Write::Status { key: key.clone(), uid: uid.to_owned(), status });
+            let (uid, seen) = (uid.to_owned(), Some(shown.revision()));
+            writes.push(Write::Status { key: key.clone(), uid, status, seen });
         }
-        if entry.forgotten {
-            writes.push(Write::Delete { key, expect: Expect::Uid(uid.to_owned()), intent: None });
+        if entry.forgotten
+            && let Some(removal @ Write::Delete { .. }) = deletion::finish(&key, &shown)
+        {
+            writes.push(removal);
         }
         if writes.is_empty() {
             return;
@@ -266,7 +270,7 @@ impl Shell {
         entry.flying = false;
         match outcome {
             Ok(Ok(_)) => entry.refusals = 0,
-            // Somebody else removed it, or made another of the name: the view will show it.
+            // Somebody else changed or removed it, which the view shows by now: it is planned again.
             Ok(Err(refused)) => tracing::debug!(%refused, "a status came too late"),
             Err(unavailable) => {
                 tracing::debug!(%unavailable, pod = %entry.id.name, "a status waits");

@@ -109,6 +109,31 @@ async fn a_pod_costs_as_few_calls_as_it_can() {
 }
 
 #[tokio::test]
+async fn a_pod_that_a_finalizer_holds_is_ended_but_its_object_is_left() {
+    let bench = bench();
+    bench.engine.state().stuck.push("big:1".into());
+    bench.group.pod("ran", one("app:1"));
+    // One that never ran has failed all the same: a Job waits for a final phase.
+    bench.group.pod("waited", one("big:1"));
+    bench.group.until_phase("ran", "Running").await;
+    bench.until_engine("the pull", |engine| engine.state().calls.contains(&"pull big:1".to_owned())).await;
+    for name in ["ran", "waited"] {
+        bench.group.change(name, |pod| {
+            pod["metadata"]["finalizers"] = json!(["batch.kubernetes.io/job-tracking"]);
+        });
+        bench.group.delete(name, 1);
+        let status = bench.group.until_phase(name, "Failed").await;
+        assert!(bench.group.object(name).is_some(), "{status}");
+    }
+    bench.until_engine("the containers to go", |engine| engine.state().containers.is_empty()).await;
+    for name in ["ran", "waited"] {
+        bench.group.change(name, |pod| pod["metadata"]["finalizers"] = json!([]));
+        bench.group.until_gone(name).await;
+    }
+    bench.agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_slow_pull_holds_nobody_else_up_and_a_deletion_does_not_wait_for_it() {
     let bench = bench();
     bench.engine.state().stuck.push("big:1".into());
