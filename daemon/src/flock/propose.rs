@@ -185,7 +185,8 @@ mod tests {
             put(&node, json!({"metadata": {"annotations": {"gaggle.dev/peer": "peer-of-ada"}}})),
         ];
         store.apply(&Txn { writes }).unwrap();
-        let report = Txn::from(Write::Status { key: pod.clone(), uid: "u".into(), status: json!({}) });
+        let report = Write::Status { key: pod.clone(), uid: "u".into(), status: json!({}), seen: None };
+        let report = Txn::from(report);
         assert_eq!(foreign_report(&store, &report, "peer-of-ada"), None);
         assert_eq!(foreign_report(&store, &report, "peer-of-bob"), Some(pod));
     }

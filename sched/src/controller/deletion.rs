@@ -91,7 +91,8 @@ pub fn finish(key: &Key, object: &Object) -> Option<Write> {
     }
     let mut status = object.value().get("status").cloned().unwrap_or_else(|| json!({}));
     set(&mut status, &["phase"], json!("Failed"));
-    Some(Write::Status { key: key.clone(), uid: object.uid().to_owned(), status })
+    let (uid, seen) = (object.uid().to_owned(), Some(object.revision()));
+    Some(Write::Status { key: key.clone(), uid, status, seen })
 }
 
 /// Takes a finalizer off; the object goes with it if nothing else holds it. `None` if it has no such finalizer.

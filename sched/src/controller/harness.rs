@@ -273,7 +273,7 @@ impl World {
             }]);
         }
         let uid = pod.metadata.uid.unwrap();
-        self.txn(Write::Status { key, uid, status }.into());
+        self.txn(Write::Status { key, uid, status, seen: None }.into());
         true
     }
 

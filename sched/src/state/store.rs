@@ -305,10 +305,13 @@ impl Store {
                 let object = Object::new(self.revision, value.clone());
                 self.commit(key, Some(Arc::new(object)), intent.clone());
             }
-            Write::Status { uid, status, .. } => {
+            Write::Status { uid, status, seen, .. } => {
                 let Some(current) = current.filter(|object| object.uid() == uid) else { return Ok(()) };
                 if current.value().get("status").unwrap_or(&Value::Null) == status {
                     return Ok(());
+                }
+                if let Some(seen) = seen {
+                    check(key, Some(&current), &Expect::Revision(*seen))?;
                 }
                 let mut value = current.value().clone();
                 if let Some(fields) = value.as_object_mut() {

@@ -30,6 +30,22 @@ fn a_stale_revision_conflicts() {
 }
 
 #[test]
+fn a_status_does_not_undo_what_its_writer_has_not_seen() {
+    let mut store = Store::default();
+    let revision = store.apply(&put("a", "1", Expect::Absent).into()).unwrap().revision;
+    let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+    let status = |ready: bool, seen| {
+        let status = json!({"ready": ready});
+        Txn::from(Write::Status { key: key.clone(), uid: "a".into(), status, seen: Some(seen) })
+    };
+    let newer = store.apply(&status(true, revision)).unwrap().revision;
+    let refused = store.apply(&status(false, revision)).unwrap_err();
+    assert_eq!(refused, Refused::Conflict { key: key.clone(), current: newer });
+    // What is there already need not be written, whatever its writer saw.
+    assert_eq!(store.apply(&status(true, revision)).unwrap().revision, newer);
+}
+
+#[test]
 fn a_watch_that_fell_behind_is_told_so() {
     let mut store = Store::default();
     for n in 0..HISTORY_LIMIT + 10 {

@@ -24,8 +24,9 @@ pub enum Write {
     /// Create or replace an object. `metadata.resourceVersion` in `value` is ignored: the store sets it.
     Put { key: Key, value: Value, expect: Expect, intent: Option<Adopted> },
     /// Replace the `status` of the object with this uid and touch nothing else. A status equal to the stored
-    /// one, or of an object that is gone, changes nothing and is not an error.
-    Status { key: Key, uid: String, status: Value },
+    /// one, or of an object that is gone, changes nothing and is not an error. `seen`: refused as a conflict
+    /// if the object has moved on from there, so that what others wrote into the status is not lost.
+    Status { key: Key, uid: String, status: Value, seen: Option<Revision> },
     /// Remove an object for good (finalizers and grace periods are the API's concern).
     Delete { key: Key, expect: Expect, intent: Option<Adopted> },
 }

@@ -68,12 +68,7 @@ pub fn wind_down(input: &Input, pod: &PodStanding, ending: &Ending, draft: &mut 
         return;
     }
     match ending {
-        Ending::Deleted if input.observed.is_empty() => {
-            // Whoever holds the object removes it when it is done.
-            if input.context.pod.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
-                draft.actions.push(Action::Forget);
-            }
-        }
+        Ending::Deleted if input.observed.is_empty() => draft.actions.push(Action::Forget),
         Ending::Deleted => {
             // Containers before the sandbox whose namespaces they are in.
             let (sandboxes, others): (Vec<_>, Vec<_>) =

@@ -140,6 +140,14 @@ impl Memory {
         self.refusals.remove(&container.map(str::to_owned));
     }
 
+    /// Nothing of a deleted pod is left, nor will be: whoever holds its object waits for a final phase.
+    pub fn is_over(&mut self) {
+        let Some(status) = &mut self.status else { return };
+        if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            status.phase = Some("Failed".to_owned());
+        }
+    }
+
     pub fn gone(&mut self, id: &str) {
         self.stopping.remove(id);
         self.health.remove(id);

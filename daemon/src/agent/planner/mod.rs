@@ -47,7 +47,7 @@ pub enum Action {
     Stop { id: String, container: String, grace: Duration, pre_stop: Option<Vec<String>>, why: String },
     /// Remove a container that does not run, or a sandbox that may be killed, and its memory volumes.
     Remove { id: String, volumes: Vec<String> },
-    /// Nothing is left on the engine: remove the pod's files, and then the object.
+    /// Nothing is left on the engine: remove the pod's files, and then the object, unless a finalizer holds it.
     Forget,
 }
 

@@ -157,6 +157,8 @@ fn stand<'a>(
     };
     let restart_count = match (&current, newest) {
         (Current::Ended(ended), _) => ended.restart_count,
+        // Not started, so not counted yet.
+        (Current::Created(observed), _) => observed.restart_count.saturating_sub(1),
         (_, Some(observed)) => observed.restart_count,
         (_, None) => 0,
     };

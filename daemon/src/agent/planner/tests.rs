@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::engine::{Exit, Image, RunState};
-use crate::agent::identity::{Owner, PodId};
+use crate::agent::identity::Owner;
 use crate::agent::spec::Desktop;
 use gaggle_sched::state::Store;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -339,19 +339,6 @@ fn deletion_stops_removes_and_forgets() {
     );
     world.rest();
     assert!(world.forgotten && world.observed.is_empty());
-}
-
-#[test]
-fn a_pod_with_finalizers_is_ended_but_its_object_is_left() {
-    let mut world = World::new(containers(&["a"], "Always"));
-    world.rest();
-    world.pod.metadata.finalizers = Some(vec!["example.com/hold".into()]);
-    world.delete();
-    world.rest();
-    assert!(world.observed.is_empty() && !world.forgotten);
-    world.pod.metadata.finalizers = None;
-    world.rest();
-    assert!(world.forgotten);
 }
 
 #[test]

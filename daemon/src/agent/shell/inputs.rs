@@ -227,6 +227,7 @@ impl Shell {
             Report::Forgotten { uid } => {
                 if let Some(entry) = self.entries.get_mut(&uid) {
                     entry.forgotten = true;
+                    entry.memory.is_over();
                     self.dirty.insert(uid);
                 }
             }

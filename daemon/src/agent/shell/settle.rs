@@ -5,12 +5,13 @@ use super::{Outcome, PROPOSALS_AT_ONCE, Question, Shell, probes};
 use crate::agent::LogTarget;
 use crate::agent::engine::RunState;
 use crate::agent::files;
-use crate::agent::identity::Role;
+use crate::agent::identity::{Role, attempt_of};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
 use crate::agent::spec::Context;
 use crate::pods::StreamError;
 use futures::FutureExt;
-use gaggle_sched::state::{Expect, Txn, Write};
+use gaggle_sched::controller::deletion;
+use gaggle_sched::state::{Txn, Write};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -42,6 +43,10 @@ impl Shell {
     fn settle_pod(&mut self, uid: &str, wanted: &Wanted, now: Timestamp) {
         let dir = self.pod_dir(uid);
         let Some(entry) = self.entries.get(uid) else { return };
+        // The containers tell of a newer binding than the view: what it wants is not known here yet.
+        if attempt_of(&wanted.pod) < entry.attempt {
+            return;
+        }
         let observed: Vec<_> = entry.containers.values().cloned().collect();
         let sandbox_ips =
             observed.iter().filter(|observed| observed.role == Role::Sandbox && observed.is_running());
@@ -75,7 +80,7 @@ impl Shell {
         entry.wake_at = plan.wake_at;
         self.act(uid, plan.actions, now);
         self.watch_health(uid, &wanted.pod);
-        self.propose(uid, wanted);
+        self.propose(uid);
     }
 
     /// Containers whose pod is not, or not any more, one of this node's.
@@ -222,7 +227,7 @@ impl Shell {
     }
 
     /// Sends a pod's status, or its removal, if the view does not show it yet and nothing of it is under way.
-    fn propose(&mut self, uid: &str, wanted: &Wanted) {
+    fn propose(&mut self, uid: &str) {
         let now = Timestamp::now();
         let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
         let Some(entry) = self.entries.get_mut(uid) else { return };
@@ -231,14 +236,20 @@ impl Shell {
         }
         let key = entry.key();
         let mut writes = Vec::new();
+        // What the view has now, which may be newer than what is obeyed.
+        let shown = self.inputs.view.read(|store| store.get(&key).cloned());
+        let Some(shown) = shown.filter(|shown| shown.uid() == uid) else { return };
         let status = entry.memory.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
         if let Some(status) = status
-            && wanted.object.value().get("status") != Some(&status)
+            && shown.value().get("status") != Some(&status)
         {
-            writes.push(Write::Status { key: key.clone(), uid: uid.to_owned(), status });
+            let (uid, seen) = (uid.to_owned(), Some(shown.revision()));
+            writes.push(Write::Status { key: key.clone(), uid, status, seen });
         }
-        if entry.forgotten {
-            writes.push(Write::Delete { key, expect: Expect::Uid(uid.to_owned()), intent: None });
+        if entry.forgotten
+            && let Some(removal @ Write::Delete { .. }) = deletion::finish(&key, &shown)
+        {
+            writes.push(removal);
         }
         if writes.is_empty() {
             return;
@@ -259,7 +270,7 @@ impl Shell {
         entry.flying = false;
         match outcome {
             Ok(Ok(_)) => entry.refusals = 0,
-            // Somebody else removed it, or made another of the name: the view will show it.
+            // Somebody else changed or removed it, which the view shows by now: it is planned again.
             Ok(Err(refused)) => tracing::debug!(%refused, "a status came too late"),
             Err(unavailable) => {
                 tracing::debug!(%unavailable, pod = %entry.id.name, "a status waits");

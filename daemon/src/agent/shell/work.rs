@@ -209,14 +209,14 @@ impl Hands {
 
     /// Lets a container end, and kills it if it does not. Takes as long as that does.
     pub async fn stop(self, id: String, grace: Duration, pre_stop: Option<Vec<String>>) {
-        let begun = tokio::time::Instant::now();
-        if let Some(command) = pre_stop.filter(|_| !grace.is_zero())
-            && let Err(error) = self.engine.exec(&id, &command, grace).await
-        {
-            tracing::info!(%error, container = %id, "a preStop command failed");
+        let mut left = grace;
+        if let Some(command) = pre_stop.filter(|_| !grace.is_zero()) {
+            let begun = tokio::time::Instant::now();
+            if let Err(error) = self.engine.exec(&id, &command, grace).await {
+                tracing::info!(%error, container = %id, "a preStop command failed");
+            }
+            left = grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE);
         }
-        let left =
-            if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE) };
         let result = self.engine.stop(&id, left).await;
         if let Err(error) = &result {
             tracing::warn!(%error, container = %id, "a container is not stopped yet");

@@ -65,12 +65,28 @@ impl Bench {
         self.docker.list(&[("gaggle.dev/cluster".into(), self.cluster.clone())]).await.unwrap()
     }
 
-    /// Whatever happened, nothing stays on the engine.
     async fn end(self) {
         self.agent.stop().await;
-        for found in self.ours().await {
-            self.docker.remove(&found.id).await.unwrap();
-        }
+    }
+}
+
+/// Nothing stays on the engine, also when a test fails.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let (host, cluster) = (self.host.clone(), self.cluster.clone());
+        let clean = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let docker = Docker::connect(Some(&host)).await.unwrap();
+                for cluster in [cluster.clone(), format!("{cluster}-foreign")] {
+                    for found in docker.list(&[("gaggle.dev/cluster".into(), cluster)]).await.unwrap() {
+                        docker.remove(&found.id).await.unwrap();
+                    }
+                }
+            });
+        };
+        let cleaned = std::thread::spawn(clean).join();
+        assert!(cleaned.is_ok() || std::thread::panicking(), "containers stay behind");
     }
 }
 

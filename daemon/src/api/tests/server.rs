@@ -133,7 +133,7 @@ impl Server {
     /// Plays a controller or an agent: writes an object's status.
     pub fn set_status(&self, key: &Key, status: Value) {
         let uid = self.view.read(|store| store.get(key).unwrap().uid().to_owned());
-        let write = Write::Status { key: key.clone(), uid, status };
+        let write = Write::Status { key: key.clone(), uid, status, seen: None };
         self.view.write(|store| store.apply(&write.into())).unwrap();
     }
 }

@@ -112,7 +112,7 @@ impl Engine for Docker {
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
         let options = StopContainerOptions { t: Some(seconds), ..Default::default() };
         let client = self.client.clone().with_timeout(grace.saturating_add(STOP_MARGIN));
         match client.stop_container(id, Some(options)).await.map_err(self.error_of()) {
