@@ -220,6 +220,7 @@ impl Daemon {
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
+        tokio::spawn(flock::compact_forever(intent.clone()));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
         if let Some(notes) = agent.take_notes() {
             tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));

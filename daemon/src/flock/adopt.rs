@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 /// How long a write waits for its document to catch up with the object it changes.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How often documents of deleted objects are looked through.
+const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -138,6 +140,20 @@ async fn keep_batch(intent: &Intent, batch: Vec<(String, Vec<u8>)>) {
     };
     if let Some(error) = failed {
         tracing::error!(%error, "committed intent could not be kept; the exchange between desktops will bring it");
+    }
+}
+
+/// Forgets, hour by hour, what documents of deleted objects need not say any more.
+pub async fn compact_forever(intent: Intent) {
+    let mut hours = tokio::time::interval(COMPACT_EVERY);
+    loop {
+        hours.tick().await;
+        let now_ms = crate::app::now().0.as_millisecond();
+        match intent.compact(u64::try_from(now_ms).unwrap_or_default()).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "documents of deleted objects were reduced"),
+            Err(error) => tracing::warn!(%error, "documents of deleted objects are kept whole"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod rpc;
 mod shell;
 mod sync;
 
-pub use adopt::{FlockDocuments, adopt_forever, apply_forever};
+pub use adopt::{FlockDocuments, adopt_forever, apply_forever, compact_forever};
 pub use propose::ToLeader;
 pub use reports::{images_by_node, node_reports};
 pub use shell::{Flock, FlockConfig, LeaveProgress};

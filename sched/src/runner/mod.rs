@@ -73,6 +73,9 @@ pub async fn run(view: View, propose: Arc<dyn Propose>, mut inputs: Inputs) {
     }
 }
 
+/// The controller (by index) and the key that a plan is of; `None` where no key is to be looked at again.
+type Origin = Option<(usize, Key)>;
+
 /// One term of acting.
 struct Turn<'a> {
     view: &'a View,
@@ -241,10 +244,10 @@ impl<'a> Turn<'a> {
     }
 
     /// Proposes what the plans want, all at once; whether any write was refused.
-    async fn carry_out(&mut self, plans: Vec<(Option<(usize, Key)>, Plan)>) -> bool {
+    async fn carry_out(&mut self, plans: Vec<(Origin, Plan)>) -> bool {
         let now = Instant::now();
         let mut notes: Vec<Note> = Vec::new();
-        let mut proposals: Vec<(Option<(usize, Key)>, Vec<Txn>)> = Vec::new();
+        let mut proposals: Vec<(Origin, Vec<Txn>)> = Vec::new();
         for (origin, plan) in plans {
             if let (Some((index, key)), Some(after)) = (&origin, plan.requeue_after) {
                 self.queue.add(*index, key.clone(), now + after);
