@@ -1,7 +1,6 @@
 //! Follow streams over the transport: this node's view at a voter's newest revision, and others' at ours.
 
 use super::FOLLOW;
-use super::shell::Heard;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::raft::{self, Group};
@@ -11,6 +10,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Followers served at once; a further one finds another voter.
 const FOLLOWERS: usize = 128;
+
+/// A status of the group, as the voter that is followed told it.
+pub(super) struct Heard {
+    pub from: PeerId,
+    pub status: raft::Status,
+}
 
 /// Follows a voter on another desktop until the stream breaks; says why it did.
 pub(super) async fn follow_peer(

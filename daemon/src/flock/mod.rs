@@ -7,6 +7,7 @@
 
 mod adopt;
 mod follow;
+mod handle;
 mod propose;
 mod raft_net;
 mod reports;
@@ -15,9 +16,9 @@ mod shell;
 mod sync;
 
 pub use adopt::{FlockDocuments, adopt_forever, apply_forever, compact_forever};
+pub use handle::{Flock, FlockConfig, LeaveProgress};
 pub use propose::ToLeader;
 pub use reports::{images_by_node, node_reports};
-pub use shell::{Flock, FlockConfig, LeaveProgress};
 pub use sync::exchange;
 
 use gaggle_gossip::PeerId;

@@ -1,0 +1,90 @@
+//! Whom this node's view follows.
+
+use super::{STALE, Shell};
+use crate::flock::follow::{self, Heard};
+use gaggle_gossip::PeerId;
+use gaggle_gossip::membership::{Member, Role as GossipRole};
+use gaggle_sched::raft;
+use gaggle_sched::state::{Lineage, Store, View};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// A stream that broke is not opened again sooner.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(100);
+
+/// A follow stream at work.
+pub(super) struct Following {
+    pub from: PeerId,
+    pub task: JoinHandle<String>,
+}
+
+impl Shell {
+    /// What is known of the group now: from our own part if it hears a leader, else from the voter that we follow.
+    pub(super) fn known(&self) -> Option<raft::Status> {
+        let me = self.me.to_string();
+        let own = self.own_status().filter(|own| own.failed.is_none() && own.voters.contains(&me));
+        if let Some(own) = own.as_ref().filter(|own| own.leader.is_some()) {
+            return Some(own.clone());
+        }
+        let heard = self.heard.as_ref().filter(|(_, at)| at.elapsed() < STALE);
+        heard.map(|(heard, _)| heard.status.clone()).or(own)
+    }
+
+    pub(super) fn hear(&mut self, news: Heard) {
+        let followed = self.following.as_ref().is_some_and(|following| following.from == news.from);
+        let Some(of) = self.of.as_mut().filter(|of| followed && of.group == news.status.group.as_str())
+        else {
+            return;
+        };
+        of.epoch = of.epoch.max(news.status.epoch);
+        self.heard = Some((news, Instant::now()));
+    }
+
+    pub(super) fn stop_following(&mut self) {
+        if let Some(following) = self.following.take() {
+            following.task.abort();
+        }
+    }
+
+    /// A voter's own state machine writes its view; everyone else's view follows a voter.
+    pub(super) async fn keep_following(&mut self, members: &[Member]) {
+        if let Some(ended) = self.following.take_if(|following| following.task.is_finished()) {
+            if let Ok(why) = ended.task.await {
+                tracing::info!(peer = %ended.from, why, "following ended");
+            }
+            self.follow_after = Instant::now() + FOLLOW_AGAIN;
+        }
+        let me = self.me.to_string();
+        let own = self.own_status();
+        if own.is_some_and(|own| own.failed.is_none() && own.voters.contains(&me) && own.leader.is_some()) {
+            self.stop_following();
+            return;
+        }
+        if self.following.is_some() || Instant::now() < self.follow_after {
+            return;
+        }
+        let Some(from) = self.of.as_ref().and_then(|of| self.best_source(of, members)) else { return };
+        // While our own part holds the view we only listen: it may have been voted out without being told.
+        let view = if self.view.read(Store::is_owned) { View::default() } else { self.view.clone() };
+        let task = follow::follow_peer(self.transport.clone(), from, view, self.heard_tx.clone());
+        self.following = Some(Following { from, task: tokio::spawn(task) });
+    }
+
+    /// Whom to follow: a voter with a quorum first, the leader before others, then who is furthest.
+    pub(super) fn best_source(&self, of: &Lineage, members: &[Member]) -> Option<PeerId> {
+        let voters = members.iter().filter_map(|member| {
+            let group = member.group.as_ref()?;
+            let serves = matches!(group.role, GossipRole::Leader | GossipRole::Voter);
+            let ours = group.group == of.group && group.epoch == of.epoch;
+            let leads = group.role == GossipRole::Leader;
+            (member.peer != self.me && member.connected && serves && ours).then_some((
+                group.quorum,
+                leads,
+                group.revision,
+                member.peer,
+            ))
+        });
+        voters.max().map(|(.., peer)| peer)
+    }
+}

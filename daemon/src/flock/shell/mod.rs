@@ -1,0 +1,293 @@
+//! The task that owns this node's place in the flock: one loop, whose steps are in the files beside it.
+
+mod following;
+mod part;
+mod publish;
+mod voters;
+
+pub(super) use part::raft_config;
+
+use super::FlockStatus;
+use super::follow::Heard;
+use super::handle::{FlockConfig, Stop};
+use super::raft_net::{Invitation, RaftNetwork};
+use following::Following;
+use gaggle_gossip::PeerId;
+use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
+use gaggle_gossip::transport::Transport;
+use gaggle_sched::electorate::assembly::{
+    self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
+};
+use gaggle_sched::raft::{self, Group};
+use gaggle_sched::runner::Lead;
+use gaggle_sched::state::{Lineage, Resource, Revision, View};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// The rules are asked again at least this often, since some of them speak of time that passed.
+const TICK: Duration = Duration::from_millis(100);
+/// What was heard of the group is old after this; heartbeats come every 200 ms.
+const STALE: Duration = Duration::from_millis(1500);
+
+pub(super) struct Shell {
+    config: FlockConfig,
+    me: PeerId,
+    transport: Transport,
+    membership: Membership,
+    view: View,
+    network: Arc<RaftNetwork>,
+    rules: AssemblyRules,
+    /// This node's part in the electorate.
+    part: watch::Sender<Option<Group>>,
+    /// The group that this node is of.
+    of: Option<Lineage>,
+    /// Whether a quorum of it was heard since this node started.
+    confirmed: bool,
+    without_quorum_since: Instant,
+    heard: Option<(Heard, Instant)>,
+    heard_tx: mpsc::Sender<Heard>,
+    heard_rx: mpsc::Receiver<Heard>,
+    following: Option<Following>,
+    follow_after: Instant,
+    status: watch::Sender<FlockStatus>,
+    lead: watch::Sender<Option<Lead>>,
+    started: Instant,
+    live: BTreeSet<PeerId>,
+    live_since: Instant,
+    contest: Option<(Lineage, Instant)>,
+    unnamed_since: Option<Instant>,
+    /// Whether this node's present part has been named as a voter.
+    has_voted: bool,
+    changing: Option<JoinHandle<()>>,
+    change_after: Instant,
+    failed_since: Option<Instant>,
+    saved: (Instant, Revision),
+    why: String,
+}
+
+/// Where the shell says what it knows.
+pub(super) struct Outlets {
+    pub part: watch::Sender<Option<Group>>,
+    pub status: watch::Sender<FlockStatus>,
+    pub lead: watch::Sender<Option<Lead>>,
+}
+
+impl Shell {
+    pub fn new(
+        config: FlockConfig,
+        transport: Transport,
+        membership: Membership,
+        view: View,
+        network: Arc<RaftNetwork>,
+        of: Option<Lineage>,
+        outlets: Outlets,
+    ) -> Self {
+        let now = Instant::now();
+        // The channel lives as long as the shell: its own tasks send, it receives.
+        let (heard_tx, heard_rx) = mpsc::channel(64);
+        Self {
+            config,
+            me: transport.local(),
+            transport,
+            membership,
+            saved: (now, view.revision()),
+            view,
+            network,
+            rules: AssemblyRules::default(),
+            part: outlets.part,
+            of,
+            confirmed: false,
+            without_quorum_since: now,
+            heard: None,
+            heard_tx,
+            heard_rx,
+            following: None,
+            follow_after: now,
+            status: outlets.status,
+            lead: outlets.lead,
+            started: now,
+            live: BTreeSet::new(),
+            live_since: now,
+            contest: None,
+            unnamed_since: None,
+            has_voted: false,
+            changing: None,
+            change_after: now,
+            failed_since: None,
+            why: "looking for other desktops".into(),
+        }
+    }
+
+    pub async fn run(mut self, mut invitations: mpsc::Receiver<Invitation>, mut stop: mpsc::Receiver<Stop>) {
+        let mut members = self.membership.members();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut own_status: Option<watch::Receiver<raft::Status>> = None;
+        loop {
+            if own_status.is_none() {
+                // A status whose sender is gone says nothing any more.
+                let status = self.part.borrow().as_ref().map(Group::status);
+                own_status = status.filter(|status| status.has_changed().is_ok());
+            }
+            tokio::select! {
+                _ = tick.tick() => {}
+                changed = members.changed() => if changed.is_err() { break },
+                changed = changed(&mut own_status) => if changed.is_err() { own_status = None },
+                Some(news) = self.heard_rx.recv() => self.hear(news),
+                Some(invitation) = invitations.recv() => {
+                    let group = self.accept(invitation.from).await;
+                    let _ = invitation.answer.send(group);
+                }
+                Some(order) = stop.recv() => {
+                    self.end(order.forget).await;
+                    let _ = order.done.send(());
+                    break;
+                }
+            }
+            let now = members.borrow_and_update().clone();
+            self.tick(&now).await;
+        }
+    }
+
+    async fn tick(&mut self, members: &[Member]) {
+        self.observe(members);
+        match self.decide(members) {
+            Decision::Stay => self.why.clear(),
+            Decision::Wait { why } => self.why = why,
+            Decision::Found { why } => self.found(why).await,
+            Decision::Follow { lineage, why, .. } => self.turn_to(lineage, why),
+            Decision::Yield { to, why } => {
+                tracing::warn!(group = to.group, epoch = to.epoch, why, "this group yields to another");
+                self.drop_part().await;
+                self.turn_to(to, why);
+            }
+        }
+        self.keep_following(members).await;
+        self.tell_part();
+        self.revive_failed_part().await;
+        self.drop_unnamed_part().await;
+        self.tend_electorate(members);
+        self.publish();
+        self.save();
+    }
+
+    fn observe(&mut self, members: &[Member]) {
+        let live: BTreeSet<PeerId> =
+            members.iter().filter(|member| member.alive).map(|member| member.peer).collect();
+        if live != self.live {
+            (self.live, self.live_since) = (live, Instant::now());
+        }
+        if self.known().is_some_and(|status| status.quorum) {
+            self.confirmed = true;
+            self.without_quorum_since = Instant::now();
+        }
+    }
+
+    fn decide(&mut self, members: &[Member]) -> Decision {
+        let others = members.iter().filter(|member| member.peer != self.me).map(|member| Seen {
+            peer: member.peer.to_string(),
+            alive: member.alive,
+            connected: member.connected,
+            group: member.group.as_ref().and_then(claim),
+        });
+        let others: Vec<Seen> = others.collect();
+        let mine = self.of.clone().map(|lineage| Mine {
+            lineage,
+            members: self.roster(),
+            quorum: self.known().is_some_and(|status| status.quorum),
+            heard: self.confirmed,
+            without_quorum_ms: millis(self.without_quorum_since),
+        });
+        let me = self.me.to_string();
+        let mut situation = Situation {
+            me: &me,
+            quiet_for_ms: millis(self.live_since),
+            up_for_ms: millis(self.started),
+            mine: mine.as_ref(),
+            others: &others,
+            contest: None,
+            rules: &self.rules,
+        };
+        self.contest = match (assembly::rival(&situation), self.contest.take()) {
+            (None, _) => None,
+            (Some(rival), Some((same, since))) if rival == same => Some((same, since)),
+            (Some(rival), _) => Some((rival, Instant::now())),
+        };
+        let contest = self.contest.as_ref();
+        let contest =
+            contest.map(|(lineage, since)| Contest { lineage: lineage.clone(), for_ms: millis(*since) });
+        situation.contest = contest.as_ref();
+        assembly::decide(&situation)
+    }
+
+    fn own_status(&self) -> Option<raft::Status> {
+        self.part.borrow().as_ref().map(|group| group.status().borrow().clone())
+    }
+
+    fn roster(&self) -> usize {
+        self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count())
+    }
+
+    /// From now on this node is of that group.
+    fn turn_to(&mut self, lineage: Lineage, why: String) {
+        if self.of.as_ref() != Some(&lineage) {
+            tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
+            self.stop_following();
+            self.heard = None;
+            self.confirmed = false;
+            self.without_quorum_since = Instant::now();
+            self.of = Some(lineage);
+        }
+        self.why = why;
+    }
+
+    async fn end(&mut self, forget: bool) {
+        self.stop_following();
+        if forget {
+            self.drop_part().await;
+            // What is not there is as forgotten as what is removed.
+            let _ = std::fs::remove_file(&self.config.view);
+            return;
+        }
+        if let Some(group) = self.part.send_replace(None) {
+            self.lead.send_replace(None);
+            group.stop().await;
+        } else if let Err(error) = raft::save_view(&self.config.view, &self.view) {
+            tracing::warn!(%error, "the view could not be saved");
+        }
+    }
+}
+
+fn claim(facts: &GroupFacts) -> Option<Claim> {
+    let part = match facts.role {
+        GossipRole::None => return None,
+        GossipRole::Leader => assembly::Part::Leader,
+        GossipRole::Voter => assembly::Part::Voter,
+        GossipRole::Follower => assembly::Part::Follower,
+    };
+    let lineage = Lineage { group: facts.group.clone(), epoch: facts.epoch };
+    let members = facts.members as usize;
+    (!facts.group.is_empty()).then(|| Claim {
+        lineage,
+        members,
+        part,
+        leader: facts.leader.clone(),
+        quorum: facts.quorum,
+    })
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+/// Waits for a change of a status that may not be there.
+async fn changed(status: &mut Option<watch::Receiver<raft::Status>>) -> Result<(), watch::error::RecvError> {
+    match status {
+        Some(status) => status.changed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! What the leader does about who votes.
+
+use super::{Shell, millis};
+use gaggle_gossip::membership::Member;
+use gaggle_sched::controller::node;
+use gaggle_sched::electorate::{self, Candidate, VoterRules};
+use gaggle_sched::raft::{self, Role};
+use gaggle_sched::state::{Object, Resource};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A change of the electorate that failed is not tried again sooner.
+const CHANGE_AGAIN: Duration = Duration::from_millis(500);
+
+impl Shell {
+    pub(super) fn tend_electorate(&mut self, members: &[Member]) {
+        match self.changing.take_if(|change| change.is_finished()) {
+            Some(_) => self.change_after = Instant::now() + CHANGE_AGAIN,
+            None if self.changing.is_some() => return,
+            None => {}
+        }
+        if Instant::now() < self.change_after {
+            return;
+        }
+        let Some(group) = self.part.borrow().clone() else { return };
+        let status = group.status().borrow().clone();
+        if status.role != Role::Leader || !status.quorum {
+            return;
+        }
+        // The whole roster, the dead and the just restarted too: an electorate does not shrink because nodes died.
+        let mut roster = self.roster_peers();
+        roster.extend(
+            members.iter().filter(|member| is_of(member, &status)).map(|member| member.peer.to_string()),
+        );
+        roster.insert(self.me.to_string());
+        let candidates = roster.into_iter().map(|peer| {
+            let Some(member) = members.iter().find(|member| member.peer.to_string() == peer) else {
+                let dead_for_ms = millis(self.started);
+                return Candidate {
+                    peer,
+                    alive: false,
+                    connected: false,
+                    leaving: false,
+                    started_ms: 0,
+                    steady: true,
+                    dead_for_ms,
+                };
+            };
+            Candidate {
+                peer,
+                alive: member.alive && (is_of(member, &status) || member.peer == self.me),
+                connected: member.connected || member.peer == self.me,
+                leaving: member.node.as_ref().is_some_and(|node| node.leaving),
+                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms),
+                steady: true,
+                dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
+            }
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        let input = electorate::Input {
+            now_ms: now_ms(),
+            me: &self.me.to_string(),
+            voters: &status.voters,
+            candidates: &candidates,
+            rules: &VoterRules::default(),
+        };
+        let Some(change) = electorate::next_change(&input) else { return };
+        tracing::info!(voters = ?change.voters, why = change.why, "changing the electorate");
+        self.changing = Some(tokio::spawn(async move {
+            if let Err(error) = group.set_voters(change.voters).await {
+                tracing::warn!(%error, "the electorate did not change");
+            }
+        }));
+    }
+
+    /// The peers of the nodes that belong, alive or not.
+    pub(super) fn roster_peers(&self) -> BTreeSet<String> {
+        let peer = |object: &Object| object.annotation(node::PEER).map(str::to_owned);
+        self.view.read(|store| {
+            store.list(&Resource::fixed("nodes"), None).filter_map(|(_, object)| peer(object)).collect()
+        })
+    }
+}
+
+fn is_of(member: &Member, status: &raft::Status) -> bool {
+    member.group.as_ref().is_some_and(|facts| facts.group == status.group.as_str())
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
+}
