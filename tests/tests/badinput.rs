@@ -179,7 +179,7 @@ fn a_stale_write_conflicts() {
         ensure!(stale.code == 1 && stale.stderr.contains("Conflict"), "{stale}");
         ensure!(stale.stderr.contains("shared"), "the conflict must name the object: {stale}");
         let again = one.kubectl("create configmap shared --from-literal=a=4")?;
-        ensure!(again.code == 1 && again.stderr.contains("AlreadyExists"), "{again}");
+        ensure!(again.code == 1 && again.stderr.contains("configmaps \"shared\" already exists"), "{again}");
         let now = bench.wait_until(gaggle_tests::kube::SOON, "the write that was first", || {
             let now = one.get("configmap", "shared")?;
             Ok((now["data"]["a"] == "2").then_some(now))

@@ -82,6 +82,7 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
         .route("/apis", get(discovery::apis))
         .route("/apis/{group}", get(discovery::api_group))
         .route("/apis/{group}/{version}", get(discovery::group_resources))
+        .route("/openapi/v2", get(openapi::version_2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::group_document))
         .fallback(dispatch::resources)

@@ -1,4 +1,4 @@
-//! OpenAPI v3, as much of it as clients need: that every kind can be patched, and that field validation is the
+//! OpenAPI, as much of it as clients need: that every kind can be patched, and that field validation is the
 //! server's work.
 //!
 //! kubectl reads from it whether the server validates fields. Only merge patch is listed: where strategic merge
@@ -7,7 +7,9 @@
 
 use super::kinds::{self, Kind, group_version};
 use super::status::{ApiError, json_response};
+use super::version::GIT_VERSION;
 use axum::extract::Path;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -33,6 +35,40 @@ pub async fn group_document(Path(wanted): Path<String>) -> Response {
         Some((group, version)) => json_response(200, &document(group, version)),
         None => ApiError::no_such_path().into_response(),
     }
+}
+
+/// `GET /openapi/v2`: that there is one, and nothing in it.
+///
+/// kubectl turns to it for kinds that version 3 does not have, and would otherwise complain of the missing
+/// document where it should name the unknown kind.
+pub async fn version_2(headers: HeaderMap) -> Response {
+    let protobuf = headers.get_all(header::ACCEPT).iter().any(|accept| {
+        accept.to_str().is_ok_and(|accept| accept.split([',', ';']).any(|media| media.trim() == V2_ASKED))
+    });
+    if protobuf {
+        return ([(header::CONTENT_TYPE, V2_ANSWERED)], v2_protobuf()).into_response();
+    }
+    json_response(
+        200,
+        &json!({"swagger": "2.0", "info": {"title": TITLE, "version": GIT_VERSION}, "paths": {}, "definitions": {}}),
+    )
+}
+
+/// How clients ask for it. A media type has no "@", and Go refuses one in an answer, so that it is answered
+/// without.
+const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_ANSWERED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const TITLE: &str = "Kubernetes";
+
+/// The same as gnostic's `openapi.v2.Document`: swagger (1), info (2) of title (1) and version (2), paths (8).
+fn v2_protobuf() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        // Fields of a few bytes have their tag and their length in one byte each.
+        debug_assert!(number < 16 && bytes.len() < 128, "a longer field needs varints");
+        [&[(number << 3) | 2, bytes.len() as u8], bytes].concat()
+    };
+    let info = [field(1, TITLE.as_bytes()), field(2, GIT_VERSION.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info), field(8, b"")].concat()
 }
 
 fn path_of(group: &str, version: &str) -> String {
@@ -66,7 +102,7 @@ fn document(group: &str, version: &str) -> Value {
             }),
         );
     }
-    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": super::version::GIT_VERSION},
+    json!({"openapi": "3.0.0", "info": {"title": TITLE, "version": GIT_VERSION},
         "paths": paths, "components": {"schemas": schemas}})
 }
 

@@ -233,6 +233,14 @@ async fn mistakes_are_told_with_the_field() {
         error.contains("Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\""),
         "{error}"
     );
+    for (is, made_up, named) in [
+        ("kind: Deployment", "kind: Deploymint", "kind \"Deploymint\""),
+        ("apiVersion: apps/v1", "apiVersion: apps/v9", "version \"apps/v9\""),
+    ] {
+        let unknown = DEPLOYMENT.replacen(is, made_up, 1);
+        let error = k.fails(&["apply", "-f", "-"], &unknown).await;
+        assert!(error.contains("no matches for kind") && error.contains(named), "{error}");
+    }
     k.ok_with(&["create", "-f", "-"], DEPLOYMENT).await;
     let error = k.fails(&["create", "-f", "-"], DEPLOYMENT).await;
     assert!(
