@@ -22,7 +22,9 @@ fn an_image_that_one_desktop_has_runs_on_all() {
         };
         ensure!(id(one)? == id(two)?, "another image of the same name");
 
-        // Whoever has it can pass it on.
+        // Whoever has it can pass it on, under the names that it was asked for by.
+        one.apply(&pod_on("other-name", Some("d2"), "untagged", "echo ran"))?;
+        two.pod_in("other-name", &["Succeeded"])?;
         one.power_cut()?;
         three.apply(&pod_on("second", Some("d3"), "untagged", "echo ran"))?;
         three.pod_in("second", &["Succeeded"])?;

@@ -154,7 +154,8 @@ impl ApiError {
             Unavailable::Unknown(why) => {
                 let message =
                     format!("{why}: the change may or may not have happened; read the object and try again");
-                Self::new(504, "Timeout", message).retry()
+                // No `Retry-After`: clients would repeat a creation that has happened, and call it a clash.
+                Self::new(504, "Timeout", message)
             }
             Unavailable::Busy(waiting) => {
                 let message = format!("{waiting} changes are waiting to be ordered, try again later");

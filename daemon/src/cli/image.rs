@@ -4,7 +4,7 @@ use super::Place;
 use super::connection::{Connection, JSON};
 use super::output::{OutputFormat, write_object};
 use super::table::{Columns, text};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use axum::body::Body;
 use axum::http::{Request, header};
 use clap::Subcommand;
@@ -82,8 +82,10 @@ async fn load(place: &Place, file: PathBuf) -> anyhow::Result<()> {
         .body(Body::from_stream(pieces))?;
     let response = connection.send(request).await;
     bar.finish_and_clear();
+    // The daemon has seen bytes and no name.
+    let response = response.map_err(|error| anyhow!("{}: {error:#}", file.display()))?;
     const MAX_REPORT_BYTES: usize = 1 << 20;
-    let report = axum::body::to_bytes(response?.into_body(), MAX_REPORT_BYTES).await?;
+    let report = axum::body::to_bytes(response.into_body(), MAX_REPORT_BYTES).await?;
     let report: Value = serde_json::from_slice(&report).context("the daemon's answer is no JSON")?;
     if let Some(error) = report["error"].as_str() {
         bail!("{}: {error}", file.display());

@@ -6,7 +6,7 @@ use crate::pods::ByteStream;
 use crate::wire::{read_frame, write_frame};
 use futures::StreamExt;
 use gaggle_gossip::PeerId;
-use gaggle_gossip::membership::Membership;
+use gaggle_gossip::membership::{Member, Membership};
 use gaggle_gossip::transport::{Stream, Transport};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +27,15 @@ pub struct FlockImages {
 }
 
 impl FlockImages {
-    /// Whoever says that it has the image comes first; then those whose list was cut short.
-    fn holders(&self, image: &str) -> Vec<PeerId> {
+    /// Whoever says that it has the image; then the others, since a list may be cut short or have changed.
+    fn holders(&self, image: &str) -> (Vec<PeerId>, Vec<PeerId>) {
         let members = self.membership.members().borrow().clone();
         let me = self.transport.local();
-        let holds = |images: &[String]| images.iter().any(|held| held == image);
-        members
-            .iter()
-            .filter(|member| member.peer != me && member.connected && holds(member.images.as_slice()))
-            .map(|member| member.peer)
-            .collect()
+        let reached = members.iter().filter(|member| member.peer != me && member.connected);
+        let (holders, others): (Vec<_>, Vec<_>) =
+            reached.partition(|member| member.images.iter().any(|held| held == image));
+        let peers = |members: Vec<&Member>| members.into_iter().map(|member| member.peer).collect();
+        (peers(holders), peers(others))
     }
 
     async fn ask(&self, peer: PeerId, image: &str) -> Result<ByteStream, String> {
@@ -59,13 +58,17 @@ impl FlockImages {
 impl ImagePeers for FlockImages {
     async fn fetch(&self, image: &str) -> Result<Option<ByteStream>, String> {
         let mut problems = Vec::new();
-        for peer in self.holders(image) {
+        let (holders, others) = self.holders(image);
+        let said = holders.len();
+        for (place, peer) in holders.into_iter().chain(others).enumerate() {
             match self.ask(peer, image).await {
                 Ok(bytes) => {
                     tracing::info!(%peer, image, "fetching an image from another desktop");
                     return Ok(Some(bytes));
                 }
-                Err(why) => problems.push(format!("{peer}: {why}")),
+                Err(why) if place < said => problems.push(format!("{peer}: {why}")),
+                // It never said that it has the image.
+                Err(_) => {}
             }
         }
         if problems.is_empty() { Ok(None) } else { Err(problems.join("; ")) }

@@ -48,10 +48,14 @@ impl Shell {
     }
 
     fn unlinked(&mut self, error: &EngineError) {
-        self.inputs.engine_state.send_if_modified(|state| {
+        let news = self.inputs.engine_state.send_if_modified(|state| {
             let problem = Some(error.to_string());
             std::mem::replace(&mut state.problem, problem.clone()) != problem
         });
+        // It is looked for until it is found; said once.
+        if news {
+            tracing::warn!(%error, "no pods can run here now");
+        }
         self.inputs.engine.send_replace(None);
         self.linked = None;
         self.images_listing = None;
@@ -88,7 +92,6 @@ impl Shell {
         match event {
             Some(Ok(event)) => self.happened(event),
             Some(Err(error)) => {
-                tracing::warn!(%error, "Docker is gone");
                 self.unlinked(&error);
                 self.link();
             }
@@ -174,10 +177,7 @@ impl Shell {
     pub fn take(&mut self, report: Report) {
         match report {
             Report::Linked(listing) => self.linked(*listing),
-            Report::Unreachable(error) => {
-                tracing::debug!(%error, "Docker does not answer");
-                self.unlinked(&error);
-            }
+            Report::Unreachable(error) => self.unlinked(&error),
             Report::Created { observed, image } => self.created(*observed, &image),
             Report::SandboxUp { id, ips } => {
                 if let Some(observed) = self.container(&id) {
