@@ -77,13 +77,13 @@ const OBJECTS: [(&str, &[&str]); 19] = [
         &["metadata.labels"],
     ),
     (
-        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: -1, selector: {matchLabels: {x: y}}, \
-      template: {metadata: {labels: {x: y}}, spec: {containers: [{name: m, image: i}]}}}}",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: -1, selector: {matchLabels: {x: one}}, \
+      template: {metadata: {labels: {x: one}}, spec: {containers: [{name: m, image: i}]}}}}",
         &["spec.replicas"],
     ),
     (
-        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {x: y}}, \
-      template: {metadata: {labels: {x: z}}, spec: {containers: [{name: m, image: i}]}}}}",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {x: one}}, \
+      template: {metadata: {labels: {x: two}}, spec: {containers: [{name: m, image: i}]}}}}",
         &["spec.template.metadata.labels", "selector"],
     ),
     (
@@ -91,7 +91,7 @@ const OBJECTS: [(&str, &[&str]); 19] = [
         &["spec.template.spec.restartPolicy"],
     ),
     (
-        "{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {completionMode: Indexed, template: {spec: \
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {completionMode: Indexed, parallelism: 2, template: {spec: \
       {restartPolicy: Never, containers: [{name: m, image: i}]}}}}",
         &["spec.completions"],
     ),
