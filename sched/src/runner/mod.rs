@@ -237,45 +237,46 @@ impl<'a> Turn<'a> {
         let images = self.inputs.images.borrow().clone();
         let time = (self.inputs.now)();
         let plan = self.view.read(|store| scheduler::schedule(store, &images, &self.fencing, &time));
-        let refused = self.carry_out(vec![(None, plan)]).await;
+        let refused = self.carry_out(one_by_one(plan)).await;
         if refused {
             self.next_placement = now + RETRY_MIN;
         }
     }
 
-    /// Proposes what the plans want, all at once; whether any write was refused.
+    /// Proposes what the plans want, all at once, and tells of what has happened; whether any write was refused.
     async fn carry_out(&mut self, plans: Vec<(Origin, Plan)>) -> bool {
         let now = Instant::now();
         let mut notes: Vec<Note> = Vec::new();
-        let mut proposals: Vec<(Origin, Vec<Txn>)> = Vec::new();
+        let mut proposals: Vec<(Origin, Vec<Txn>, Vec<Note>)> = Vec::new();
         for (origin, plan) in plans {
             if let (Some((index, key)), Some(after)) = (&origin, plan.requeue_after) {
                 self.queue.add(*index, key.clone(), now + after);
             }
-            notes.extend(plan.events);
             if !plan.writes.is_empty() {
-                proposals.push((origin, plan.writes));
-            } else if let Some((index, key)) = origin {
+                proposals.push((origin, plan.writes, plan.events));
+                continue;
+            }
+            notes.extend(plan.events);
+            if let Some((index, key)) = origin {
                 self.queue.settled(index, &key);
             }
         }
-        if !notes.is_empty() {
-            let time = (self.inputs.now)();
-            let events = self.view.read(|store: &Store| notes::record(store, &notes, &time, "leader"));
-            proposals.extend(events.into_iter().map(|txn| (None, vec![txn])));
-        }
         let propose = self.propose.clone();
         let mut outcomes = futures::stream::iter(proposals)
-            .map(|(origin, txns)| {
+            .map(|(origin, txns, events)| {
                 let propose = propose.clone();
-                async move { (origin, in_order(&*propose, txns).await) }
+                async move { (origin, in_order(&*propose, txns).await.map(|()| events)) }
             })
             .buffer_unordered(PROPOSALS_IN_FLIGHT);
         let mut refused = false;
         while let Some((origin, outcome)) = outcomes.next().await {
             match (outcome, origin) {
-                (Ok(()), Some((index, key))) => self.queue.settled(index, &key),
-                (Ok(()), None) => {}
+                (Ok(events), origin) => {
+                    notes.extend(events);
+                    if let Some((index, key)) = origin {
+                        self.queue.settled(index, &key);
+                    }
+                }
                 (Err(why), origin) => {
                     refused = true;
                     tracing::debug!(%why, key = ?origin.as_ref().map(|(_, key)| key.to_string()), "a planned write did not happen");
@@ -285,8 +286,41 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+        drop(outcomes);
+        self.tell(&notes).await;
         refused
     }
+
+    /// Stores notes as events. One that is not stored is lost: the objects themselves say the same.
+    async fn tell(&self, notes: &[Note]) {
+        let time = (self.inputs.now)();
+        let events = self.view.read(|store: &Store| notes::record(store, notes, &time, "leader"));
+        let mut outcomes = futures::stream::iter(events)
+            .map(|txn| self.propose.propose(txn))
+            .buffer_unordered(PROPOSALS_IN_FLIGHT);
+        while let Some(outcome) = outcomes.next().await {
+            if !matches!(outcome, Ok(Ok(_))) {
+                tracing::debug!(?outcome, "an event was not stored");
+            }
+        }
+    }
+}
+
+/// Placements do not rest on each other: each is proposed, and told of, by itself, so that they share a batch and
+/// one that is refused holds up no other.
+fn one_by_one(plan: Plan) -> Vec<(Origin, Plan)> {
+    let mut events: BTreeMap<Key, Vec<Note>> = BTreeMap::new();
+    for note in plan.events {
+        events.entry(note.about.clone()).or_default().push(note);
+    }
+    let mut plans: Vec<(Origin, Plan)> = Vec::with_capacity(plan.writes.len());
+    for txn in plan.writes {
+        let told = txn.writes.iter().filter_map(|write| events.remove(write.key())).flatten().collect();
+        plans.push((None, Plan { writes: vec![txn], events: told, requeue_after: None }));
+    }
+    let rest = events.into_values().flatten().collect();
+    plans.push((None, Plan { writes: Vec::new(), events: rest, requeue_after: None }));
+    plans
 }
 
 /// Proposes transactions one after the other; stops at the first that does not happen, since later ones may

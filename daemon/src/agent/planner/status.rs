@@ -243,11 +243,11 @@ fn own_conditions(
             ready = Condition::not("ReadinessGatesNotReady", message);
         }
     }
+    // What is over loses its sandbox next: said at once, it needs no report of its own.
+    let over = phase == "Succeeded" || phase == "Failed";
+    let sandboxed = !over && pod.sandbox.is_some_and(|sandbox| sandbox.is_running());
     vec![
-        (
-            "PodReadyToStartContainers",
-            Condition::plain(pod.sandbox.is_some_and(|sandbox| sandbox.is_running())),
-        ),
+        ("PodReadyToStartContainers", Condition::plain(sandboxed)),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers_ready()),
