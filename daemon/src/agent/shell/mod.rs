@@ -4,6 +4,7 @@
 
 mod entry;
 mod inputs;
+mod limits;
 mod link;
 mod probes;
 mod pulls;
@@ -26,20 +27,14 @@ use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use gaggle_sched::controller::Note;
 use gaggle_sched::state::{Applied, Propose, Refused, Seen, Unavailable, View};
 use k8s_openapi::jiff::Timestamp;
+use limits::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-
-/// How many containers are created and started at once. An engine does not get faster beyond it (measured: four
-/// to five in flight give its best rate), and every one more makes each of them slower.
-const STARTS_AT_ONCE: usize = 5;
-
-/// Removals give way to starts, which somebody waits for.
-const REMOVALS_AT_ONCE: usize = 2;
 
 /// Reports of tasks that wait for the loop; a full queue slows the tasks down.
 const REPORTS_WAITING: usize = 256;
@@ -52,12 +47,6 @@ const PROPOSALS_AT_ONCE: usize = 64;
 
 /// Questions about pods that wait for the loop.
 pub const QUESTIONS_WAITING: usize = 64;
-
-/// What tasks share, so that the engine and the disk are not overrun.
-pub struct Limits {
-    pub starts: Semaphore,
-    pub removals: Semaphore,
-}
 
 /// Which container's log is meant.
 pub struct Question {
@@ -168,8 +157,6 @@ impl Shell {
     }
 
     fn new(inputs: Inputs, reports: mpsc::Sender<Report>) -> Self {
-        let limits =
-            Limits { starts: Semaphore::new(STARTS_AT_ONCE), removals: Semaphore::new(REMOVALS_AT_ONCE) };
         let desktop =
             Desktop { dns: inputs.dns.clone(), dns_search: inputs.dns_search.clone(), ..Desktop::default() };
         Self {
@@ -187,7 +174,7 @@ impl Shell {
             seen: None,
             swept: false,
             reports,
-            limits: Arc::new(limits),
+            limits: Arc::new(Limits::new()),
             proposals: FuturesUnordered::new(),
             tasks: JoinSet::new(),
         }

@@ -78,7 +78,7 @@ impl Hands {
     }
 
     async fn start_sandbox(&self, pod: &PodId, spec: &ContainerSpec) {
-        let _permit = self.limits.starts.acquire().await;
+        let _permit = self.limits.sandbox().await;
         let started = async {
             let id = match self.create(spec).await {
                 // Somebody has removed it; nothing else provides it.
@@ -107,7 +107,7 @@ impl Hands {
     }
 
     async fn start_container(&self, pod: &PodId, name: &str, spec: &ContainerSpec) {
-        let _permit = self.limits.starts.acquire().await;
+        let _permit = self.limits.container().await;
         let id = match self.create(spec).await {
             Ok(id) => id,
             Err(EngineError::NotFound(message)) => {
@@ -191,7 +191,7 @@ impl Hands {
     }
 
     async fn remove(&self, id: &str, volumes: &[String]) {
-        let _permit = self.limits.removals.acquire().await;
+        let _permit = self.limits.removal().await;
         match self.engine.remove(id).await {
             Ok(()) => self.report(Report::Gone { id: id.to_owned() }).await,
             Err(error) => {
