@@ -22,6 +22,12 @@ impl Subnet {
         Ipv4Addr::new(self.0[0], self.0[1], self.0[2], last)
     }
 
+    /// All addresses of the bench, as address/length.
+    #[must_use]
+    pub fn cidr(self) -> String {
+        format!("{}/24", self.desktop(0))
+    }
+
     /// The switch's own address, where the desktops send what is for the outside, and where it is refused.
     #[must_use]
     pub fn gateway(self) -> Ipv4Addr {

@@ -172,6 +172,8 @@ impl Desktop {
                 &format!("--host=unix://{}", socket.display()),
                 // Containers outlive their engine, as gaggle asks of every desktop.
                 "--live-restore",
+                // A registry of the bench has no certificate.
+                &format!("--insecure-registry={}", self.layout.cidr()),
                 // What follows keeps many engines on one machine light and quick to go.
                 "--log-level=warn",
                 "--storage-driver=overlay2",

@@ -5,8 +5,19 @@ use anyhow::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What a bench needs on the machine.
-const PROGRAMS: [&str; 9] =
-    ["dockerd", "docker", "ip", "ebtables", "tini", "unshare", "nsenter", "setsid", "kubectl"];
+const PROGRAMS: [&str; 11] = [
+    "dockerd",
+    "docker",
+    "docker-registry",
+    "ip",
+    "tc",
+    "ebtables",
+    "tini",
+    "unshare",
+    "nsenter",
+    "setsid",
+    "kubectl",
+];
 
 /// Runs a test on so many desktops, with busybox on their engines and the daemons not yet started.
 ///

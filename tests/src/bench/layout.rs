@@ -96,6 +96,12 @@ impl Layout {
         self.subnet.gateway()
     }
 
+    /// All addresses of the bench, as address/length.
+    #[must_use]
+    pub fn cidr(&self) -> String {
+        self.subnet.cidr()
+    }
+
     /// A desktop's directory.
     #[must_use]
     pub fn desktop(&self, index: usize) -> PathBuf {

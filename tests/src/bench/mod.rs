@@ -14,6 +14,7 @@ mod layout;
 mod outcome;
 mod process;
 mod reaper;
+mod registry;
 mod service;
 mod switch;
 mod wait;
@@ -26,6 +27,7 @@ pub use image::Image;
 pub use layout::Layout;
 pub use outcome::{Outcome, Running};
 pub use reaper::{live, sweep};
+pub use registry::Registry;
 pub use wait::poll;
 
 use anyhow::{Context, Result};

@@ -74,6 +74,12 @@ pub fn heal(layout: &Layout) -> Result<()> {
     ip(&format!("netns exec {} ebtables -F FORWARD", layout.switch()))
 }
 
+/// Queues what the switch itself sends; frames between its ports do not pass there.
+pub fn slow_gateway(layout: &Layout, kilobits: u32) -> Result<()> {
+    let line = format!("qdisc replace dev {WHOLE} root tbf rate {kilobits}kbit burst 32k latency 200ms");
+    ip(&format!("netns exec {} tc {line}", layout.switch()))
+}
+
 fn add_bridge(layout: &Layout, bridge: &str) -> Result<()> {
     let switch = layout.switch();
     // Without snooping no querier is needed for multicast, and without the delay a port forwards at once.
