@@ -31,7 +31,7 @@ use tokio::time::Instant;
 /// The rules are asked again at least this often, since some of them speak of time that passed.
 const TICK: Duration = Duration::from_millis(100);
 /// What was heard of the group is old after this; heartbeats come every 200 ms.
-const STALE: Duration = Duration::from_millis(1500);
+const STALE: Duration = Duration::from_millis(2500);
 
 pub(super) struct Shell {
     config: FlockConfig,

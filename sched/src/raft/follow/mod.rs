@@ -16,5 +16,5 @@ use std::time::Duration;
 /// A voter says something at least this often.
 pub const BEAT: Duration = Duration::from_millis(200);
 
-/// A voter that has said nothing for this long is given up: five beats.
-pub const SILENCE: Duration = Duration::from_secs(1);
+/// A voter that has said nothing for this long is given up: ten beats, since desktops are busy with their owners.
+pub const SILENCE: Duration = Duration::from_secs(2);
