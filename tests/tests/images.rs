@@ -61,6 +61,7 @@ fn a_registry_is_asked_first_and_the_flock_when_it_is_gone() {
         ensure!(told.contains(&("Pulling".to_owned(), format!("Pulling image \"{name}\""))), "{told:?}");
         ensure!(begins("Pulling", &format!("Pulling image \"{name}\": ")), "no progress in {told:?}");
         ensure!(begins("Pulled", &format!("Successfully pulled image \"{name}\" in ")), "{told:?}");
+        ensure!(told.iter().any(|(_, message)| message.contains("Image size: ")), "{told:?}");
         ensure!(!told.iter().any(|(reason, _)| reason == "Failed"), "{told:?}");
 
         drop(registry);

@@ -49,7 +49,8 @@ impl FakeEngine {
     }
 
     pub fn add_image(&self, name: &str) {
-        let image = Image { id: format!("sha256:{name}"), names: vec![name.into()], digests: vec![] };
+        let image =
+            Image { id: format!("sha256:{name}"), names: vec![name.into()], digests: vec![], bytes: 1 };
         self.state().images.insert(name.into(), image);
         let _ = self.events.send(Ok(EngineEvent::ImagesChanged));
     }

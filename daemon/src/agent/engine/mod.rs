@@ -101,6 +101,8 @@ pub struct Image {
     pub id: String,
     pub names: Vec<String>,
     pub digests: Vec<String>,
+    /// What its layers take on disk.
+    pub bytes: u64,
 }
 
 /// How a container meets the network and IPC namespaces.

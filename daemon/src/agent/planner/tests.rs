@@ -46,7 +46,7 @@ fn containers(names: &[&str], policy: &str) -> Value {
 
 impl World {
     fn new(spec: Value) -> Self {
-        let image = Image { id: "sha256:app".into(), names: vec!["app:1".into()], digests: vec![] };
+        let image = Image { id: "sha256:app".into(), names: vec!["app:1".into()], digests: vec![], bytes: 1 };
         Self {
             pod: pod(spec),
             store: Store::default(),
@@ -412,7 +412,7 @@ fn a_failed_pull_backs_off_and_recovers() {
     assert_eq!(waiting(&plan.status, "a"), "ImagePullBackOff");
     assert_eq!(plan.wake_at, Some(at(10)));
     world.pulls_fail = false;
-    let image = Image { id: "sha256:o".into(), names: vec!["other:1".into()], digests: vec![] };
+    let image = Image { id: "sha256:o".into(), names: vec!["other:1".into()], digests: vec![], bytes: 1 };
     world.images = ImageIndex::new(&[image]);
     assert_eq!(world.rest().phase.as_deref(), Some("Running"));
 }
@@ -478,8 +478,12 @@ fn a_changed_image_restarts_its_container_only() {
     world.rest();
     world.wait(1);
     world.pod.spec.as_mut().unwrap().containers[0].image = Some("app:2".into());
-    let image =
-        |tag: &str| Image { id: format!("sha256:{tag}"), names: vec![format!("app:{tag}")], digests: vec![] };
+    let image = |tag: &str| Image {
+        id: format!("sha256:{tag}"),
+        names: vec![format!("app:{tag}")],
+        digests: vec![],
+        bytes: 1,
+    };
     world.images = ImageIndex::new(&[image("1"), image("2")]);
     world.rest();
     let names: Vec<_> = world.starts.iter().map(|(name, _)| name.as_str()).collect();

@@ -236,10 +236,18 @@ impl Shell {
             Report::Images(images) => self.listed_images(images),
             Report::PullProgress { image, current, total } => self.pull_progress(&image, current, total),
             Report::PullEnded { image, result, images, took, with_waiting } => {
+                let mut size = String::new();
                 if let Some(images) = images {
                     self.know_images(&images);
+                    let id = self.images.find(&image);
+                    if let Some(image) = images.iter().find(|listed| Some(listed.id.as_str()) == id) {
+                        size = format!(" Image size: {} bytes.", image.bytes);
+                    }
                 }
-                self.pull_ended(&image, &result, took, with_waiting);
+                let seconds = |duration: Duration| format!("{:.3}s", duration.as_secs_f64());
+                let how =
+                    format!("in {} ({} including waiting).{size}", seconds(took), seconds(with_waiting));
+                self.pull_ended(&image, &result, &how);
             }
             Report::Probed { id, health } => {
                 if let Some(entry) = self.entry_of(&id) {
@@ -322,22 +330,15 @@ impl Shell {
         }
     }
 
-    fn pull_ended(
-        &mut self,
-        image: &str,
-        result: &Result<Source, String>,
-        took: Duration,
-        with_waiting: Duration,
-    ) {
-        let seconds = |duration: Duration| format!("{:.3}s", duration.as_secs_f64());
-        let times = format!("in {} ({} including waiting)", seconds(took), seconds(with_waiting));
+    /// `how`: the times and the size, as the kubelet words them.
+    fn pull_ended(&mut self, image: &str, result: &Result<Source, String>, how: &str) {
         let notes = match result {
             Ok(Source::Registry) => {
-                vec![PodNote::normal("Pulled", format!("Successfully pulled image \"{image}\" {times}."))]
+                vec![PodNote::normal("Pulled", format!("Successfully pulled image \"{image}\" {how}"))]
             }
             Ok(Source::Peer(why)) => vec![PodNote::normal(
                 "Pulled",
-                format!("Image \"{image}\" came from another desktop {times}. Its registry: {why}"),
+                format!("Image \"{image}\" came from another desktop {how} Its registry: {why}"),
             )],
             Ok(Source::Present(why)) => vec![PodNote::normal(
                 "Pulled",

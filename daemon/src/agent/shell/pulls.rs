@@ -120,6 +120,11 @@ impl Pulls {
                         && progress.status == "Downloading"
                     {
                         layers.insert(progress.layer, (current, total));
+                    } else if progress.status == "Download complete"
+                        && let Some((current, total)) = layers.get_mut(&progress.layer)
+                    {
+                        // Docker does not tell of a layer's last bytes.
+                        *current = *total;
                     }
                     if noted.elapsed() >= PROGRESS_EVERY && !layers.is_empty() {
                         noted = Instant::now();

@@ -119,7 +119,8 @@ pub fn event(event: EventMessage) -> Option<EngineEvent> {
 
 pub fn image(image: ImageSummary) -> Image {
     let named = |names: Vec<String>| names.into_iter().filter(|name| !name.contains("<none>")).collect();
-    Image { id: image.id, names: named(image.repo_tags), digests: named(image.repo_digests) }
+    let bytes = u64::try_from(image.size).unwrap_or_default();
+    Image { id: image.id, names: named(image.repo_tags), digests: named(image.repo_digests), bytes }
 }
 
 pub fn progress(info: CreateImageInfo) -> PullProgress {
