@@ -5,7 +5,7 @@ mod status;
 pub use status::{NodeStatus, StatusReport};
 
 use crate::agent::Agent;
-use crate::flock::FlockStatus;
+use crate::flock::{FlockStatus, images_by_node};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,12 +16,16 @@ use futures::{StreamExt, TryStreamExt};
 use gaggle_gossip::membership::Member;
 use gaggle_sched::state::View;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Lines of progress that wait for a slow reader; more are dropped.
 const PROGRESS_LINES: usize = 64;
+
+/// What a line begins with that says why the node could not leave properly.
+pub const LEAVE_FAILED: &str = "error: ";
 
 /// Somebody asked this node to leave, and reads what happens.
 pub struct LeaveRequest {
@@ -62,8 +66,16 @@ async fn leave(State(state): State<ControlState>) -> Response {
     Body::from_stream(lines).into_response()
 }
 
+/// Which desktops hold which images, as their gossip says.
 async fn images(State(state): State<ControlState>) -> Response {
-    Json(json!({"images": *state.agent.images().borrow()})).into_response()
+    let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (node, images) in images_by_node(&state.members.borrow()) {
+        for image in images {
+            holders.entry(image).or_default().push(node.clone());
+        }
+    }
+    let images = holders.into_iter().map(|(name, nodes)| json!({"name": name, "nodes": nodes}));
+    Json(json!({"images": images.collect::<Vec<_>>()})).into_response()
 }
 
 async fn load_image(State(state): State<ControlState>, body: Body) -> Response {

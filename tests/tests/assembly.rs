@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, Desktop, Flock, Up, on_bench};
+use gaggle_tests::kube::pod_on;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -81,6 +82,28 @@ fn desktops_join_one_by_one_and_leave_one_by_one() {
         }
         let kept = bench.desktop(3).get("configmap", "kept")?;
         ensure!(kept["data"]["a"] == "b", "leaving lost what was written: {kept}");
+        Ok(())
+    });
+}
+
+#[test]
+fn leaving_waits_for_pods_that_end_slowly_and_leaves_no_container() {
+    on_bench(3, |bench| {
+        bench.up()?;
+        let two = bench.desktop(2);
+        two.apply(&pod_on("done", Some("d2"), "busybox", "echo done"))?;
+        two.pod_in("done", &["Succeeded"])?;
+        // Its shell does not hear SIGTERM, so that it takes all of its grace period.
+        let mut stubborn: serde_json::Value =
+            serde_json::from_str(&pod_on("stubborn", Some("d2"), "busybox", "trap '' TERM; sleep 100000"))?;
+        stubborn["spec"]["terminationGracePeriodSeconds"] = serde_json::json!(25);
+        two.apply(&stubborn.to_string())?;
+        two.pod_in("stubborn", &["Running"])?;
+
+        two.down()?;
+        let left = two.docker("ps -a --format '{{.Names}}'")?.ok()?;
+        ensure!(left.trim().is_empty(), "containers stay behind: {left}");
+        bench.assembled(&[1, 3])?;
         Ok(())
     });
 }

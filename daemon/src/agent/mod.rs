@@ -92,6 +92,7 @@ pub struct Agent {
     questions: mpsc::Sender<Question>,
     pods: watch::Receiver<usize>,
     notes: Arc<Mutex<Option<mpsc::Receiver<Note>>>>,
+    left: CancellationToken,
     stop: CancellationToken,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -133,7 +134,7 @@ impl Agent {
         let (pods_sender, pods) = watch::channel(0);
         let (questions, asked) = mpsc::channel(shell::QUESTIONS_WAITING);
         let (note_sender, notes) = mpsc::channel(NOTES_WAITING);
-        let stop = CancellationToken::new();
+        let (left, stop) = (CancellationToken::new(), CancellationToken::new());
         let inputs = Inputs {
             owner: identity::Owner { cluster: config.cluster, node: config.node },
             // Docker takes absolute paths only.
@@ -147,6 +148,7 @@ impl Agent {
             connector,
             notes: note_sender,
             questions: asked,
+            left: left.clone(),
             stop: stop.clone(),
             engine_state: engine_state_sender,
             images: images_sender,
@@ -161,6 +163,7 @@ impl Agent {
             questions,
             pods,
             notes: Arc::new(Mutex::new(Some(notes))),
+            left,
             stop,
             task: Arc::new(Mutex::new(Some(task))),
         }
@@ -216,6 +219,12 @@ impl Agent {
         self.questions.send(question).await.map_err(|_| stopped())?;
         let target = answered.await.map_err(|_| stopped())??;
         logs::open(&self.engine_now()?, &target, options, Timestamp::now())
+    }
+
+    /// The cluster goes on without this desktop: every pod here is cleared away, also what was kept for its logs.
+    /// [`Agent::pods`] tells when that is done.
+    pub fn clear(&self) {
+        self.left.cancel();
     }
 
     /// Ends the agent and leaves the containers running: the next one finds them again.

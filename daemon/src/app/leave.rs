@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the group may take to let this node go; after that it stops as a crashed one would.
+/// How long the group may take to let a node go that runs nothing; after that it stops as a crashed one would.
 const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 /// How long pods may take to end: their own grace periods are 30 s unless they say otherwise.
 const PODS_WITHIN: Duration = Duration::from_secs(45);
@@ -31,7 +31,7 @@ impl fmt::Display for Left {
         f.write_str(match self {
             Self::Gone => "left the cluster; `gaggle up` rejoins it",
             Self::Last => "stopped; this was the last desktop, its state stays here and `gaggle up` goes on with it",
-            Self::TimedOut => "stopped without having left: the others cannot be asked now and will see this desktop as gone",
+            Self::TimedOut => "stopped without having left: the others did not let it go in time, and will see this desktop as gone",
             Self::Interrupted => "stopped at once; nothing is lost, but the others will see this desktop as gone",
         })
     }
@@ -39,15 +39,21 @@ impl fmt::Display for Left {
 
 /// Waits for the group to let this node go; its facts already say that it is leaving.
 pub async fn leave(flock: &Flock, agent: &Agent, view: &View, node: &str, tell: &impl Fn(String)) -> Left {
-    let deadline = Instant::now() + LET_GO_WITHIN;
+    let mut deadline = Instant::now() + LET_GO_WITHIN;
     let mut status = flock.status.clone();
     let mut revisions = view.subscribe();
-    let mut told = None;
+    let (mut told, mut ending) = (None, false);
     loop {
         let progress = flock.leave_progress(node);
         match &progress {
             LeaveProgress::Last => return Left::Last,
             LeaveProgress::Left => break,
+            // The group takes this node off the roster when its last pod has ended, which takes their grace periods.
+            LeaveProgress::InRoster if !ending && status.borrow().quorum && *agent.pods().borrow() > 0 => {
+                ending = true;
+                deadline = Instant::now() + PODS_WITHIN;
+                tell("ending the pods here".into());
+            }
             LeaveProgress::Voting | LeaveProgress::InRoster if told.as_ref() == Some(&progress) => {}
             LeaveProgress::Voting => tell("handing its vote over".into()),
             LeaveProgress::InRoster => tell("waiting to be taken out of the roster".into()),
@@ -60,12 +66,13 @@ pub async fn leave(flock: &Flock, agent: &Agent, view: &View, node: &str, tell: 
             () = tokio::time::sleep_until(deadline) => return Left::TimedOut,
         }
     }
+    agent.clear();
     let mut pods = agent.pods();
     let count = *pods.borrow_and_update();
     if count > 0 {
-        tell(format!("ending {count} pods"));
+        tell("removing containers".into());
         if !eventually(&mut pods, Instant::now() + PODS_WITHIN, |pods| *pods == 0).await {
-            tell("some pods did not end in time; they are removed when this desktop rejoins".into());
+            tell("some containers could not be removed in time; they are when this desktop rejoins".into());
         }
     }
     Left::Gone

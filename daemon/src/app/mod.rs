@@ -358,7 +358,14 @@ impl Daemon {
         };
         self.remember();
         self.flock.stop(left == leave::Left::Gone).await;
-        tell(left.to_string());
+        match &request {
+            // Whoever asked is to know that it did not go as they wanted.
+            Some(request) if left == leave::Left::TimedOut => {
+                let _ = request.progress.try_send(format!("{}{left}", control::LEAVE_FAILED));
+                report(Milestone::Leaving(left.to_string()));
+            }
+            _ => tell(left.to_string()),
+        }
         drop((request, tell));
         self.stop_api.cancel();
         if tokio::time::timeout(DRAIN, &mut self.api).await.is_err() {

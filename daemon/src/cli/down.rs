@@ -4,6 +4,7 @@ use super::Place;
 use super::connection::{Connection, RequestError};
 use super::failure::AlreadyReported;
 use super::follow::lines;
+use crate::control::LEAVE_FAILED;
 use axum::http::Method;
 use futures::StreamExt;
 use std::io::Write;
@@ -15,9 +16,6 @@ use std::io::Write;
 #[derive(clap::Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct DownArgs {}
-
-/// How the daemon marks the line that says why it could not leave.
-const FAILURE_MARK: &str = "error: ";
 
 pub async fn run(place: &Place, _args: DownArgs) -> anyhow::Result<()> {
     let connection = Connection::open(place).await?;
@@ -34,7 +32,7 @@ pub async fn run(place: &Place, _args: DownArgs) -> anyhow::Result<()> {
     while let Some(line) = progress.next().await {
         // The daemon's end is the end of the stream, however abrupt.
         let Ok(line) = line else { break };
-        match line.strip_prefix(FAILURE_MARK) {
+        match line.strip_prefix(LEAVE_FAILED) {
             Some(_) => {
                 failed = true;
                 eprintln!("{line}");

@@ -140,21 +140,15 @@ async fn list(place: &Place, output: Option<ListFormat>) -> anyhow::Result<()> {
         write_object(&mut out, &answer, &OutputFormat::Json)?;
         return Ok(());
     }
-    let mut rows = vec![["IMAGE", "SIZE", "NODES"].map(str::to_owned).to_vec()];
-    let listed = answer.get("images").unwrap_or(&answer);
+    let mut rows = vec![["IMAGE", "NODES"].map(str::to_owned).to_vec()];
+    let listed = &answer["images"];
     rows.extend(listed.as_array().into_iter().flatten().map(image_row));
     Columns::default().print(&mut out, &rows)?;
     Ok(())
 }
 
-/// One image as the daemon lists it: `{"name","sizeBytes","nodes":[NAME]}`, or only its name.
+/// One image as the daemon lists it: `{"name","nodes":[NAME]}`.
 fn image_row(image: &Value) -> Vec<String> {
-    if let Some(name) = image.as_str() {
-        return vec![name.to_owned(), "-".to_owned(), "-".to_owned()];
-    }
-    let size = image["sizeBytes"]
-        .as_u64()
-        .map_or_else(|| "-".to_owned(), |bytes| indicatif::HumanBytes(bytes).to_string());
     let nodes: Vec<String> = image["nodes"].as_array().into_iter().flatten().map(text).collect();
-    vec![text(&image["name"]), size, if nodes.is_empty() { "-".to_owned() } else { nodes.join(",") }]
+    vec![text(&image["name"]), nodes.join(",")]
 }

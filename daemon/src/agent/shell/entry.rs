@@ -96,6 +96,11 @@ impl Shell {
         }
     }
 
+    /// A view that follows no group may have lost what is still wanted; on a desktop that has left, nothing is.
+    pub fn knows_all_wanted(&self) -> bool {
+        *self.inputs.current.borrow() || self.inputs.left.is_cancelled()
+    }
+
     fn is_bound_here(&self, object: &Object) -> bool {
         object.value().pointer("/spec/nodeName").and_then(|node| node.as_str())
             == Some(&self.inputs.owner.node)
@@ -111,7 +116,8 @@ impl Shell {
     fn look(&mut self) {
         let node = self.inputs.owner.node.clone();
         let (objects, addresses) = self.inputs.view.read(|store| {
-            let objects: Vec<_> = store.on_node(&node).filter_map(|key| store.get(key).cloned()).collect();
+            let bound = store.on_node(&node).filter(|_| !self.inputs.left.is_cancelled());
+            let objects: Vec<_> = bound.filter_map(|key| store.get(key).cloned()).collect();
             (objects, store.get_as::<Node>("", &node).map(|node| internal_ips(&node)))
         });
         if let Some(addresses) = addresses
@@ -144,8 +150,7 @@ impl Shell {
                 self.dirty.insert(id.uid);
             }
         }
-        // A view that follows no group may have lost what is still wanted.
-        if *self.inputs.current.borrow() {
+        if self.knows_all_wanted() {
             for (uid, entry) in &mut self.entries {
                 if !present.contains(uid) {
                     entry.wanted = None;

@@ -68,6 +68,8 @@ pub struct Inputs {
     pub connector: Connector,
     pub notes: mpsc::Sender<Note>,
     pub questions: mpsc::Receiver<Question>,
+    /// This desktop has left the cluster: nothing here is wanted any more.
+    pub left: CancellationToken,
     pub stop: CancellationToken,
     pub engine_state: watch::Sender<EngineState>,
     pub images: watch::Sender<Vec<String>>,
@@ -118,6 +120,7 @@ impl Shell {
         let (stop, mut revision) = (shell.inputs.stop.clone(), shell.inputs.view.subscribe());
         let mut current = shell.inputs.current.clone();
         let mut current_open = true;
+        let (left, mut cleared) = (shell.inputs.left.clone(), false);
         shell.link();
         shell.follow();
         loop {
@@ -135,6 +138,10 @@ impl Shell {
                     Ok(()) => shell.follow_all(),
                     Err(_) => current_open = false,
                 },
+                () = left.cancelled(), if !cleared => {
+                    cleared = true;
+                    shell.follow_all();
+                }
                 Some(report) = reported.recv() => {
                     shell.take(report);
                     for _ in 0..INPUTS_AT_ONCE {

@@ -33,7 +33,7 @@ impl Shell {
             let Some(entry) = self.entries.get(&uid) else { continue };
             match entry.wanted.clone() {
                 Some(wanted) => self.settle_pod(&uid, &wanted, now),
-                None if *self.inputs.current.borrow() => self.settle_orphan(&uid, now),
+                None if self.knows_all_wanted() => self.settle_orphan(&uid, now),
                 None => {}
             }
         }
@@ -107,7 +107,7 @@ impl Shell {
 
     /// Once after the start: files of pods that went while the daemon did not run.
     fn sweep(&mut self) {
-        if self.swept || !*self.inputs.current.borrow() {
+        if self.swept || !self.knows_all_wanted() {
             return;
         }
         self.swept = true;

@@ -343,3 +343,27 @@ async fn a_container_that_ends_is_reported_and_its_log_stays() {
     assert!(matches!(error, StreamError::NotFound(_)), "{error:?}");
     bench.agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_desktop_that_has_left_keeps_no_container() {
+    let bench = bench();
+    let mut spec = one("app:1");
+    spec["restartPolicy"] = json!("Never");
+    bench.group.pod("done", spec);
+    bench.group.until_phase("done", "Running").await;
+    bench.engine.exit(&bench.engine.ids("done", "main")[0], 0);
+    bench.group.until_phase("done", "Succeeded").await;
+    bench.group.pod("runs", one("app:1"));
+    bench.group.until_phase("runs", "Running").await;
+    // Whoever has left follows nobody, and nobody takes its reports.
+    bench.current.send_replace(false);
+    bench.group.set_away(true);
+    bench.agent.clear();
+    within("the pods to be gone", async {
+        bench.agent.pods().wait_for(|pods| *pods == 0).await.unwrap();
+    })
+    .await;
+    assert!(bench.engine.state().containers.is_empty());
+    assert_eq!(bench.group.object("done").unwrap().value()["status"]["phase"], "Succeeded");
+    bench.agent.stop().await;
+}
