@@ -1,6 +1,6 @@
 //! `measure`: the figures that gaggle promises, beside those of bare Docker engines in the same run.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, Outcome, poll};
 use gaggle_tests::engine::Engine;
@@ -277,8 +277,17 @@ fn post(desktop: &Desktop, path: &str, body: &str) -> Result<Outcome> {
 }
 
 fn remove_all(desktop: &Desktop) -> Result<()> {
-    desktop.docker("ps -aq | xargs -r docker rm -f > /dev/null")?.ok()?;
-    Ok(())
+    // An agent may be removing some of them at the same time, which fails here and is as good: what counts is that
+    // none is left.
+    const ROUNDS: u32 = 100;
+    for _ in 0..ROUNDS {
+        desktop.docker("ps -aq | xargs -r docker rm -f > /dev/null")?;
+        if desktop.docker("ps -aq")?.ok()?.trim().is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    bail!("{} still has containers after {ROUNDS} attempts to remove them", desktop.name())
 }
 
 fn processor_seconds(desktop: &Desktop) -> Result<f64> {
