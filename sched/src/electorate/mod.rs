@@ -4,6 +4,9 @@
 //! argument), no network and no Raft; whoever calls them acts on the answer.
 
 pub mod assembly;
+pub mod founding;
+pub mod presence;
+pub mod roster;
 mod voters;
 
 pub use voters::{Candidate, Input, VoterChange, VoterRules, next_change, size_for};

@@ -1,0 +1,248 @@
+//! Founding a group anew, from what survived, when its voters are lost and more than half of its roster is there.
+//!
+//! Whoever holds the newest view asks the others to pledge themselves to the next epoch, led by it. With pledges from more
+//! than half of the roster it founds the epoch with its view. A node pledges only when no leader may count on it any more
+//! ([`super::presence`]), only to who holds nothing older than itself, and once per epoch: so an epoch has one founder, and
+//! what any of the pledged has seen is in it.
+
+use super::presence::{Grants, HOLD_MS, Pledge};
+use super::roster::{Count, Roster};
+use crate::state::{Lineage, Revision};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+
+/// How much of a group's order a node holds, what its voter's log holds beyond its view included. The greater one is the
+/// newer one, as with Raft's logs (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 5.4.1):
+/// what a later term ordered counts for more than a longer tail that an earlier one left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    pub epoch: u64,
+    /// Raft's term of the last entry.
+    pub term: u64,
+    pub revision: Revision,
+}
+
+/// Another node of the group that can be reached now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    pub peer: String,
+    /// As it said last: it may be further by now.
+    pub position: Position,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundingRules {
+    /// No leader that acts was heard for this long: longer than any lease, and than an election takes.
+    pub wait_ms: u64,
+    /// Each node that should found before this one is given this long to do it.
+    pub turn_ms: u64,
+}
+
+impl Default for FoundingRules {
+    fn default() -> Self {
+        Self { wait_ms: HOLD_MS + 500, turn_ms: 1_500 }
+    }
+}
+
+/// What a node knows when it decides.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    pub me: &'a str,
+    pub position: Position,
+    pub roster: &'a Roster,
+    /// Of the same group, alive and connected. Not this node.
+    pub survivors: &'a [Survivor],
+    /// How long no leader that acts was heard, and no pledge was given to anybody.
+    pub unled_ms: u64,
+    pub rules: &'a FoundingRules,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is a leader, or there was one a moment ago.
+    Stay,
+    /// Less than more than half is there: nothing but people can go on.
+    TooFew(Count),
+    /// It is another one's turn.
+    Wait { founder: String },
+    /// Ask the others for their pledges.
+    Ask { why: String },
+}
+
+/// What to do now.
+pub fn next(situation: &Situation) -> Step {
+    let Situation { me, roster, survivors, rules, .. } = situation;
+    if situation.unled_ms < rules.wait_ms || !roster.members.contains(*me) {
+        return Step::Stay;
+    }
+    let there = |peer: &str| peer == *me || survivors.iter().any(|survivor| survivor.peer == peer);
+    if !roster.has_majority(there) {
+        return Step::TooFew(roster.count(there));
+    }
+    let rank = |position: Position, peer: &str| (position, Reverse(peer.to_owned()));
+    let mine = rank(situation.position, me);
+    let better = survivors.iter().filter(|survivor| roster.members.contains(&survivor.peer));
+    let mut better: Vec<_> = better.map(|s| (rank(s.position, &s.peer), &s.peer)).collect();
+    better.retain(|(rank, _)| *rank > mine);
+    let turn = u64::try_from(better.len()).unwrap_or(u64::MAX).saturating_mul(rules.turn_ms);
+    match better.into_iter().max() {
+        Some((_, founder)) if situation.unled_ms < rules.wait_ms.saturating_add(turn) => {
+            Step::Wait { founder: founder.clone() }
+        }
+        _ => {
+            let Count { there, of } = roster.count(there);
+            Step::Ask { why: format!("no leader is heard, and {there} of {of} desktops are here") }
+        }
+    }
+}
+
+/// "Pledge yourself to this epoch, with me as its founder."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub lineage: Lineage,
+    pub position: Position,
+    /// The revision of the roster whose majority the founder counts.
+    pub roster: Revision,
+}
+
+/// Why a node does not pledge itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NoPledge {
+    #[error("this node follows another group")]
+    OtherGroup,
+    #[error("this node has reached epoch {0} already")]
+    Passed(u64),
+    #[error("a leader may still count on this node")]
+    Led,
+    #[error("this node holds more: {0:?}")]
+    Newer(Position),
+    #[error("this node knows of a newer roster, of revision {0}")]
+    NewerRoster(Revision),
+}
+
+/// Answers a node that wants to found the group anew. `mine` is what this node follows, `position` how much it holds. If it
+/// pledges itself, [`Grants::word`] must be on disk before the answer is sent.
+///
+/// # Errors
+/// Says why not; nothing has changed then.
+pub fn pledge(
+    grants: &mut Grants,
+    ask: &Ask,
+    from: &str,
+    mine: Option<&Lineage>,
+    position: Position,
+    now_ms: u64,
+) -> Result<(), NoPledge> {
+    let mine = mine.filter(|mine| mine.group == ask.lineage.group).ok_or(NoPledge::OtherGroup)?;
+    let word = grants.word();
+    let given = word.given.as_ref().filter(|given| given.group == mine.group);
+    let reached = mine.epoch.max(given.map_or(0, |given| given.epoch));
+    if reached >= ask.lineage.epoch {
+        return Err(NoPledge::Passed(reached));
+    }
+    match &word.pledge {
+        Some(pledge) if given.is_some() && pledge.epoch > ask.lineage.epoch => {
+            return Err(NoPledge::Passed(pledge.epoch));
+        }
+        Some(pledge) if given.is_some() && pledge.epoch == ask.lineage.epoch && pledge.to != from => {
+            return Err(NoPledge::Passed(pledge.epoch));
+        }
+        _ => {}
+    }
+    if grants.is_held(now_ms) {
+        return Err(NoPledge::Led);
+    }
+    if given.is_some() && word.roster > ask.roster {
+        return Err(NoPledge::NewerRoster(word.roster));
+    }
+    if position > ask.position {
+        return Err(NoPledge::Newer(position));
+    }
+    grants.pledge(mine, Pledge { epoch: ask.lineage.epoch, to: from.to_owned() });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::presence::Word;
+    use super::*;
+
+    fn lineage(epoch: u64) -> Lineage {
+        Lineage { group: "g".into(), epoch }
+    }
+
+    fn at(revision: u64) -> Position {
+        Position { epoch: 1, term: 1, revision: Revision(revision) }
+    }
+
+    fn roster(members: &str) -> Roster {
+        Roster { members: members.split_whitespace().map(str::to_owned).collect(), ..Roster::default() }
+    }
+
+    fn survivor(peer: &str, revision: u64) -> Survivor {
+        Survivor { peer: peer.into(), position: at(revision) }
+    }
+
+    fn step(me: &str, revision: u64, survivors: &[Survivor], unled_ms: u64) -> Step {
+        let (roster, rules) = (roster("a b c d e"), FoundingRules::default());
+        next(&Situation { me, position: at(revision), roster: &roster, survivors, unled_ms, rules: &rules })
+    }
+
+    #[test]
+    fn the_newest_view_founds_when_more_than_half_is_there() {
+        let two = [survivor("a", 7), survivor("c", 9)];
+        assert_eq!(step("b", 8, &two, 2_999), Step::Stay);
+        assert_eq!(step("b", 8, &two[..1], 3_000), Step::TooFew(Count { there: 2, of: 5 }));
+        assert_eq!(step("b", 8, &two, 3_000), Step::Wait { founder: "c".into() });
+        assert!(matches!(step("b", 8, &two, 4_500), Step::Ask { .. }), "the better one had its turn");
+        assert!(matches!(step("b", 9, &two, 3_000), Step::Ask { .. }), "the lower id of two equals");
+        assert_eq!(step("x", 99, &two, 3_000), Step::Stay, "not of the roster");
+    }
+
+    #[test]
+    fn a_later_term_beats_a_longer_tail() {
+        let late = Position { epoch: 1, term: 3, revision: Revision(5) };
+        assert!(late > Position { epoch: 1, term: 2, revision: Revision(50) });
+    }
+
+    fn ask(epoch: u64, revision: u64) -> Ask {
+        Ask { lineage: lineage(epoch), position: at(revision), roster: Revision(4) }
+    }
+
+    #[test]
+    fn a_node_pledges_once_per_epoch_and_only_upwards() {
+        let mine = lineage(1);
+        let mut grants = Grants::new(Word::default(), 0);
+        let mut answer = |ask: &Ask, from: &str| pledge(&mut grants, ask, from, Some(&mine), at(5), 9_000);
+        assert_eq!(answer(&ask(1, 5), "a"), Err(NoPledge::Passed(1)));
+        assert_eq!(answer(&ask(3, 4), "a"), Err(NoPledge::Newer(at(5))));
+        assert_eq!(answer(&ask(3, 5), "a"), Ok(()));
+        assert_eq!(answer(&ask(3, 5), "a"), Ok(()), "asked again: the first answer was lost");
+        assert_eq!(answer(&ask(3, 6), "b"), Err(NoPledge::Passed(3)));
+        assert_eq!(answer(&ask(2, 6), "b"), Err(NoPledge::Passed(3)));
+        assert_eq!(answer(&ask(4, 6), "b"), Ok(()));
+        let other = Lineage { group: "h".into(), epoch: 1 };
+        assert_eq!(
+            pledge(&mut grants, &ask(5, 6), "b", Some(&other), at(1), 9_000),
+            Err(NoPledge::OtherGroup)
+        );
+        assert_eq!(pledge(&mut grants, &ask(5, 6), "b", None, at(1), 9_000), Err(NoPledge::OtherGroup));
+    }
+
+    #[test]
+    fn a_node_that_is_led_or_knows_a_newer_roster_does_not_pledge() {
+        let mine = lineage(1);
+        let mut grants = Grants::new(Word::default(), 0);
+        grants.grant(&mine, Some(&mine), 1_000).unwrap();
+        let held = 1_000 + HOLD_MS;
+        assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held - 1), Err(NoPledge::Led));
+        grants.note_roster(Revision(5));
+        let newer = Err(NoPledge::NewerRoster(Revision(5)));
+        assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held), newer);
+        let knows = Ask { roster: Revision(5), ..ask(2, 9) };
+        assert_eq!(pledge(&mut grants, &knows, "a", Some(&mine), at(5), held), Ok(()));
+        // From then on the old epoch gets no lease, and the new one does.
+        assert!(grants.grant(&mine, Some(&mine), held).is_err());
+        assert_eq!(grants.grant(&lineage(2), Some(&lineage(2)), held), Ok(()));
+    }
+}

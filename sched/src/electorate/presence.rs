@@ -1,0 +1,264 @@
+//! Presence: the leases without which a leader does not act.
+//!
+//! A leader asks every node of the roster, a few times a second, whether it still follows; each answer is a lease. It
+//! acts (orders clients' writes, reconciles, schedules) only while it holds leases from more than half of the roster. A
+//! node gives leases to one founding of one group at a time: to another one only after what it gave before has run out.
+//! Since two majorities of a roster share a node, no two leaders act at once.
+//!
+//! The clock bound: a lease counts from when the leader *asked* and is [`LEASE_MS`] long on the leader's clock; the node
+//! holds still for [`HOLD_MS`] from when it *answered*, on its own. So clocks need not agree about what time it is; within
+//! one lease they must not differ in speed by more than `HOLD_MS : LEASE_MS`, and they must go on while the machine
+//! sleeps (Linux: `CLOCK_BOOTTIME`).
+
+use super::roster::{Count, Roster};
+use crate::state::{Lineage, Revision};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How long an answer counts for the leader, from when it asked.
+pub const LEASE_MS: u64 = 2_000;
+/// How long a node that answered pledges itself to nobody else: a quarter longer, for clocks of different speed.
+pub const HOLD_MS: u64 = 2_500;
+/// How often the leader asks. Several times per lease, so that one lost answer is no lost lease.
+pub const ASK_EVERY_MS: u64 = 300;
+
+/// The leader's count of leases, of one lead: begun anew when it is elected again.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    of: BTreeMap<String, Lease>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    asked_ms: u64,
+    noted: Revision,
+}
+
+/// Whether a leader may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// More than half of the roster stands behind it until then, if no lease is renewed.
+    Acts {
+        until_ms: u64,
+    },
+    Waits(Count),
+}
+
+impl Leases {
+    /// A peer answered a question asked at `asked_ms`; the newest roster it has durably noted is that of revision `noted`.
+    pub fn granted(&mut self, peer: &str, asked_ms: u64, noted: Revision) {
+        let lease = self.of.entry(peer.to_owned()).or_insert(Lease { asked_ms, noted });
+        // Answers may overtake each other.
+        lease.asked_ms = lease.asked_ms.max(asked_ms);
+        lease.noted = lease.noted.max(noted);
+    }
+
+    /// A peer gives no lease any more: it pledged itself elsewhere, or follows another group.
+    pub fn refused(&mut self, peer: &str) {
+        self.of.remove(peer);
+    }
+
+    /// Whether a peer's lease counts now.
+    pub fn holds(&self, peer: &str, now_ms: u64) -> bool {
+        self.of.get(peer).is_some_and(|lease| now_ms.saturating_sub(lease.asked_ms) < LEASE_MS)
+    }
+
+    /// Whether a peer has noted the roster of this revision.
+    pub fn noted(&self, peer: &str, roster: Revision) -> bool {
+        self.of.get(peer).is_some_and(|lease| lease.noted >= roster)
+    }
+
+    /// Whether the leader may act at `now_ms`. It asks itself too, so it stands in its own count.
+    pub fn standing(&self, roster: &Roster, now_ms: u64) -> Standing {
+        let there = |peer: &str| self.holds(peer, now_ms);
+        if !roster.has_majority(there) {
+            return Standing::Waits(roster.count(there));
+        }
+        // The moment at which one lease after the other has run out and no majority is left.
+        let mut ends: Vec<u64> = self.of.values().map(|lease| lease.asked_ms + LEASE_MS).collect();
+        ends.retain(|end| *end > now_ms);
+        ends.sort_unstable();
+        let until_ms = ends.into_iter().find(|end| !roster.has_majority(|peer| self.holds(peer, *end)));
+        // An empty roster: nobody is needed, and nothing is known for longer than one lease.
+        Standing::Acts { until_ms: until_ms.unwrap_or(now_ms + LEASE_MS) }
+    }
+}
+
+/// What a node must remember of its word, also through a crash: it is on disk before an answer that rests on it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Whose leader gets leases; `None` until the first one is given.
+    pub given: Option<Lineage>,
+    /// The founding that this node has pledged itself to, of the same group.
+    pub pledge: Option<Pledge>,
+    /// Revision of the newest roster that it has seen of that group.
+    pub roster: Revision,
+}
+
+/// "I help to found this epoch of my group, led by this peer, and no older one goes on with me."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pledge {
+    pub epoch: u64,
+    pub to: String,
+}
+
+/// Why a node gives a leader no lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NoLease {
+    #[error("this node follows no group yet")]
+    NoGroup,
+    #[error("this node follows epoch {} of group {}", .0.epoch, .0.group)]
+    Elsewhere(Lineage),
+    #[error("this node has gone on to epoch {0}")]
+    Passed(u64),
+    #[error("a leader of epoch {} of group {} may still count on this node", .0.epoch, .0.group)]
+    Held(Lineage),
+}
+
+/// The node's side: what it granted, and what it gave its word for.
+///
+/// Whoever drives this writes [`Grants::word`] to disk, when it has changed, before the answer that changed it is sent.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    word: Word,
+    /// Until then a leader of `word.given` may count on this node. From the start on, since what was granted right before a
+    /// restart is not known.
+    held_until_ms: u64,
+}
+
+impl Grants {
+    /// A node that starts at `now_ms` with the word that it finds on its disk.
+    pub fn new(word: Word, now_ms: u64) -> Self {
+        Self { word, held_until_ms: now_ms + HOLD_MS }
+    }
+
+    pub fn word(&self) -> &Word {
+        &self.word
+    }
+
+    /// Whether some leader may still count on this node.
+    pub fn is_held(&self, now_ms: u64) -> bool {
+        self.word.given.is_some() && now_ms < self.held_until_ms
+    }
+
+    /// A roster of this revision is in force in the group that leases are given to.
+    pub fn note_roster(&mut self, roster: Revision) {
+        self.word.roster = self.word.roster.max(roster);
+    }
+
+    /// Answers a leader that asks: a lease, if this node follows that very lineage (`mine`), has not gone beyond it, and no
+    /// leader of another one may still count on it.
+    ///
+    /// # Errors
+    /// Says why not; nothing has changed then.
+    pub fn grant(&mut self, leader: &Lineage, mine: Option<&Lineage>, now_ms: u64) -> Result<(), NoLease> {
+        let mine = mine.ok_or(NoLease::NoGroup)?;
+        if mine != leader {
+            return Err(NoLease::Elsewhere(mine.clone()));
+        }
+        let same_group = self.word.given.as_ref().is_some_and(|given| given.group == leader.group);
+        let reached =
+            self.word.given.as_ref().map(|given| given.epoch).max(self.word.pledge.as_ref().map(|p| p.epoch));
+        if let Some(epoch) = reached.filter(|epoch| same_group && *epoch > leader.epoch) {
+            return Err(NoLease::Passed(epoch));
+        }
+        if self.word.given.as_ref() != Some(leader) {
+            if let Some(given) = self.word.given.as_ref().filter(|_| self.is_held(now_ms)) {
+                return Err(NoLease::Held(given.clone()));
+            }
+            let roster = if same_group { self.word.roster } else { Revision::default() };
+            let pledge = self.word.pledge.take().filter(|_| same_group);
+            self.word = Word { given: Some(leader.clone()), pledge, roster };
+        }
+        self.held_until_ms = self.held_until_ms.max(now_ms + HOLD_MS);
+        Ok(())
+    }
+
+    /// Gives this node's word for an epoch of the group that it follows; see [`super::founding::pledge`].
+    pub(super) fn pledge(&mut self, mine: &Lineage, pledge: Pledge) {
+        let same_group = self.word.given.as_ref().is_some_and(|given| given.group == mine.group);
+        let (given, roster) = match same_group {
+            true => (self.word.given.take(), self.word.roster),
+            false => (Some(mine.clone()), Revision::default()),
+        };
+        self.word = Word { given, pledge: Some(pledge), roster };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roster(members: &str) -> Roster {
+        Roster { members: members.split_whitespace().map(str::to_owned).collect(), ..Roster::default() }
+    }
+
+    fn lineage(epoch: u64) -> Lineage {
+        Lineage { group: "g".into(), epoch }
+    }
+
+    #[test]
+    fn a_leader_acts_until_its_majority_has_run_out() {
+        let roster = roster("a b c");
+        let mut leases = Leases::default();
+        leases.granted("a", 1_000, Revision::default());
+        assert_eq!(leases.standing(&roster, 1_000), Standing::Waits(Count { there: 1, of: 3 }));
+        leases.granted("b", 400, Revision::default());
+        assert_eq!(leases.standing(&roster, 1_000), Standing::Acts { until_ms: 2_400 });
+        assert_eq!(leases.standing(&roster, 2_399), Standing::Acts { until_ms: 2_400 });
+        assert_eq!(leases.standing(&roster, 2_400), Standing::Waits(Count { there: 1, of: 3 }));
+        leases.granted("c", 2_000, Revision::default());
+        assert_eq!(leases.standing(&roster, 2_400), Standing::Acts { until_ms: 3_000 });
+        leases.refused("c");
+        assert_eq!(leases.standing(&roster, 2_400), Standing::Waits(Count { there: 1, of: 3 }));
+    }
+
+    #[test]
+    fn an_old_answer_that_comes_late_does_not_shorten_a_lease() {
+        let mut leases = Leases::default();
+        leases.granted("a", 900, Revision(7));
+        leases.granted("a", 300, Revision(5));
+        assert!(leases.holds("a", 900 + LEASE_MS - 1) && leases.noted("a", Revision(7)));
+        assert!(!leases.holds("a", 900 + LEASE_MS));
+    }
+
+    #[test]
+    fn strangers_do_not_count() {
+        let mut leases = Leases::default();
+        for peer in ["x", "y", "z", "a"] {
+            leases.granted(peer, 0, Revision::default());
+        }
+        assert_eq!(leases.standing(&roster("a b c"), 10), Standing::Waits(Count { there: 1, of: 3 }));
+    }
+
+    #[test]
+    fn a_node_leases_only_to_the_lineage_it_follows_and_not_below_its_pledge() {
+        let mut grants = Grants::new(Word::default(), 0);
+        assert_eq!(grants.grant(&lineage(1), None, 5), Err(NoLease::NoGroup));
+        assert_eq!(grants.grant(&lineage(1), Some(&lineage(2)), 5), Err(NoLease::Elsewhere(lineage(2))));
+        assert!(!grants.is_held(6), "a refusal holds nothing, and nothing was given before");
+        assert_eq!(grants.grant(&lineage(1), Some(&lineage(1)), 5), Ok(()));
+        assert!(grants.is_held(5 + HOLD_MS - 1) && !grants.is_held(5 + HOLD_MS));
+        grants.pledge(&lineage(1), Pledge { epoch: 2, to: "a".into() });
+        assert_eq!(grants.grant(&lineage(1), Some(&lineage(1)), 6), Err(NoLease::Passed(2)));
+        assert_eq!(grants.grant(&lineage(2), Some(&lineage(2)), 5 + HOLD_MS), Ok(()));
+        assert_eq!(grants.grant(&lineage(1), Some(&lineage(1)), 99_999), Err(NoLease::Passed(2)));
+    }
+
+    #[test]
+    fn no_two_lineages_may_count_on_a_node_at_once_also_after_a_restart() {
+        let other = Lineage { group: "h".into(), epoch: 9 };
+        let mut grants = Grants::new(Word::default(), 0);
+        grants.grant(&lineage(1), Some(&lineage(1)), 1_000).unwrap();
+        grants.note_roster(Revision(7));
+        let held = Err(NoLease::Held(lineage(1)));
+        assert_eq!(grants.grant(&other, Some(&other), 1_000 + HOLD_MS - 1), held);
+
+        let mut restarted = Grants::new(grants.word().clone(), 2_000);
+        assert_eq!(restarted.grant(&other, Some(&other), 2_000 + HOLD_MS - 1), held);
+        assert_eq!(restarted.grant(&lineage(1), Some(&lineage(1)), 2_001), Ok(()), "its own goes on at once");
+        assert_eq!(restarted.grant(&other, Some(&other), 2_001 + HOLD_MS), Ok(()));
+        let word = Word { given: Some(other), pledge: None, roster: Revision::default() };
+        assert_eq!(restarted.word(), &word, "rosters of different groups do not compare");
+    }
+}
