@@ -6,7 +6,7 @@ use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::raft::{Group, ProposeError, Role};
 use gaggle_sched::state::{
-    Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, Unavailable, View, Write,
+    Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, TxnId, Unavailable, View, Write,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 /// The largest transaction that is sent: one object of the largest accepted body, and its intent change.
 pub const TXN_LIMIT: usize = 16 << 20;
-/// How long a write may take in all.
-const DEADLINE: Duration = Duration::from_secs(6);
+/// How long one leader may take to answer.
+const ANSWER: Duration = Duration::from_secs(6);
+/// How long a write whose answer was lost is sent again, to whoever leads then, before its outcome stays unknown.
+const DEADLINE: Duration = Duration::from_secs(12);
 /// How long a write waits for a leader to be elected, before it is kept as intent.
 const LEADERLESS: Duration = Duration::from_millis(2500);
 /// A peer that did not lead is asked again after this, if nothing else is heard.
@@ -34,7 +36,7 @@ pub(super) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Ordered(Result<Applied, Refused>),
-    /// Not ordered, and safe to send elsewhere.
+    /// Not ordered.
     NotLeader,
     Unavailable(Unavailable),
 }
@@ -74,7 +76,7 @@ impl ToLeader {
         let Ok(request) = rmp_serde::to_vec_named(&Request { txn: txn.clone() }) else {
             return Answer::Unavailable(Unavailable::Unknown("the transaction does not encode".into()));
         };
-        match self.rpc.call(leader, &request, DEADLINE).await {
+        match self.rpc.call(leader, &request, ANSWER).await {
             Ok(answer) => rmp_serde::from_slice(&answer)
                 .unwrap_or_else(|error| Answer::Unavailable(Unavailable::Unknown(error.to_string()))),
             Err(RpcError::NotSent { .. }) => Answer::NotLeader,
@@ -87,13 +89,24 @@ impl ToLeader {
 
 #[async_trait::async_trait]
 impl Propose for ToLeader {
-    async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
-        let give_up = Instant::now() + LEADERLESS;
+    /// A transaction is sent until somebody who leads has answered: its id sees to it that it happens once. What stays
+    /// unknown after [`DEADLINE`] is that of a leader that was lost and has no successor.
+    async fn propose(&self, mut txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
+        let begun = Instant::now();
+        txn.id.get_or_insert_with(|| TxnId(rand::random(), rand::random()));
         let mut status = self.status.clone();
+        // Once a leader has been asked and did not answer, "not ordered" cannot be said any more.
+        let mut lost: Option<String> = None;
         loop {
             let leader = status.borrow_and_update().leader;
             if let Some(leader) = leader {
-                match self.attempt(&txn, leader).await {
+                let answer = tokio::select! {
+                    answer = self.attempt(&txn, leader) => answer,
+                    () = deposed(status.clone(), leader) => {
+                        Answer::Unavailable(Unavailable::Unknown(format!("{leader} leads no more")))
+                    }
+                };
+                match answer {
                     Answer::Ordered(Ok(applied)) => {
                         self.catch_up(applied.revision).await;
                         return Ok(Ok(applied));
@@ -105,18 +118,40 @@ impl Propose for ToLeader {
                         }
                         return Ok(Err(refused));
                     }
-                    Answer::Unavailable(unavailable) => return Err(unavailable),
+                    Answer::Unavailable(Unavailable::Unknown(why)) => {
+                        tracing::debug!(peer = %leader, why, "a write was not answered; it is sent again");
+                        lost = Some(why);
+                    }
+                    Answer::Unavailable(unavailable) if lost.is_none() => return Err(unavailable),
+                    Answer::Unavailable(unavailable) => {
+                        tracing::debug!(%unavailable, "a write is sent again")
+                    }
                     Answer::NotLeader => tracing::debug!(peer = %leader, "not the leader (any more)"),
                 }
             }
+            let give_up = begun + if lost.is_some() { DEADLINE } else { LEADERLESS };
             // Who leads may be known to be another soon; the same one may be reached again sooner.
             match tokio::time::timeout(ASK_AGAIN, status.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Unavailable::NoQuorum("this daemon is stopping".into())),
+                Ok(Err(_)) => return Err(unavailable(lost, "this daemon is stopping")),
                 Err(_) if Instant::now() < give_up => {}
-                Err(_) => return Err(Unavailable::NoQuorum(self.status.borrow().why.clone())),
+                Err(_) => return Err(unavailable(lost, &self.status.borrow().why)),
             }
         }
+    }
+}
+
+fn unavailable(lost: Option<String>, why: &str) -> Unavailable {
+    match lost {
+        Some(lost) => Unavailable::Unknown(lost),
+        None => Unavailable::NoQuorum(why.to_owned()),
+    }
+}
+
+/// Returns when that peer is no longer known to lead: an answer would only come by chance.
+async fn deposed(mut status: watch::Receiver<FlockStatus>, leader: PeerId) {
+    if status.wait_for(|status| status.leader != Some(leader)).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -184,7 +219,7 @@ mod tests {
             put(&pod, json!({"metadata": {"uid": "u"}, "spec": {"nodeName": "ada"}})),
             put(&node, json!({"metadata": {"annotations": {"gaggle.dev/peer": "peer-of-ada"}}})),
         ];
-        store.apply(&Txn { writes }).unwrap();
+        store.apply(&Txn::from(writes)).unwrap();
         let report = Write::Status { key: pod.clone(), uid: "u".into(), status: json!({}), seen: None };
         let report = Txn::from(report);
         assert_eq!(foreign_report(&store, &report, "peer-of-ada"), None);

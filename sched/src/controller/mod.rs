@@ -46,7 +46,7 @@ impl Plan {
     /// Adds one transaction that happens as a whole; none if there is nothing in it.
     pub fn transaction(&mut self, writes: Vec<Write>) {
         if !writes.is_empty() {
-            self.writes.push(Txn { writes });
+            self.writes.push(Txn::from(writes));
         }
     }
 

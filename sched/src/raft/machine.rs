@@ -59,6 +59,8 @@ impl Machine {
             // Equal revisions of one lineage are equal states: then the view keeps its history for its watches.
             if !ours || store.revision() < revision {
                 store.replace(staging, lineage.clone());
+            } else {
+                store.learn_ordered(staging);
             }
             store.own();
             None

@@ -5,7 +5,7 @@
 use super::codec::{CodecError, seal, unseal};
 use super::files;
 use super::types::{GroupId, Id, Meta};
-use crate::state::{Frozen, Heads, Key, Revision, Snapshot, Store};
+use crate::state::{Frozen, Heads, Key, Revision, Snapshot, Store, TxnId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
@@ -59,12 +59,18 @@ pub(super) struct BorrowedState<'a> {
     revision: Revision,
     objects: Vec<(&'a Key, Revision, &'a Value)>,
     adopted: &'a [(Key, Heads)],
+    ordered: &'a [(TxnId, Revision)],
 }
 
 impl<'a> From<&'a Frozen> for BorrowedState<'a> {
     fn from(state: &'a Frozen) -> Self {
         let objects = state.objects.iter().map(|(key, object)| (key, object.revision(), object.value()));
-        Self { revision: state.revision, objects: objects.collect(), adopted: &state.adopted }
+        Self {
+            revision: state.revision,
+            objects: objects.collect(),
+            adopted: &state.adopted,
+            ordered: &state.ordered,
+        }
     }
 }
 

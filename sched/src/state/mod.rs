@@ -5,6 +5,7 @@
 
 mod key;
 mod object;
+mod ordered;
 mod store;
 mod txn;
 mod view;
@@ -12,7 +13,7 @@ mod view;
 pub use key::{Key, Resource, resource_of};
 pub use object::Object;
 pub use store::{Change, Claim, Expired, Frozen, HISTORY_LIMIT, Lineage, Snapshot, Store};
-pub use txn::{Adopted, Applied, Expect, Heads, Propose, Refused, Txn, Unavailable, Write};
+pub use txn::{Adopted, Applied, Expect, Heads, Propose, Refused, Txn, TxnId, Unavailable, Write};
 pub use view::{Seen, View};
 
 use serde::{Deserialize, Serialize};

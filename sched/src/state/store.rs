@@ -1,7 +1,8 @@
 //! The store itself: objects by key, their indexes, and the recent history that watches read.
 
+use super::ordered::Ordered;
 use super::{
-    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Txn, Write, resource_of,
+    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Txn, TxnId, Write, resource_of,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub revision: Revision,
     pub objects: Vec<(Key, Revision, Value)>,
     pub adopted: Vec<(Key, Heads)>,
+    /// Transactions that were ordered lately, oldest first.
+    pub ordered: Vec<(TxnId, Revision)>,
 }
 
 /// Which group's order a store holds, and the how-manieth founding of that group.
@@ -57,6 +60,7 @@ pub struct Frozen {
     pub revision: Revision,
     pub objects: Vec<(Key, Arc<Object>)>,
     pub adopted: Vec<(Key, Heads)>,
+    pub ordered: Vec<(TxnId, Revision)>,
 }
 
 /// Objects by key, with indexes by owner and by node.
@@ -76,6 +80,8 @@ pub struct Store {
     by_owner: HashMap<String, BTreeSet<Key>>,
     by_node: HashMap<String, BTreeSet<Key>>,
     adopted: BTreeMap<Key, Heads>,
+    /// Known to those who vote: what is followed says nothing of it.
+    ordered: Ordered,
     history: VecDeque<Arc<Change>>,
 }
 
@@ -91,6 +97,7 @@ impl Store {
             store.set(&key, Some(Arc::new(Object::new(revision, value))));
         }
         store.adopted = snapshot.adopted.into_iter().collect();
+        store.ordered = snapshot.ordered.into_iter().collect();
         store
     }
 
@@ -105,6 +112,7 @@ impl Store {
             revision: self.revision,
             objects: objects.collect(),
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
+            ordered: self.ordered.list(),
         }
     }
 
@@ -119,6 +127,7 @@ impl Store {
             revision: self.revision,
             objects: objects.collect(),
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
+            ordered: self.ordered.list(),
         }
     }
 
@@ -262,8 +271,12 @@ impl Store {
         Ok(self.history.range(start..).cloned().collect())
     }
 
-    /// Applies a transaction: all of it, or, when an expectation does not hold, nothing.
+    /// Applies a transaction: all of it, or, when an expectation does not hold, nothing. One that was applied before,
+    /// by its id, is answered as it was then.
     pub fn apply(&mut self, txn: &Txn) -> Result<Applied, Refused> {
+        if let Some(revision) = txn.id.and_then(|id| self.ordered.get(id)) {
+            return Ok(Applied { revision });
+        }
         // Later writes of a transaction see earlier ones, so a refusal half-way must undo what came before.
         let (first, mark) = (self.revision, self.history.len());
         let mut undo: Vec<(Key, Option<Arc<Object>>, Option<Heads>)> = Vec::new();
@@ -284,7 +297,16 @@ impl Store {
             }
         }
         self.trim();
+        if let Some(id) = txn.id {
+            self.ordered.insert(id, self.revision);
+        }
         Ok(Applied { revision: self.revision })
+    }
+
+    /// Takes over which transactions were ordered from a store with the same content: every voter must know the same ones,
+    /// and a view that only followed knows none.
+    pub fn learn_ordered(&mut self, from: Store) {
+        self.ordered = from.ordered;
     }
 
     /// Applies a change that the group has committed: the follower's way in.

@@ -12,12 +12,30 @@ fn a_refused_transaction_leaves_nothing_behind() {
     let mut store = Store::default();
     store.apply(&put("a", "1", Expect::Absent).into()).unwrap();
     let before = store.snapshot();
-    let txn = Txn { writes: vec![put("a", "2", Expect::Present), put("b", "1", Expect::Present)] };
+    let txn = Txn::from(vec![put("a", "2", Expect::Present), put("b", "1", Expect::Present)]);
     let key = Key::new(Resource::fixed("configmaps"), "default", "b");
     assert_eq!(store.apply(&txn), Err(Refused::NotFound(key)));
     assert_eq!(store.snapshot().objects, before.objects);
     assert_eq!(store.revision(), Revision(1));
     assert_eq!(store.changes_after(Revision(0)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_transaction_that_is_sent_again_happens_once() {
+    let mut store = Store::default();
+    let create = Txn { id: Some(TxnId(1, 2)), ..put("a", "1", Expect::Absent).into() };
+    let first = store.apply(&create).unwrap();
+    store.apply(&put("a", "2", Expect::Revision(first.revision)).into()).unwrap();
+    assert_eq!(store.apply(&create), Ok(first.clone()), "answered as it was then");
+    assert_eq!(store.changes_after(Revision(0)).unwrap().len(), 2);
+    let mut restored = Store::from_snapshot(store.snapshot());
+    assert_eq!(restored.apply(&create), Ok(first));
+
+    // One that was refused did nothing, and is judged anew.
+    let second = Txn { id: Some(TxnId(3, 4)), ..put("b", "1", Expect::Present).into() };
+    assert!(store.apply(&second).is_err());
+    store.apply(&put("b", "0", Expect::Absent).into()).unwrap();
+    assert!(store.apply(&second).is_ok());
 }
 
 #[test]

@@ -10,12 +10,24 @@ pub type Heads = Vec<[u8; 32]>;
 /// Writes that are applied all together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Txn {
+    /// Given by whoever may have to send it again because the answer was lost: it then happens once at most.
+    pub id: Option<TxnId>,
     pub writes: Vec<Write>,
 }
 
+/// Two random numbers: what tells a transaction from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TxnId(pub u64, pub u64);
+
 impl From<Write> for Txn {
     fn from(write: Write) -> Self {
-        Self { writes: vec![write] }
+        vec![write].into()
+    }
+}
+
+impl From<Vec<Write>> for Txn {
+    fn from(writes: Vec<Write>) -> Self {
+        Self { id: None, writes }
     }
 }
 

@@ -261,7 +261,7 @@ impl Shell {
         }
         entry.flying = true;
         let (propose, uid) = (self.inputs.propose.clone(), uid.to_owned());
-        self.proposals.push(async move { (uid, propose.propose(Txn { writes }).await) }.boxed());
+        self.proposals.push(async move { (uid, propose.propose(Txn::from(writes)).await) }.boxed());
     }
 
     pub fn proposed(&mut self, (uid, outcome): Outcome) {

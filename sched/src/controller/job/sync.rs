@@ -310,7 +310,7 @@ impl<'a> Sync<'a> {
             let status = to_json(&self.status);
             let edit = |value: &mut serde_json::Value| set(value, &["status"], status);
             writes.insert(0, edit_object(&self.job.key, &self.job.object, edit));
-            self.plan.writes.insert(0, crate::state::Txn { writes });
+            self.plan.writes.insert(0, crate::state::Txn::from(writes));
         }
         self.plan
     }

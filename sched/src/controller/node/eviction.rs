@@ -153,7 +153,7 @@ pub(super) fn lose(pod: &Loaded<Pod>, reason: &str, why: &str, now: &Time) -> Pl
         // Both in one: whoever watches sees why the pod goes, and its replacement starts at once.
         writes.push(removal);
     }
-    plan.writes.push(Txn { writes });
+    plan.writes.push(Txn::from(writes));
     let message = format!("Pod {} is lost: {why}", pod.key.name);
     plan.events.push(Note::warning(&pod.key, NAME, NODE_LOST, message));
     plan

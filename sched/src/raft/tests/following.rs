@@ -65,7 +65,7 @@ async fn a_follower_gets_the_state_and_then_every_change() {
     task.abort();
     let writes: Vec<Write> =
         (0..HISTORY_LIMIT + 5).flat_map(|n| put(&format!("y{}", n % 50), &n.to_string()).writes).collect();
-    last = group.propose(Txn { writes }).await.unwrap().unwrap();
+    last = group.propose(Txn::from(writes)).await.unwrap().unwrap();
     let (task, _status) = following(&group, &voter, &follower);
     reached(&follower, last.revision).await;
     assert_eq!(content(&follower), content(&voter));
