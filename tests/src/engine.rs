@@ -46,19 +46,31 @@ impl Engine {
         Ok(())
     }
 
+    /// How many containers of an image run.
+    pub fn running(&self, image: &str) -> Result<usize> {
+        let filters = json!({"ancestor": [image], "status": ["running"]}).to_string();
+        let encoded: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let list = self.request("GET", &format!("/containers/json?filters={encoded}"), &Value::Null)?;
+        Ok(list.as_array().context("an engine that lists no containers")?.len())
+    }
+
     fn create(&self, container: &Value) -> Result<String> {
         let made = self.post("/containers/create", container)?;
         Ok(made["Id"].as_str().context("an engine that names no id")?.to_owned())
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.request("POST", path, body)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let stream = UnixStream::connect(&self.socket).context("reaching the engine")?;
         stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
         // 1.0, so that the answer ends with the connection.
         write!(
             &stream,
-            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         let mut reader = BufReader::new(stream);

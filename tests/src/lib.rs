@@ -5,5 +5,7 @@
 //! `gaggle` and `kubectl` commands, the engines and the files.
 
 pub mod bench;
+pub mod comparison;
 pub mod engine;
+pub mod http;
 pub mod kube;

@@ -4,7 +4,7 @@ use super::cgroup::{self, Freeze};
 use super::layout::Layout;
 use super::outcome::{self, Outcome, Running};
 use super::service::Service;
-use super::{process, switch};
+use super::{Engines, process, switch};
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -170,8 +170,7 @@ impl Desktop {
                 "--host=unix:///var/run/docker.sock",
                 &format!("--data-root={}", self.dir().join("docker").display()),
                 &format!("--host=unix://{}", socket.display()),
-                // Containers outlive their engine, as gaggle asks of every desktop.
-                "--live-restore",
+                &format!("--live-restore={}", self.layout.engines == Engines::LiveRestore),
                 // A registry of the bench has no certificate.
                 &format!("--insecure-registry={}", self.layout.cidr()),
                 // What follows keeps many engines on one machine light and quick to go.

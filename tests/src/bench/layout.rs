@@ -1,7 +1,7 @@
 //! The names of everything that a bench makes, so that any process can find it or take it away.
 
-use super::BenchConfig;
 use super::address::Subnet;
+use super::{BenchConfig, Engines};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -25,6 +25,7 @@ pub struct Layout {
     pub desktops: usize,
     /// The binary under test.
     pub binary: PathBuf,
+    pub engines: Engines,
     subnet: Subnet,
 }
 
@@ -44,8 +45,8 @@ impl Layout {
             Some(binary) => binary.clone(),
             None => default_binary()?,
         };
-        let layout =
-            Self { name, dir, desktops: config.desktops, binary, subnet: Subnet::pick(pid, counter) };
+        let (desktops, engines) = (config.desktops, config.engines);
+        let layout = Self { name, dir, desktops, binary, engines, subnet: Subnet::pick(pid, counter) };
         for index in 1..=layout.desktops {
             let desktop = layout.desktop(index);
             for part in ["docker", "home", "data"] {

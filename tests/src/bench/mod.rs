@@ -45,13 +45,23 @@ pub struct BenchConfig {
     pub binary: Option<PathBuf>,
     /// Whether the desktops are switched on, with their engines, before `Bench::new` returns.
     pub switched_on: bool,
+    pub engines: Engines,
+}
+
+/// How the desktops' engines are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Engines {
+    /// Containers outlive their engine, as gaggle asks of every desktop.
+    LiveRestore,
+    /// As Docker Swarm needs them: it does not go with live restore.
+    Swarm,
 }
 
 impl BenchConfig {
     /// This many desktops, on, with running engines and no daemons yet.
     #[must_use]
     pub fn desktops(desktops: usize) -> Self {
-        Self { desktops, binary: None, switched_on: true }
+        Self { desktops, binary: None, switched_on: true, engines: Engines::LiveRestore }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, Outcome, poll};
+use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Image, poll};
 use gaggle_tests::engine::Engine;
 use gaggle_tests::kube::{SOON, pod};
 use std::path::PathBuf;
@@ -167,7 +167,7 @@ fn single_pod(bench: &Bench) -> Result<Figure> {
 
         let name = format!("single-{number}");
         let began = Instant::now();
-        post(desktop, "/api/v1/namespaces/default/pods", &pod(&name, "sleep 100000"))?.ok()?;
+        desktop.post("/api/v1/namespaces/default/pods", &pod(&name, "sleep 100000"))?.ok()?;
         let running = format!("{name} Running");
         while !watch.stdout().contains(&running) {
             ensure!(began.elapsed() < Duration::from_secs(60), "{name} does not run: {}", watch.stdout());
@@ -238,7 +238,7 @@ fn short_pods(bench: &Bench, before: Rate) -> Result<Figure> {
         },
     });
     let began = Instant::now();
-    post(desktop, "/apis/batch/v1/namespaces/default/jobs", &job.to_string())?.ok()?;
+    desktop.post("/apis/batch/v1/namespaces/default/jobs", &job.to_string())?.ok()?;
     desktop.exec("kubectl wait --for=condition=complete job/short --timeout=110s")?.ok()?;
     let per_second = SHORT_PODS as f64 / began.elapsed().as_secs_f64();
     // The machine may have been busier before, so the engines are driven once more, and their better rate counts.
@@ -255,25 +255,6 @@ fn short_pods(bench: &Bench, before: Rate) -> Result<Figure> {
             bare.per_second, bare.concurrency
         ),
     })
-}
-
-/// A request without kubectl's own start and discovery.
-fn post(desktop: &Desktop, path: &str, body: &str) -> Result<Outcome> {
-    let file = desktop.dir().join("curl.conf");
-    if !file.exists() {
-        let token = desktop.kubectl("config view --raw -o jsonpath='{.users[0].user.token}'")?.ok()?;
-        ensure!(!token.is_empty(), "the kubeconfig has no token");
-        let server =
-            desktop.kubectl("config view --raw -o jsonpath='{.clusters[0].cluster.server}'")?.ok()?;
-        std::fs::write(desktop.dir().join("server"), server)?;
-        let headers = format!(
-            "header = \"Authorization: Bearer {token}\"\nheader = \"Content-Type: application/json\"\n"
-        );
-        std::fs::write(&file, headers)?;
-    }
-    let server = std::fs::read_to_string(desktop.dir().join("server"))?;
-    let curl = format!("curl -sk --fail-with-body -K '{}' --data-binary @- '{server}{path}'", file.display());
-    desktop.exec_with(&curl, body)
 }
 
 fn remove_all(desktop: &Desktop) -> Result<()> {
