@@ -6,9 +6,10 @@ mod guard;
 mod quorum;
 
 use super::*;
-use crate::state::{Applied, Expect, Key, Resource, Revision, Txn, View, Write};
+use crate::state::{Applied, Expect, Key, Resource, Revision, Txn, TxnId, View, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -187,8 +188,22 @@ pub(super) fn put(name: &str, value: &str) -> Txn {
     Write::Put { key: key(name), value, expect: Expect::Any, intent: None }.into()
 }
 
+/// Writes as a client does: what is not answered, because a busy disk held up the quorum, is sent again.
 pub(super) async fn write(group: &Group, name: &str) -> Applied {
-    group.propose(put(name, "1")).await.unwrap().unwrap()
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let txn = Txn { id: Some(TxnId(0, NEXT.fetch_add(1, Ordering::Relaxed))), ..put(name, "1") };
+    let written = async {
+        loop {
+            match group.propose(txn.clone()).await {
+                Ok(outcome) => return outcome.unwrap(),
+                Err(ProposeError::Unknown(_) | ProposeError::NoQuorum) => {
+                    until(group, |status| status.role == Role::Leader && status.quorum).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("the write is not answered")
 }
 
 pub(super) async fn reached(view: &View, revision: Revision) {
