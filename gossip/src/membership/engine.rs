@@ -1,24 +1,29 @@
 //! How chitchat is set up, and how its state is read.
 //!
-//! The failure detector and the exchange of keys are chitchat's; nothing here runs by itself.
+//! The state and its exchange are chitchat's. Its own rounds and its failure detector are not: its interval is fixed at the
+//! start, and its detector cannot know of pauses of this node. Both are left running slowly, because chitchat forgets
+//! the dead by them. Whom this node speaks to, and when, is the shell's concern; who is alive is the detector's.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use chitchat::{
-    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
+    Chitchat, ChitchatConfig, ChitchatHandle, FailureDetectorConfig, NodeState, spawn_chitchat,
 };
 
-use super::facts::{ADDRESSES, GROUP, IMAGES, NODE};
+use super::facts::{ADDRESSES, GROUP, IMAGES, NODE, PEER};
 use super::link::Net;
 use super::roll::{Sighting, Value};
 use super::{MembershipConfig, place};
 use crate::transport::Transport;
 
 /// Guards against another program's gossip; members of other clusters never get this far.
-const CLUSTER: &str = "gaggle/1";
-/// Intervals between heartbeats that a detector remembers: some minutes.
-const WINDOW: usize = 1000;
+const CLUSTER: &str = "gaggle/2";
+/// Between chitchat's own rounds, in which it tidies up.
+const TIDIES_EVERY: Duration = Duration::from_secs(30);
+/// Silence after which chitchat begins to forget a node, in its own intervals: minutes.
+const FORGETS_AFTER: f64 = 8.0;
+/// Intervals between heartbeats that chitchat remembers of each node. It takes their memory for all of them at once.
+const WINDOW: usize = 8;
 /// How long a deleted key is remembered. No key is ever deleted here.
 const TOMBSTONES: Duration = Duration::from_secs(3600);
 
@@ -33,31 +38,31 @@ pub(super) async fn spawn(
     let config = ChitchatConfig {
         chitchat_id: place::chitchat_id(&local, generation),
         cluster_id: CLUSTER.to_owned(),
-        gossip_interval: config.interval,
+        gossip_interval: TIDIES_EVERY,
         listen_addr: place::of(&local),
         seed_nodes: Vec::new(),
         failure_detector_config: FailureDetectorConfig {
-            phi_threshold: config.phi,
+            phi_threshold: FORGETS_AFTER,
             sampling_window_size: WINDOW,
-            max_interval: config.interval * 5,
-            initial_interval: config.interval,
+            max_interval: TIDIES_EVERY * 5,
+            initial_interval: TIDIES_EVERY,
             dead_node_grace_period: config.dead_kept,
         },
         marked_for_deletion_grace_period: TOMBSTONES,
         catchup_callback: None,
         extra_liveness_predicate: None,
     };
-    spawn_chitchat(config, Vec::new(), net).await
+    let peer = (PEER.to_owned(), local.to_base58());
+    spawn_chitchat(config, vec![peer], net).await
 }
 
 /// What chitchat holds, one sighting for each run of each node whose name is consistent.
 pub(super) fn sightings(chitchat: &Chitchat) -> impl Iterator<Item = Sighting<'_>> {
-    let alive: HashSet<&ChitchatId> = chitchat.live_nodes().collect();
-    chitchat.node_states().iter().filter_map(move |(id, state)| {
+    chitchat.node_states().iter().filter_map(|(id, state)| {
         Some(Sighting {
-            peer: place::peer(id)?,
+            peer: place::peer(id, state.get(PEER)?)?,
             generation: id.generation_id,
-            alive: alive.contains(id),
+            heartbeat: u64::from(state.heartbeat()),
             node: value(state, NODE),
             group: value(state, GROUP),
             images: value(state, IMAGES),

@@ -10,13 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(super) const PEER: &str = "peer";
 pub(super) const NODE: &str = "node";
 pub(super) const GROUP: &str = "group";
 pub(super) const IMAGES: &str = "images";
 pub(super) const ADDRESSES: &str = "addresses";
 
-/// The longest value of any key, in bytes. All keys of a node together with the digest of several hundred nodes
-/// (about 105 bytes each) fit into one message of 65,507 bytes.
+/// The longest value of any key, in bytes. chitchat's answer to an answer carries no digest, so that a value of this
+/// length arrives also in a flock whose digest takes most of a message of 65,507 bytes.
 pub(super) const LONGEST_VALUE: usize = 12 * 1024;
 /// Addresses that a node tells of itself and that are believed of another one.
 pub(super) const MOST_ADDRESSES: usize = 16;
@@ -52,6 +53,10 @@ pub struct NodeFacts {
     pub kernel: String,
     pub os_image: String,
     pub arch: String,
+    /// It runs on its battery. None where it has none, or an older version does not say.
+    pub on_battery: Option<bool>,
+    /// Its owner is using it. None where that cannot be told.
+    pub owner_active: Option<bool>,
 }
 
 /// What a node is in its group.

@@ -10,22 +10,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chitchat::{ChitchatHandle, ChitchatId, NodeState};
+use chitchat::ChitchatHandle;
 use libp2p::PeerId;
+use rand::seq::IteratorRandom as _;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::facts::{self, ADDRESSES, GROUP, GroupFacts, IMAGES, MOST_ADDRESSES, NODE, NodeFacts};
 use super::link::{self, Arrival, Net, Outboxes};
-use super::roll::Roll;
+use super::rhythm::{FANOUT, Rhythm, rhythm};
+use super::roll::{Look, Roll};
 use super::{Members, MembershipConfig, MembershipError, engine, place};
-use crate::transport::{Acceptor, Transport};
+use crate::transport::{Acceptor, Refused, Transport};
 
 /// Streams that wait to be read: one a peer is usual, and a burst of them comes when a cable is put back.
 const ACCEPTING: usize = 64;
-/// How often the roll is made although nothing was heard, and connected peers that are not alive are greeted.
-const ROUND: Duration = Duration::from_secs(1);
+/// How often it is checked whether chitchat has to be started again.
+const CHECK: Duration = Duration::from_secs(1);
+/// Of the time since the last look this many looks' worth counts for who is alive. A later look is this node's own
+/// lateness.
+const LATENESS: u32 = 2;
 /// A goodbye has been heard when this many messages that can carry it have left.
 const FAREWELLS: u64 = 4;
 /// How long a goodbye may take.
@@ -62,7 +67,10 @@ struct Shell {
     /// When chitchat was started again for the last time.
     restarted: Option<Instant>,
     roll: Roll,
+    rhythm: Rhythm,
     connected: BTreeSet<PeerId>,
+    /// Peers that were removed for good.
+    refused: watch::Receiver<Refused>,
     outboxes: watch::Sender<Outboxes>,
     arrivals: mpsc::Sender<Arrival>,
     told: watch::Sender<u64>,
@@ -89,7 +97,9 @@ pub(super) async fn start(
     let (members, seen) = watch::channel(Members::default());
     let mut shell = Shell {
         listening: transport.listening(),
+        refused: transport.refused(),
         transport,
+        rhythm: rhythm(config.interval, config.patience, 1),
         config,
         generation,
         own,
@@ -116,9 +126,10 @@ impl Shell {
     async fn run(mut self, mut acceptor: Acceptor, mut requests: mpsc::Receiver<Command>) {
         let mut connected = self.transport.connected();
         connected.mark_changed();
-        let mut round = interval(ROUND);
-        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut alive = self.watch_alive().await;
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = tokio::time::Instant::now();
+        let (mut spoke, mut round, mut look) = (now, now, now);
         let mut ended: Ended = Box::pin(self.chitchat.termination_watcher());
         // A transport in memory has no addresses that could change.
         let mut addresses_change = true;
@@ -143,13 +154,14 @@ impl Shell {
                         }
                     }
                 },
-                Ok(()) = alive.changed() => self.call_roll().await,
                 changed = self.own.changed() => {
                     if changed.is_err() {
                         break None;
                     }
                     self.publish().await;
                     self.call_roll().await;
+                    // News does not wait for the next round, unless the last one was a moment ago.
+                    round = round.min(spoke + self.rhythm.look);
                 }
                 changed = self.listening.changed(), if addresses_change => {
                     addresses_change = changed.is_ok();
@@ -165,20 +177,27 @@ impl Shell {
                 },
                 _ = &mut ended => {
                     // chitchat asserts what it believes of its peers' messages; one that it did not expect ends it.
-                    // It starts again with the next round, so that such a peer cannot keep this task busy.
+                    // It starts again with the next check, so that such a peer cannot keep this task busy.
                     tracing::warn!("gossip ended, starting it again");
                     ended = Box::pin(future::pending());
                     broken = true;
                 }
-                _ = round.tick() => {
+                Ok(()) = self.refused.changed() => self.call_roll().await,
+                () = sleep_until(round) => {
+                    self.speak();
+                    spoke = tokio::time::Instant::now();
+                    round = spoke + self.rhythm.interval;
+                }
+                () = sleep_until(look) => {
+                    self.call_roll().await;
+                    look = tokio::time::Instant::now() + self.rhythm.look;
+                }
+                _ = check.tick() => {
                     if broken || self.is_outdated() {
                         self.restart().await;
                         broken = false;
-                        alive = self.watch_alive().await;
                         ended = Box::pin(self.chitchat.termination_watcher());
                     }
-                    self.call_roll().await;
-                    self.greet_the_dead();
                 }
                 Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
             }
@@ -192,10 +211,6 @@ impl Shell {
         if let Some(done) = done {
             let _ = done.send(());
         }
-    }
-
-    async fn watch_alive(&self) -> watch::Receiver<BTreeMap<ChitchatId, NodeState>> {
-        self.chitchat.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await
     }
 
     /// Opens and closes queues so that there is one for each connected peer, and greets the new ones.
@@ -221,9 +236,9 @@ impl Shell {
         }
     }
 
-    /// Connected peers that gossip believes dead, or has never heard of, would otherwise be met by chance.
-    fn greet_the_dead(&self) {
-        for peer in self.connected.iter().filter(|peer| !self.roll.is_alive(peer)) {
+    /// A round: some of those that are connected, the unknown and the seemingly dead like all others.
+    fn speak(&self) {
+        for peer in self.connected.iter().choose_multiple(&mut rand::rng(), FANOUT) {
             self.greet(peer);
         }
     }
@@ -267,14 +282,24 @@ impl Shell {
 
     /// Makes the roll anew and tells whoever watches it, and the transport new addresses.
     async fn call_roll(&mut self) {
-        let (local, now) = (self.transport.local(), Instant::now());
-        let mut connected = self.connected.clone();
-        connected.insert(local);
+        let local = self.transport.local();
+        let refused = self.refused.borrow_and_update().clone();
+        let look = Look {
+            now: Instant::now(),
+            step: self.rhythm.look * LATENESS,
+            patience: self.rhythm.patience,
+            local,
+            connected: &self.connected,
+            refused: &refused,
+        };
         let roll = &mut self.roll;
-        let update = self
+        let (update, told_of) = self
             .chitchat
-            .with_chitchat(|chitchat| roll.update(engine::sightings(chitchat), &connected, now))
+            .with_chitchat(|chitchat| {
+                (roll.update(engine::sightings(chitchat), &look), chitchat.node_states().len())
+            })
             .await;
+        self.rhythm = rhythm(self.config.interval, self.config.patience, told_of);
         if update.changed {
             self.members.send_replace(Arc::new(self.roll.members()));
         }

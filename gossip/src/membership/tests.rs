@@ -188,3 +188,26 @@ async fn over_real_connections_a_node_learns_of_peers_that_nobody_named_to_it() 
         until(membership, "a full mesh", |members| alive(members).len() == 3).await;
     }
 }
+
+#[tokio::test]
+async fn whoever_is_evicted_is_told_so_and_is_no_member_any_more() {
+    let hub = MemoryHub::new();
+    let [a, b, c] = [PeerId::random(), PeerId::random(), PeerId::random()];
+    let transport = hub.transport(a);
+    let one = Membership::start(transport.clone(), 1, MembershipConfig::local()).await.unwrap();
+    let two = join(&hub, b, 1).await;
+    let leaving = hub.transport(c);
+    let three = Membership::start(leaving.clone(), 1, MembershipConfig::local()).await.unwrap();
+    until(&one, "all alive", |members| alive(members).len() == 3).await;
+    transport.refuse(BTreeSet::from([c]));
+    // The second still gossips about it.
+    until(&one, "two", |members| members.len() == 2).await;
+    until(&two, "all alive", |members| alive(members).len() == 3).await;
+    let mut told = leaving.evicted();
+    assert_eq!(*timeout(PATIENCE, told.wait_for(Option::is_some)).await.unwrap().unwrap(), Some(a));
+    let refused = transport.open(c, "/test/1").await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("{c} was evicted from the cluster"));
+    three.shutdown().await;
+    until(&two, "dead", |members| find(members, c).is_some_and(|member| !member.alive)).await;
+    assert!(find(&one.members().borrow(), c).is_none(), "hearsay does not bring it back");
+}

@@ -2,7 +2,7 @@
 //!
 //! Pure: time and jitter are arguments. Must never dial, and never know libp2p.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -54,13 +54,15 @@ struct Entry {
 pub(super) struct Book {
     local: PeerId,
     peers: BTreeMap<PeerId, Entry>,
+    /// Never dialled and not remembered: they were removed for good.
+    evicted: BTreeSet<PeerId>,
     /// Grows with every change of what is worth remembering.
     revision: u64,
 }
 
 impl Book {
     pub(super) fn new(local: PeerId) -> Self {
-        Self { local, peers: BTreeMap::new(), revision: 0 }
+        Self { local, peers: BTreeMap::new(), evicted: BTreeSet::new(), revision: 0 }
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -69,6 +71,13 @@ impl Book {
 
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|entry| !entry.addresses.is_empty())
+    }
+
+    /// From now on these peers are strangers, whoever speaks of them.
+    pub(super) fn evict(&mut self, evicted: BTreeSet<PeerId>) {
+        self.peers.retain(|peer, _| !evicted.contains(peer));
+        self.evicted = evicted;
+        self.revision += 1;
     }
 
     /// Notes an address that a member or the disk named. A new one is tried at once.
@@ -226,6 +235,9 @@ impl Book {
     fn admit(&mut self, peer: PeerId, now: Instant) -> bool {
         if self.peers.contains_key(&peer) {
             return true;
+        }
+        if self.evicted.contains(&peer) {
+            return false;
         }
         if self.peers.len() >= MOST_PEERS {
             // Announcements are free for anybody on the network: they never push a member out.

@@ -45,6 +45,11 @@ impl Connections {
         Remaining::Some
     }
 
+    /// Forgets all connections to a peer; whether there were any.
+    pub(super) fn remove_all(&mut self, peer: &PeerId) -> bool {
+        self.0.remove(peer).is_some()
+    }
+
     /// What the world is told.
     pub(super) fn peers(&self) -> BTreeMap<PeerId, Connected> {
         let told = |connections: &BTreeMap<ConnectionId, (SocketAddr, Instant)>| {

@@ -2,6 +2,7 @@
 //!
 //! Opening and accepting happen in the caller's task; only dialling goes through the task that owns the swarm.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,9 @@ use super::address::Target;
 use super::memory::MemoryNode;
 use super::stream::{ACKNOWLEDGE_DEADLINE, Acceptor, Stream};
 use super::swarm::{self, Command};
-use super::{AcceptError, ConnectedPeers, DialError, OpenError, Refusal, TransportConfig, TransportError};
+use super::{
+    AcceptError, ConnectedPeers, DialError, OpenError, Refusal, Refused, TransportConfig, TransportError,
+};
 use crate::identity::{ClusterKey, NodeKey};
 
 /// All of [`Transport::open`], dialling included. Whoever waits for a stream has a caller waiting too.
@@ -37,6 +40,8 @@ pub struct Transport {
     pub(super) connected: watch::Receiver<ConnectedPeers>,
     pub(super) known: watch::Receiver<Arc<Vec<String>>>,
     pub(super) refusals: watch::Receiver<Option<Refusal>>,
+    pub(super) refused: watch::Sender<Refused>,
+    pub(super) evicted: watch::Receiver<Option<PeerId>>,
 }
 
 /// What carries the streams.
@@ -98,12 +103,40 @@ impl Transport {
         self.refusals.clone()
     }
 
+    /// From now on these peers, and no others, are refused: their connections are closed, they get no stream and send
+    /// none, and nobody dials them. They are told why.
+    pub fn refuse(&self, peers: BTreeSet<PeerId>) {
+        let peers = Arc::new(peers);
+        let changed = self.refused.send_if_modified(|now| *now != peers && {
+            *now = peers.clone();
+            true
+        });
+        if let (true, Backend::Memory(node)) = (changed, &self.backend) {
+            node.refuse_peers(peers);
+        }
+    }
+
+    /// Whom this node refuses.
+    #[must_use]
+    pub fn refused(&self) -> watch::Receiver<Refused> {
+        self.refused.subscribe()
+    }
+
+    /// The last peer that said that this node was removed from its cluster for good.
+    #[must_use]
+    pub fn evicted(&self) -> watch::Receiver<Option<PeerId>> {
+        self.evicted.clone()
+    }
+
     /// Opens a stream to `peer`, dialling it first where needed. Returns when the other side has taken the stream
     /// into its queue.
     ///
     /// # Errors
-    /// Within five seconds. [`OpenError::Unknown`] and [`OpenError::Unsupported`] come at once.
+    /// Within five seconds. [`OpenError::Unknown`], [`OpenError::Refused`] and [`OpenError::Unsupported`] come at once.
     pub async fn open(&self, peer: PeerId, protocol: &'static str) -> Result<Stream, OpenError> {
+        if self.refused.borrow().contains(&peer) {
+            return Err(OpenError::Refused { peer });
+        }
         let deadline = Instant::now() + OPEN_DEADLINE;
         let mut pause = FIRST_PAUSE;
         let mut why = None;
@@ -155,7 +188,9 @@ impl Transport {
         // The layer below keeps its end open after a shutdown.
         let mut connected = self.connected.clone();
         let ended = async move { while connected.changed().await.is_ok() {} };
-        Ok(Acceptor::start(inbound.take_until(ended).boxed(), capacity))
+        let refused = self.refused();
+        let admitted = inbound.filter(move |(peer, _)| std::future::ready(!refused.borrow().contains(peer)));
+        Ok(Acceptor::start(admitted.take_until(ended).boxed(), capacity))
     }
 
     /// Notes where a peer can be reached, as other members tell it. A new address is tried at once.

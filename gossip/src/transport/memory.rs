@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::handle::{Attempt, Backend, Transport};
 use super::stream::Stream;
-use super::{AcceptError, Connected, ConnectedPeers, OpenError};
+use super::{AcceptError, Connected, ConnectedPeers, OpenError, Refused};
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -43,6 +43,8 @@ struct Network {
 struct Node {
     connected: watch::Sender<ConnectedPeers>,
     acceptors: BTreeMap<&'static str, mpsc::Sender<(PeerId, Stream)>>,
+    refused: Refused,
+    evicted: watch::Sender<Option<PeerId>>,
     /// Tells a node from the one that had its id before.
     incarnation: CancellationToken,
 }
@@ -68,7 +70,14 @@ impl MemoryHub {
         network.remove(local);
         let (sender, connected) = watch::channel(ConnectedPeers::default());
         let incarnation = CancellationToken::new();
-        let node = Node { connected: sender, acceptors: BTreeMap::new(), incarnation: incarnation.clone() };
+        let (evicted_sender, evicted) = watch::channel(None);
+        let node = Node {
+            connected: sender,
+            acceptors: BTreeMap::new(),
+            refused: Refused::default(),
+            evicted: evicted_sender,
+            incarnation: incarnation.clone(),
+        };
         network.nodes.insert(local, node);
         network.tell();
         let backend = Backend::Memory(MemoryNode { hub: self.clone(), local, incarnation });
@@ -79,6 +88,8 @@ impl MemoryHub {
             listening: watch::channel(Vec::new()).1,
             known: watch::channel(Arc::default()).1,
             refusals: watch::channel(None).1,
+            refused: watch::Sender::new(Refused::default()),
+            evicted,
         }
     }
 
@@ -108,6 +119,12 @@ impl Network {
             && self.nodes.contains_key(&a)
             && self.nodes.contains_key(&b)
             && !self.cuts.contains(&link(a, b))
+            && !self.refuses(a, b)
+            && !self.refuses(b, a)
+    }
+
+    fn refuses(&self, one: PeerId, other: PeerId) -> bool {
+        self.nodes.get(&one).is_some_and(|node| node.refused.contains(&other))
     }
 
     fn break_link(&mut self, a: PeerId, b: PeerId) {
@@ -141,11 +158,32 @@ impl Network {
                 }
                 changed
             });
+            let refuser = self.nodes.keys().find(|other| {
+                !self.cuts.contains(&link(**other, *local)) && self.refuses(**other, *local)
+            });
+            if let Some(refuser) = refuser {
+                node.evicted.send_replace(Some(*refuser));
+            }
         }
     }
 }
 
 impl MemoryNode {
+    /// These peers are joined to this node no more, and are told so.
+    pub(super) fn refuse_peers(&self, peers: Refused) {
+        let mut network = self.hub.lock();
+        if self.incarnation.is_cancelled() {
+            return;
+        }
+        for peer in peers.iter() {
+            network.break_link(self.local, *peer);
+        }
+        if let Some(node) = network.nodes.get_mut(&self.local) {
+            node.refused = peers;
+        }
+        network.tell();
+    }
+
     /// Why there is no connection, if there is none.
     pub(super) fn refuse(&self, peer: PeerId) -> Result<(), OpenError> {
         let network = self.hub.lock();

@@ -11,6 +11,7 @@ mod book;
 mod connections;
 mod handle;
 mod memory;
+mod notice;
 mod shell;
 mod silence;
 mod stream;
@@ -21,7 +22,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -62,6 +63,9 @@ pub struct Connected {
 
 /// The peers that a connection stands to, by their ids.
 pub type ConnectedPeers = Arc<BTreeMap<PeerId, Connected>>;
+
+/// Peers that were removed from the cluster for good, by their ids.
+pub type Refused = Arc<BTreeSet<PeerId>>;
 
 /// Who turned to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +133,8 @@ pub enum OpenError {
     Unsupported { peer: PeerId, protocol: &'static str },
     #[error("{peer} did not take a stream for {protocol} in time")]
     Deadline { peer: PeerId, protocol: &'static str },
+    #[error("{peer} was evicted from the cluster")]
+    Refused { peer: PeerId },
     #[error("the transport is shut down")]
     Closed,
 }

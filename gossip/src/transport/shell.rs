@@ -14,6 +14,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{PeerId, identify, mdns};
+use libp2p_stream::Control;
 use rand::Rng as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -22,9 +23,10 @@ use tokio::time::timeout;
 use super::address::{self, Reach, Target};
 use super::book::Book;
 use super::connections::{Connections, Remaining};
+use super::notice::Notices;
 use super::swarm::{self, Behaviour, BehaviourEvent, Command};
 use super::wanted::{Wanted, WishId};
-use super::{ConnectedPeers, OpenError, Refusal, wire};
+use super::{ConnectedPeers, OpenError, Refusal, Refused, wire};
 
 /// Dials at a time, so that a large book does not flood the network after a power cut.
 const MOST_DIALS: usize = 64;
@@ -43,6 +45,12 @@ pub(super) struct Watches {
     pub(super) connected: watch::Sender<ConnectedPeers>,
     pub(super) known: watch::Sender<Arc<Vec<String>>>,
     pub(super) refusals: watch::Sender<Option<Refusal>>,
+}
+
+/// Whom to refuse, and what to tell them by.
+pub(super) struct Refusing {
+    pub(super) peers: watch::Receiver<Refused>,
+    pub(super) control: Control,
 }
 
 /// Why a dial was made.
@@ -64,6 +72,8 @@ pub(super) struct Shell {
     lookups: JoinSet<(WishId, Option<PeerId>, Vec<SocketAddr>)>,
     connections: Connections,
     waiting: BTreeMap<PeerId, Vec<Waiting>>,
+    refusing: Refusing,
+    notices: Notices,
     /// Listeners that broke, and when to try them again.
     broken: Vec<(SocketAddr, Instant)>,
     remembered_revision: u64,
@@ -76,6 +86,7 @@ impl Shell {
         wanted: Wanted,
         reach: Reach,
         watches: Watches,
+        refusing: Refusing,
     ) -> Self {
         Self {
             swarm,
@@ -87,6 +98,8 @@ impl Shell {
             lookups: JoinSet::new(),
             connections: Connections::default(),
             waiting: BTreeMap::new(),
+            refusing,
+            notices: Notices::default(),
             broken: Vec::new(),
             remembered_revision: 0,
         }
@@ -126,6 +139,11 @@ impl Shell {
                     if let Ok((wish, peer, addresses)) = found {
                         self.on_found(wish, peer, &addresses);
                     }
+                }
+                Ok(()) = self.refusing.peers.changed() => self.on_refused_changed(),
+                Some(told) = self.notices.next(), if !self.notices.is_empty() => {
+                    // An error means that it is gone already.
+                    let _ = self.swarm.disconnect_peer_id(told);
                 }
                 () = sleep_until(due) => {}
             }
@@ -263,6 +281,10 @@ impl Shell {
         if let Some(Dial::Wish(wish)) = self.dials.remove(&id) {
             self.wanted.reached(wish, peer);
         }
+        if self.refusing.peers.borrow().contains(&peer) {
+            self.turn_away(peer);
+            return;
+        }
         if let Some(remote) = remote {
             self.connections.add(peer, id, remote, now);
         }
@@ -273,8 +295,35 @@ impl Shell {
         self.tell_connected();
     }
 
+    fn on_refused_changed(&mut self) {
+        let refused = self.refusing.peers.borrow_and_update().clone();
+        self.book.evict((*refused).clone());
+        for peer in refused.iter() {
+            for waiting in self.waiting.remove(peer).unwrap_or_default() {
+                let _ = waiting.send(Err(OpenError::Refused { peer: *peer }));
+            }
+            if self.connections.remove_all(peer) {
+                self.turn_away(*peer);
+            }
+        }
+        self.tell_connected();
+    }
+
+    /// Tells a refused peer that it is, and then closes its connections, which nobody else sees.
+    fn turn_away(&mut self, peer: PeerId) {
+        tracing::debug!(%peer, "refusing an evicted peer");
+        if !self.notices.tell(peer, self.refusing.control.clone()) {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
-        if self.connections.remove(&peer, id) == Remaining::None {
+        let remaining = self.connections.remove(&peer, id);
+        if remaining == Remaining::Unchanged {
+            // Of a refused peer. Its address may be somebody's else by now, so a wish for it goes on.
+            self.wanted.disconnected(&peer, Instant::now(), jitter());
+        }
+        if remaining == Remaining::None {
             let (now, jitter) = (Instant::now(), jitter());
             self.book.disconnected(&peer, now, jitter);
             self.wanted.disconnected(&peer, now, jitter);

@@ -3,6 +3,9 @@
 //! A desktop whose plug is pulled says no goodbye, and the kernel would go on sending to it for a quarter of an
 //! hour. Both ends ping every second, so silence means death. The deadline sits below everything else: its error
 //! ends the connection and all streams on it at once, also while the send buffer is full.
+//!
+//! Unless it was this process that did not listen, because it was frozen or starved: whoever notices the silence late
+//! listens for a little longer first.
 
 use std::future::Future;
 use std::io;
@@ -13,17 +16,24 @@ use std::time::Duration;
 use futures::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+/// A silence that is noticed this much after it was too long was not listened to.
+const LATE: Duration = Duration::from_millis(500);
+/// What is listened for then, once for each silence.
+const EXTRA: Duration = Duration::from_millis(1500);
+
 /// A byte stream that fails to read with `TimedOut` after a silence.
 pub(super) struct Watched<S> {
     inner: S,
     longest: Duration,
     heard: Instant,
+    /// Whether this silence was forgiven once.
+    forgiven: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, longest: Duration) -> Self {
-        Self { inner, longest, heard: Instant::now(), alarm: Box::pin(tokio::time::sleep(longest)) }
+        Self { inner, longest, heard: Instant::now(), forgiven: false, alarm: Box::pin(tokio::time::sleep(longest)) }
     }
 }
 
@@ -33,11 +43,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buf) {
             // The alarm is set anew when it rings, not at every read.
             this.heard = Instant::now();
+            this.forgiven = false;
             return Poll::Ready(read);
         }
         while this.alarm.as_mut().poll(cx).is_ready() {
-            let deadline = this.heard + this.longest;
-            if deadline <= Instant::now() {
+            let (deadline, now) = (this.heard + this.longest, Instant::now());
+            if now.saturating_duration_since(deadline) >= LATE && !this.forgiven {
+                this.forgiven = true;
+                this.alarm.as_mut().reset(now + EXTRA);
+                continue;
+            }
+            if deadline <= now {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "nothing heard for too long",
@@ -104,5 +120,26 @@ mod tests {
         let (_kept_open, (heard, kind)) = tokio::join!(speak, hear);
         assert_eq!((heard, kind), (8, io::ErrorKind::TimedOut));
         assert!(started.elapsed() >= longest * 2);
+    }
+
+    #[tokio::test]
+    async fn who_was_frozen_itself_listens_once_more_before_it_gives_up() {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (mut theirs, longest) = (theirs.compat(), Duration::from_millis(100));
+        let mut ours = Watched::new(ours.compat(), longest);
+        let mut byte = [0u8; 1];
+        // All of this process stands still, which is what freezing a desktop does.
+        std::thread::sleep(longest + LATE);
+        // The other side speaks after this one has looked at the clock.
+        let speak = async {
+            tokio::task::yield_now().await;
+            theirs.write_all(b"x").await.unwrap();
+            theirs
+        };
+        let (read, _kept_open) = tokio::join!(ours.read(&mut byte), speak);
+        assert_eq!(read.unwrap(), 1);
+        let silent = Instant::now();
+        assert_eq!(ours.read(&mut byte).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(silent.elapsed() < EXTRA, "nothing to forgive this time");
     }
 }

@@ -18,10 +18,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::address::{self, Reach, Target};
 use super::book::Book;
 use super::handle::{Backend, Transport};
-use super::shell::{Shell, Watches};
+use super::notice;
+use super::shell::{Refusing, Shell, Watches};
 use super::wanted::Wanted;
 use super::wire;
-use super::{OpenError, TransportConfig, TransportError};
+use super::{OpenError, Refused, TransportConfig, TransportError};
 use crate::identity::{ClusterKey, NodeKey};
 
 /// Requests that wait for the shell. It answers each in microseconds; senders wait when it is full.
@@ -116,7 +117,13 @@ pub(super) fn start(
     let (listening_sender, listening) = watch::channel(Vec::new());
     let (connected_sender, connected) = watch::channel(Arc::default());
     let (known_sender, known) = watch::channel(Arc::default());
-    let (refusal_sender, refused) = watch::channel(None);
+    let (refusal_sender, refusals_seen) = watch::channel(None);
+    let (refused, refused_seen) = watch::channel(Refused::default());
+    let (evicted_sender, evicted) = watch::channel(None);
+    // Nobody else takes this protocol: the behaviour is new.
+    if let Ok(incoming) = control.clone().accept(notice::PROTOCOL) {
+        tokio::spawn(notice::listen(incoming, evicted_sender));
+    }
     let watches = Watches {
         listening: listening_sender,
         connected: connected_sender,
@@ -125,10 +132,11 @@ pub(super) fn start(
     };
     let loopback = config.listen.iter().all(|address| address.ip().is_loopback());
     let reach = if loopback { Reach::Loopback } else { Reach::Network };
-    let shell = Shell::new(swarm, book, wanted, reach, watches);
+    let refusing = Refusing { peers: refused_seen, control: control.clone() };
+    let shell = Shell::new(swarm, book, wanted, reach, watches, refusing);
     tokio::spawn(shell.run(requests, refusals));
     let backend = Backend::Swarm { commands, control };
-    Ok(Transport { local, backend, listening, connected, known, refusals: refused })
+    Ok(Transport { local, backend, listening, connected, known, refusals: refusals_seen, refused, evicted })
 }
 
 /// Starts one listener.

@@ -287,3 +287,35 @@ async fn by_mdns_nodes_find_each_other_and_find_a_restarted_one_again() {
     sees(&first, &[&again]).await;
     sees(&again, &[&first]).await;
 }
+
+#[tokio::test]
+async fn an_evicted_peer_is_told_so_and_gets_no_stream_either_way_nor_after_a_restart() {
+    let ours = start(&[], 1);
+    echo(&ours);
+    let at = address(&ours).await.to_string();
+    let key = NodeKey::ephemeral();
+    let again = key.clone();
+    let config = || TransportConfig { listen: vec![any()], peers: vec![at.clone()], ..TransportConfig::default() };
+    let theirs = start_with(config(), 1, key);
+    echo(&theirs);
+    sees(&ours, &[&theirs]).await;
+    sees(&theirs, &[&ours]).await;
+
+    ours.refuse(BTreeSet::from([theirs.local()]));
+    let told = |transport: &Transport| {
+        let mut told = transport.evicted();
+        async move { *timeout(PATIENCE, told.wait_for(Option::is_some)).await.unwrap().unwrap() }
+    };
+    assert_eq!(told(&theirs).await, Some(ours.local()));
+    sees(&ours, &[]).await;
+    let error = ours.open(theirs.local(), ECHO).await.unwrap_err();
+    assert!(matches!(error, OpenError::Refused { .. }), "{error}");
+    assert!(theirs.open(ours.local(), ECHO).await.is_err(), "a stream that nobody takes");
+    assert!(ours.known().borrow().is_empty(), "not remembered");
+    theirs.shutdown().await;
+
+    // Switched on again, it knocks, hears why nobody answers, and never counts as connected.
+    let restarted = start_with(config(), 1, again);
+    assert_eq!(told(&restarted).await, Some(ours.local()));
+    assert!(ours.connected().borrow().is_empty());
+}
