@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod app;
+pub mod boottime;
 pub mod cli;
 pub mod control;
 pub mod datadir;

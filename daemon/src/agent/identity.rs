@@ -4,6 +4,7 @@
 //! container without this cluster's and this desktop's label is nobody of ours and is never touched.
 
 use super::engine::{Found, RunState};
+use gaggle_sched::controller::identity::is_single;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,8 @@ pub const RESTART_COUNT: &str = "gaggle.dev/restart-count";
 pub const SPEC_HASH: &str = "gaggle.dev/spec-hash";
 pub const MESSAGE_POLICY: &str = "gaggle.dev/message-policy";
 pub const VOLUMES: &str = "gaggle.dev/volumes";
+/// On containers of a pod of which at most one runs in the whole flock.
+pub const SINGLE: &str = "gaggle.dev/single";
 /// On pods it is the annotation that a binding writes: which group's which term bound it.
 pub const ATTEMPT: &str = "gaggle.dev/attempt";
 
@@ -108,6 +111,8 @@ pub struct Observed {
     pub volumes: Vec<String>,
     /// Whether the last lines of its log stand in for a missing termination message.
     pub logs_as_message: bool,
+    /// Of a pod of which at most one runs in the whole flock.
+    pub single: bool,
     pub state: RunState,
     pub ips: Vec<String>,
     /// What it left as termination message.
@@ -148,6 +153,7 @@ impl Owner {
                 .map(|list| list.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
             logs_as_message: label(MESSAGE_POLICY).is_some_and(|policy| policy == "FallbackToLogsOnError"),
+            single: label(SINGLE).is_some(),
             id: found.id,
             image_id: found.image_id,
             state: found.state,
@@ -167,6 +173,9 @@ impl Owner {
             (RESTART_COUNT.to_owned(), restart_count.to_string()),
             (ATTEMPT.to_owned(), attempt_of(pod).to_string()),
         ]);
+        if is_single(pod) {
+            labels.insert(SINGLE.to_owned(), "true".to_owned());
+        }
         labels
     }
 }

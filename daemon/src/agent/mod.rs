@@ -7,6 +7,7 @@
 
 mod engine;
 mod files;
+mod hold;
 mod identity;
 mod logs;
 mod planner;
@@ -28,6 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// In the agent's directory: when an acting leader was last heard.
+const HEARD_FILE: &str = "heard";
 
 /// Events about pods that wait to be stored; more are dropped, since they only tell what statuses also show.
 const NOTES_WAITING: usize = 1024;
@@ -98,11 +102,13 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// `current`: the view follows a group. Only then are containers removed that no pod explains.
+    /// `current`: the view follows a group. Only then are containers removed that no pod explains. `heard`: the moment
+    /// ([`crate::boottime::boottime_ms`]) at which an acting leader was last heard, 0 for never.
     pub fn start(
         config: AgentConfig,
         view: View,
         current: watch::Receiver<bool>,
+        heard: watch::Receiver<u64>,
         propose: Arc<dyn Propose>,
         peers: Arc<dyn ImagePeers>,
     ) -> Self {
@@ -115,13 +121,13 @@ impl Agent {
             }
             .boxed()
         });
-        Self::start_with(config, view, current, propose, peers, connector)
+        Self::start_with(config, view, (current, heard), propose, peers, connector)
     }
 
     fn start_with(
         config: AgentConfig,
         view: View,
-        current: watch::Receiver<bool>,
+        (current, heard): (watch::Receiver<bool>, watch::Receiver<u64>),
         propose: Arc<dyn Propose>,
         peers: Arc<dyn ImagePeers>,
         connector: Connector,
@@ -135,7 +141,11 @@ impl Agent {
         let (questions, asked) = mpsc::channel(shell::QUESTIONS_WAITING);
         let (note_sender, notes) = mpsc::channel(NOTES_WAITING);
         let (left, stop) = (CancellationToken::new(), CancellationToken::new());
+        let note = config.dir.join(HEARD_FILE);
+        let hold = hold::Hold::new(heard.clone(), hold::noted(&note));
+        tokio::spawn(hold::note_forever(note, heard));
         let inputs = Inputs {
+            hold,
             owner: identity::Owner { cluster: config.cluster, node: config.node },
             // Docker takes absolute paths only.
             dir: std::path::absolute(&config.dir).unwrap_or(config.dir),

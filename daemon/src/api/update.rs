@@ -12,6 +12,7 @@ use super::status::ApiError;
 use super::target::Target;
 use super::validate::{Problems, metadata};
 use super::value::{child, int, items, remove, set, text};
+use gaggle_sched::controller::identity;
 use gaggle_sched::state::{Expect, Refused};
 use serde_json::Value;
 
@@ -137,9 +138,18 @@ pub async fn change(
 
 /// Whether nothing holds an object any more for which deletion was asked.
 pub fn may_go(kind: &Kind, object: &Value) -> bool {
-    let held_by_agent = kind.is("", "Pod") && int(object, "/metadata/deletionGracePeriodSeconds") != Some(0);
+    let held_by_agent = kind.is("", "Pod")
+        && (int(object, "/metadata/deletionGracePeriodSeconds") != Some(0) || is_running_identity(object));
     let held_by_content = kind.is("", "Namespace") && !items(object, "/spec/finalizers").is_empty();
     items(object, "/metadata/finalizers").is_empty() && !held_by_agent && !held_by_content
+}
+
+/// Whether a desktop may run the pod that is to run nowhere else at the same time: its object goes when that
+/// desktop, or the leader in its place, says that it has ended. A deletion by force only hastens that.
+fn is_running_identity(pod: &Value) -> bool {
+    identity::is_single_object(pod)
+        && !text(pod, "/spec/nodeName").is_empty()
+        && !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
 /// The object to store: what the client may change from `wished`, the rest from `current`; checked.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod facts;
+mod heard;
 mod leave;
 mod notes;
 
@@ -178,6 +179,7 @@ impl Daemon {
             agent_config,
             view.clone(),
             derived(flock.status.clone(), |status| status.current),
+            heard::heard(flock.status.clone()),
             flock.propose.clone(),
             images,
         );

@@ -7,6 +7,7 @@ pub mod deletion;
 mod deployment;
 mod events;
 mod garbage;
+pub mod identity;
 mod instant;
 mod job;
 pub(crate) mod loaded;
@@ -18,6 +19,7 @@ mod owners;
 pub(crate) mod pods;
 mod replicaset;
 pub mod selector;
+mod statefulset;
 
 #[cfg(test)]
 pub(crate) mod harness;
@@ -115,6 +117,7 @@ pub fn controllers() -> Vec<Box<dyn Controller>> {
         Box::new(namespace::NamespaceController),
         Box::new(deployment::DeploymentController),
         Box::new(replicaset::ReplicaSetController),
+        Box::new(statefulset::StatefulSetController),
         Box::new(job::JobController),
         Box::new(garbage::GarbageCollector),
         Box::new(garbage::finished::FinishedPodCollector),

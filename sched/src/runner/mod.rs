@@ -90,6 +90,8 @@ struct Turn<'a> {
     next_placement: Instant,
     next_nodes: Instant,
     may_act: bool,
+    /// Since when this leader has been acting without a break.
+    acting_since: Instant,
 }
 
 impl<'a> Turn<'a> {
@@ -106,6 +108,7 @@ impl<'a> Turn<'a> {
             next_placement: Instant::now(),
             next_nodes: Instant::now(),
             may_act: true,
+            acting_since: Instant::now(),
         }
     }
 
@@ -191,6 +194,7 @@ impl<'a> Turn<'a> {
         if acts != self.may_act {
             tracing::warn!(there, roster, acts, "whether more than half of the roster is there has changed");
             self.may_act = acts;
+            self.acting_since = Instant::now();
         }
         acts
     }
@@ -203,7 +207,9 @@ impl<'a> Turn<'a> {
         self.next_nodes = now + NODES_EVERY;
         let reports = self.inputs.nodes.borrow_and_update().clone();
         let time = (self.inputs.now)();
-        let plan = self.view.read(|store| reconcile_nodes(store, &reports, &time, &self.inputs.node_config));
+        let acting_for = self.acting_since.elapsed();
+        let config = NodeConfig { acting_for, ..self.inputs.node_config };
+        let plan = self.view.read(|store| reconcile_nodes(store, &reports, &time, &config));
         if let Some(after) = plan.requeue_after {
             self.next_nodes = self.next_nodes.min(now + after);
         }

@@ -5,6 +5,7 @@ use super::running::deadline_verdict;
 use super::standing::{Current, PodStanding};
 use super::{Action, Draft, Input, Waiting};
 use crate::agent::engine::RunState;
+use crate::agent::hold::May;
 use crate::agent::identity::{Observed, Role};
 use crate::agent::spec::is_sidecar;
 use k8s_openapi::api::core::v1::Container;
@@ -101,7 +102,7 @@ fn remove(observed: &Observed) -> Action {
 }
 
 /// Stops the main containers, and then the sidecars. Returns whether anything still runs.
-fn stop_all(input: &Input, pod: &PodStanding, draft: &mut Draft) -> bool {
+pub fn stop_all(input: &Input, pod: &PodStanding, draft: &mut Draft) -> bool {
     let running: Vec<_> = pod.running().collect();
     let (sidecars, others): (Vec<_>, Vec<_>) =
         running.iter().partition(|(container, _)| is_sidecar(container));
@@ -138,7 +139,11 @@ fn stop_after(
     draft: &mut Draft,
 ) {
     let deadline = after(input.now, grace);
-    if let Some(known) = input.memory.stopping.get(&observed.id)
+    if input.may == May::Stop && input.memory.is_stopping(&observed.id, true) {
+        return;
+    }
+    if input.may != May::Stop
+        && let Some(known) = input.memory.stopping.get(&observed.id)
         && deadline.checked_add(DEADLINE_SLACK).is_ok_and(|deadline| deadline >= *known)
     {
         return;
@@ -156,6 +161,9 @@ fn stop_after(
 
 /// How long containers may take to end: counted from when this desktop learns of it, so that clocks need not agree.
 fn grace(input: &Input) -> Duration {
+    if input.may == May::Stop {
+        return Duration::ZERO;
+    }
     let metadata = &input.context.pod.metadata;
     let spec = input.context.pod.spec.as_ref();
     let asked = metadata.deletion_timestamp.as_ref().and(metadata.deletion_grace_period_seconds);

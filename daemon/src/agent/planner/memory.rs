@@ -3,7 +3,7 @@
 use super::backoff::{CRASH_RESET, after, delay};
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Lost with the daemon: after a restart, restart counts come from labels, and the rest begins anew.
@@ -19,6 +19,8 @@ pub struct Memory {
     pub refusals: BTreeMap<Option<String>, Refusal>,
     /// By container id: being stopped, and when it is killed.
     pub stopping: BTreeMap<String, Timestamp>,
+    /// By container id: of those, the ones that have no time to end.
+    pub killing: BTreeSet<String>,
     /// By container id: what its probes found.
     pub health: BTreeMap<String, Health>,
     /// The newest status that was composed, which may be ahead of the view's.
@@ -148,7 +150,13 @@ impl Memory {
         }
     }
 
+    /// Whether a stop is under way; one that is to be at once is, only if it was to be at once.
+    pub fn is_stopping(&self, id: &str, at_once: bool) -> bool {
+        self.stopping.contains_key(id) && (!at_once || self.killing.contains(id))
+    }
+
     pub fn gone(&mut self, id: &str) {
+        self.killing.remove(id);
         self.stopping.remove(id);
         self.health.remove(id);
     }

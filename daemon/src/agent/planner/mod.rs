@@ -13,6 +13,7 @@ mod notes;
 mod running;
 mod standing;
 mod status;
+mod waiting;
 
 pub use images::{ImageIndex, familiar};
 use memory::PullState;
@@ -20,6 +21,7 @@ pub use memory::{Health, Memory};
 pub use notes::{PodNote, notes_between};
 
 use super::engine::ContainerSpec;
+use super::hold::May;
 use super::identity::{Observed, Role};
 use super::spec::{Context, MessageFile, Volume};
 use gaggle_sched::controller::Note;
@@ -59,6 +61,8 @@ pub struct Input<'a> {
     pub observed: &'a [Observed],
     pub memory: &'a Memory,
     pub images: &'a ImageIndex,
+    /// What the flock lets this desktop do with the pod.
+    pub may: May,
     pub now: Timestamp,
 }
 
@@ -111,7 +115,8 @@ pub fn plan(input: &Input) -> Plan {
     let pod = standing::PodStanding::of(input);
     match ending::ending(input, &mut draft) {
         Some(ending) => ending::wind_down(input, &pod, &ending, &mut draft),
-        None => running::carry_on(input, &pod, &mut draft),
+        None if input.may == May::Run => running::carry_on(input, &pod, &mut draft),
+        None => waiting::wait(input, &pod, &mut draft),
     }
     let status = status::compose(input, &pod, &draft);
     Plan { actions: draft.actions, status, wake_at: draft.wake_at }
@@ -125,7 +130,7 @@ pub fn clear_away<'a>(orphans: impl Iterator<Item = &'a Observed>, memory: &Memo
     let running = |orphan: &&&Observed| orphan.is_running() && orphan.role != Role::Sandbox;
     if orphans.iter().any(|orphan| running(&orphan)) {
         let stoppable =
-            orphans.iter().filter(running).filter(|orphan| !memory.stopping.contains_key(&orphan.id));
+            orphans.iter().filter(running).filter(|orphan| !memory.is_stopping(&orphan.id, orphan.single));
         return stoppable
             .map(|orphan| Action::Stop {
                 id: orphan.id.clone(),
@@ -133,7 +138,8 @@ pub fn clear_away<'a>(orphans: impl Iterator<Item = &'a Observed>, memory: &Memo
                     Role::Container(name) => name.clone(),
                     Role::Sandbox => String::new(),
                 },
-                grace: GRACE,
+                // An identity that is explained by nothing here may run elsewhere.
+                grace: if orphan.single { Duration::ZERO } else { GRACE },
                 pre_stop: None,
                 why: "no pod on this node explains it".to_owned(),
             })

@@ -24,6 +24,7 @@ struct World {
     /// Container names in the order of their starts, and when.
     starts: Vec<(String, Timestamp)>,
     pulls_fail: bool,
+    may: May,
 }
 
 fn at(second: i64) -> Timestamp {
@@ -65,6 +66,7 @@ impl World {
             forgotten: false,
             starts: vec![],
             pulls_fail: false,
+            may: May::Run,
         }
     }
 
@@ -84,6 +86,7 @@ impl World {
             observed: &self.observed,
             memory: &self.memory,
             images: &self.images,
+            may: self.may,
             now: self.now,
         })
     }

@@ -3,6 +3,7 @@
 use super::Shell;
 use crate::agent::identity::{Attempt, Observed, PodId, attempt_of};
 use crate::agent::planner::Memory;
+use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Key, Object, resource_of};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
@@ -35,6 +36,8 @@ pub struct Entry {
     pub flying: bool,
     pub refusals: u32,
     pub retry_at: Option<Timestamp>,
+    /// A stop failed: another is not tried sooner.
+    pub stop_after: Option<Timestamp>,
 }
 
 impl Entry {
@@ -52,7 +55,14 @@ impl Entry {
             flying: false,
             refusals: 0,
             retry_at: None,
+            stop_after: None,
         }
+    }
+
+    /// Whether at most one of the pod may run in the whole flock.
+    pub fn is_single(&self) -> bool {
+        self.containers.values().any(|observed| observed.single)
+            || self.wanted.as_ref().is_some_and(|wanted| is_single(&wanted.pod))
     }
 
     pub fn due(&self) -> Option<Timestamp> {
@@ -96,9 +106,10 @@ impl Shell {
         }
     }
 
-    /// A view that follows no group may have lost what is still wanted; on a desktop that has left, nothing is.
+    /// A view that follows no group, or has not caught up with it yet, may have lost what is still wanted; on a desktop that has left, nothing is.
     pub fn knows_all_wanted(&self) -> bool {
-        *self.inputs.current.borrow() || self.inputs.left.is_cancelled()
+        let told = *self.inputs.current.borrow() && self.inputs.hold.was_confirmed();
+        told || self.inputs.left.is_cancelled()
     }
 
     fn is_bound_here(&self, object: &Object) -> bool {

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// After a kill that failed: what may run elsewhere by now cannot wait.
+const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// After a removal that failed.
 const REMOVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -21,7 +23,8 @@ impl Shell {
     pub fn link(&mut self) {
         let inputs = &self.inputs;
         let (connect, owner, dir) = (inputs.connector.clone(), inputs.owner.clone(), inputs.dir.clone());
-        self.tasks.spawn(link::link(connect, owner, dir, self.limits.clone(), self.reports.clone()));
+        let (limits, hold) = (self.limits.clone(), inputs.hold.clone());
+        self.tasks.spawn(link::link(connect, owner, dir, limits, hold, self.reports.clone()));
     }
 
     fn linked(&mut self, listing: Listing) {
@@ -209,7 +212,9 @@ impl Shell {
             Report::StopEnded { id, ok } => {
                 if let Some(entry) = self.entry_of(&id).filter(|_| !ok) {
                     entry.memory.stopping.remove(&id);
+                    entry.memory.killing.remove(&id);
                     entry.retry_at = Timestamp::now().checked_add(REMOVE_AGAIN_AFTER).ok();
+                    entry.stop_after = Timestamp::now().checked_add(KILL_AGAIN_AFTER).ok();
                 }
             }
             Report::Refused { uid, container, reason, message } => {
@@ -271,6 +276,7 @@ impl Shell {
         let Some(entry) = self.entry_of(id) else { return };
         entry.concluding.remove(id);
         entry.memory.stopping.remove(id);
+        entry.memory.killing.remove(id);
         entry.memory.health.remove(id);
         if let Some(observed) = entry.containers.get_mut(id) {
             observed.state = RunState::Exited(exit);

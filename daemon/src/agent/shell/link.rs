@@ -3,6 +3,7 @@
 use super::work::Hands;
 use super::{Limits, Report};
 use crate::agent::engine::{Engine, EngineError, Facts, Image, PAUSE_IMAGE, RunState, pause_image};
+use crate::agent::hold::Hold;
 use crate::agent::identity::{Observed, Owner};
 use crate::agent::planner::ImageIndex;
 use futures::future::BoxFuture;
@@ -30,11 +31,12 @@ pub async fn link(
     owner: Owner,
     dir: PathBuf,
     limits: Arc<Limits>,
+    hold: Hold,
     reports: mpsc::Sender<Report>,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
-        match list(&connect, &owner, &dir, &limits, &reports).await {
+        match list(&connect, &owner, &dir, &limits, &hold, &reports).await {
             Ok(listing) => {
                 let _ = reports.send(Report::Linked(Box::new(listing))).await;
                 return;
@@ -55,6 +57,7 @@ async fn list(
     owner: &Owner,
     dir: &std::path::Path,
     limits: &Arc<Limits>,
+    hold: &Hold,
     reports: &mpsc::Sender<Report>,
 ) -> Result<Listing, EngineError> {
     let engine = connect().await?;
@@ -69,6 +72,7 @@ async fn list(
         owner: owner.clone(),
         reports: reports.clone(),
         limits: limits.clone(),
+        hold: hold.clone(),
     };
     let mut containers = Vec::new();
     for found in engine.list(&owner.labels()).await? {

@@ -2,6 +2,7 @@
 //!
 //! It must never decide what a pod needs (that is the planner's) nor wait for the engine (tasks do).
 
+mod confirm;
 mod entry;
 mod inputs;
 mod limits;
@@ -16,10 +17,12 @@ pub use link::Connector;
 pub use reports::Report;
 
 use super::engine::{Engine, EngineEvent};
+use super::hold::Hold;
 use super::identity::Owner;
 use super::planner::ImageIndex;
 use super::spec::Desktop;
 use super::{EngineState, ImagePeers, LogTarget};
+use crate::boottime::boottime_ms;
 use crate::pods::{LogOptions, PodRef, StreamError};
 use entry::Entry;
 use futures::future::BoxFuture;
@@ -63,6 +66,7 @@ pub struct Inputs {
     pub dns_search: Vec<String>,
     pub view: View,
     pub current: watch::Receiver<bool>,
+    pub hold: Hold,
     pub propose: Arc<dyn Propose>,
     pub peers: Arc<dyn ImagePeers>,
     pub connector: Connector,
@@ -110,6 +114,13 @@ pub struct Shell {
     limits: Arc<Limits>,
     proposals: FuturesUnordered<BoxFuture<'static, Outcome>>,
     tasks: JoinSet<()>,
+    /// A question to the group is under way, and when it was asked.
+    confirming: Option<BoxFuture<'static, confirm::Confirmed>>,
+    ask_at_ms: u64,
+    /// When the loop last looked whether identities may run, and what it found.
+    looked_ms: u64,
+    over: bool,
+    had_singles: bool,
 }
 
 impl Shell {
@@ -124,6 +135,7 @@ impl Shell {
         shell.link();
         shell.follow();
         loop {
+            shell.heed_the_hold();
             shell.settle();
             let pods = shell.entries.len();
             shell.inputs.pods.send_if_modified(|last| std::mem::replace(last, pods) != pods);
@@ -156,6 +168,7 @@ impl Shell {
                     None => questions_open = false,
                 },
                 Some(_) = shell.tasks.join_next() => {}
+                confirmed = confirm::answer(&mut shell.confirming) => shell.confirmed(confirmed),
                 () = tokio::time::sleep(wake) => shell.woken(),
             }
         }
@@ -184,6 +197,11 @@ impl Shell {
             limits: Arc::new(Limits::new()),
             proposals: FuturesUnordered::new(),
             tasks: JoinSet::new(),
+            confirming: None,
+            ask_at_ms: 0,
+            looked_ms: boottime_ms(),
+            over: true,
+            had_singles: false,
         }
     }
 
@@ -191,13 +209,18 @@ impl Shell {
     fn next_wake(&self) -> Duration {
         /// Nothing is due: look again now and then, should the clock have been set.
         const IDLE: Duration = Duration::from_secs(60);
+        let longest = self.longest_wait(IDLE);
         let due = self.entries.values().filter_map(Entry::due).min();
-        let Some(due) = due else { return IDLE };
-        Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default().min(IDLE)
+        let Some(due) = due else { return longest };
+        Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default().min(longest)
     }
 
     fn woken(&mut self) {
         let now = Timestamp::now();
+        if self.over {
+            // A kill that failed is tried again.
+            self.dirty.extend(self.singles());
+        }
         let due = self.entries.iter_mut().filter(|(_, entry)| entry.due().is_some_and(|due| due <= now));
         for (uid, entry) in due {
             entry.wake_at = None;
@@ -218,6 +241,7 @@ impl Shell {
             owner: self.inputs.owner.clone(),
             reports: self.reports.clone(),
             limits: self.limits.clone(),
+            hold: self.inputs.hold.clone(),
         })
     }
 

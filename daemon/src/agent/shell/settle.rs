@@ -5,6 +5,7 @@ use super::{Outcome, PROPOSALS_AT_ONCE, Question, Shell, probes};
 use crate::agent::LogTarget;
 use crate::agent::engine::RunState;
 use crate::agent::files;
+use crate::agent::hold::May;
 use crate::agent::identity::{Role, attempt_of};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
 use crate::agent::spec::Context;
@@ -34,7 +35,7 @@ impl Shell {
             match entry.wanted.clone() {
                 Some(wanted) => self.settle_pod(&uid, &wanted, now),
                 None if self.knows_all_wanted() => self.settle_orphan(&uid, now),
-                None => {}
+                None => self.settle_held(&uid, now),
             }
         }
         self.sweep();
@@ -45,8 +46,9 @@ impl Shell {
         let Some(entry) = self.entries.get(uid) else { return };
         // The containers tell of a newer binding than the view: what it wants is not known here yet.
         if attempt_of(&wanted.pod) < entry.attempt {
-            return;
+            return self.settle_held(uid, now);
         }
+        let may = self.inputs.hold.may(entry.is_single());
         let observed: Vec<_> = entry.containers.values().cloned().collect();
         let sandbox_ips =
             observed.iter().filter(|observed| observed.role == Role::Sandbox && observed.is_running());
@@ -68,6 +70,7 @@ impl Shell {
                 observed: &observed,
                 memory: &entry.memory,
                 images: &self.images,
+                may,
                 now,
             })
         });
@@ -81,6 +84,35 @@ impl Shell {
         self.act(uid, plan.actions, now);
         self.watch_health(uid, &wanted.pod);
         self.propose(uid);
+    }
+
+    /// Containers of which the view knows nothing yet: identities among them end when they must.
+    fn settle_held(&mut self, uid: &str, now: Timestamp) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        if entry.is_single() && self.inputs.hold.may(true) == May::Stop {
+            let running = entry.containers.values().filter(|observed| observed.is_running());
+            let actions = planner::clear_away(running, &entry.memory);
+            self.act(
+                uid,
+                actions.into_iter().filter(|action| matches!(action, Action::Stop { .. })).collect(),
+                now,
+            );
+        }
+    }
+
+    /// Kills every identity here, whatever it is that would be planned for it.
+    pub fn stop_singles(&mut self) {
+        let now = Timestamp::now();
+        for uid in self.singles() {
+            let Some(entry) = self.entries.get(&uid) else { continue };
+            let running = entry.containers.values().filter(|observed| observed.is_running());
+            let actions = planner::clear_away(running, &entry.memory);
+            self.act(
+                &uid,
+                actions.into_iter().filter(|action| matches!(action, Action::Stop { .. })).collect(),
+                now,
+            );
+        }
     }
 
     /// Containers whose pod is not, or not any more, one of this node's.
@@ -174,8 +206,13 @@ impl Shell {
         now: Timestamp,
     ) {
         let (Some(hands), Some(entry)) = (self.hands(), self.entries.get_mut(uid)) else { return };
-        if entry.concluding.contains(&id) || entry.retry_at.is_some_and(|at| now < at) {
+        let at_once = grace.is_zero();
+        let waits = if at_once { entry.stop_after } else { entry.retry_at };
+        if entry.concluding.contains(&id) || waits.is_some_and(|at| now < at) {
             return;
+        }
+        if at_once {
+            entry.memory.killing.insert(id.clone());
         }
         entry.memory.stopping.insert(id.clone(), now.checked_add(grace).unwrap_or(Timestamp::MAX));
         tracing::debug!(container, pod = %entry.id.name, %why, "stopping a container");

@@ -5,7 +5,8 @@ use crate::agent::engine::{
     ContainerSpec, Engine, EngineError, Exit, Found, Network, PAUSE_IMAGE, RunState, pause_image,
 };
 use crate::agent::files;
-use crate::agent::identity::{Observed, Owner, PodId};
+use crate::agent::hold::{Hold, May};
+use crate::agent::identity::{self, Observed, Owner, PodId};
 use crate::agent::planner::{Action, PodNote};
 use crate::agent::spec::MessageFile;
 use k8s_openapi::jiff::Timestamp;
@@ -21,6 +22,7 @@ pub struct Hands {
     pub owner: Owner,
     pub reports: mpsc::Sender<Report>,
     pub limits: Arc<Limits>,
+    pub hold: Hold,
 }
 
 /// The part of a log that stands in for a termination message: Kubernetes keeps 2 KiB or 80 lines.
@@ -122,6 +124,11 @@ impl Hands {
             }
         };
         self.note(pod, PodNote::normal("Created", format!("Created container: {name}"))).await;
+        // The engine may have taken its time: what may run elsewhere by now is not started.
+        let single = spec.labels.contains_key(identity::SINGLE);
+        if single && self.hold.may(true) != May::Run {
+            return;
+        }
         // Taken before, so that a container that ends at once does not end before it started.
         let at = Timestamp::now();
         match self.engine.start(&id).await {

@@ -57,7 +57,8 @@ fn start(
         dns: vec![],
         dns_search: vec![],
     };
-    Agent::start(config, group.view.clone(), current.subscribe(), Arc::new(group.clone()), peers)
+    let heard = tokio::sync::watch::channel(crate::boottime::boottime_ms()).1;
+    Agent::start(config, group.view.clone(), current.subscribe(), heard, Arc::new(group.clone()), peers)
 }
 
 impl Bench {

@@ -67,6 +67,22 @@ pub fn replica_set(set: &mut Value) {
     template(spec);
 }
 
+pub fn stateful_set(set: &mut Value) {
+    let spec = child(set, "spec");
+    default_to(spec, "replicas", 1);
+    default_to(spec, "revisionHistoryLimit", 10);
+    default_to(spec, "podManagementPolicy", "OrderedReady");
+    let strategy = child(spec, "updateStrategy");
+    default_to(strategy, "type", "RollingUpdate");
+    if text(strategy, "/type") == "RollingUpdate" {
+        default_to(child(strategy, "rollingUpdate"), "partition", 0);
+    }
+    let retention = child(spec, "persistentVolumeClaimRetentionPolicy");
+    default_to(retention, "whenDeleted", "Retain");
+    default_to(retention, "whenScaled", "Retain");
+    template(spec);
+}
+
 pub fn job(job: &mut Value) {
     job_spec(child(job, "spec"));
     job_selector(job);

@@ -1,12 +1,33 @@
 //! The kinds of the group `apps`.
 
-use super::{Keeping, Kind, Scope, Subresource, decode_as};
+use super::{Keeping, Kind, Scope, Subresource, decode_as, nothing};
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use serde_json::{Value, json};
 
 pub(super) static KINDS: &[Kind] = &[
+    Kind {
+        group: "apps",
+        version: "v1",
+        kind: "ControllerRevision",
+        plural: "controllerrevisions",
+        singular: "controllerrevision",
+        short_names: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        keeping: Keeping::Ordered,
+        subresources: &[],
+        fields: &[],
+        columns: table::workload::CONTROLLER_REVISION,
+        cells: table::workload::controller_revision,
+        begin: nothing,
+        default: nothing,
+        validate: validate::workload::controller_revision,
+        validate_update: validate::workload::controller_revision_update,
+        name: validate::subdomain,
+        decode: decode_as::<ControllerRevision>,
+    },
     Kind {
         group: "apps",
         version: "v1",
@@ -48,5 +69,26 @@ pub(super) static KINDS: &[Kind] = &[
         validate_update: validate::workload::immutable_selector,
         name: validate::subdomain,
         decode: decode_as::<ReplicaSet>,
+    },
+    Kind {
+        group: "apps",
+        version: "v1",
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        singular: "statefulset",
+        short_names: &["sts"],
+        categories: &["all"],
+        scope: Scope::Namespaced,
+        keeping: Keeping::Intent,
+        subresources: &[Subresource::Status, Subresource::Scale],
+        fields: &[],
+        columns: table::workload::STATEFUL_SET,
+        cells: table::workload::stateful_set,
+        begin: |set_: &mut Value| set(set_, "status", json!({"replicas": 0})),
+        default: defaults::stateful_set,
+        validate: validate::workload::stateful_set,
+        validate_update: validate::workload::stateful_set_update,
+        name: validate::subdomain,
+        decode: decode_as::<StatefulSet>,
     },
 ];

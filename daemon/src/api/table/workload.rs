@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets, Jobs and CronJobs.
+//! Deployments, ReplicaSets, StatefulSets, Jobs and CronJobs.
 
 use super::{Column, age, column, duration, labels, name, name_column, number, selector, since, wide};
 use crate::api::value::{flag, int, is_set, items, text};
@@ -53,6 +53,35 @@ pub fn replica_set(object: &Value, now: Timestamp) -> Vec<Value> {
     cells.extend(template(object, "/spec/template/spec"));
     cells.push(selector(object, "/spec/selector").into());
     cells
+}
+
+pub const STATEFUL_SET: &[Column] =
+    &[name_column(), column("Ready"), column("Age"), wide("Containers"), wide("Images")];
+
+pub fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
+    let ready = int(object, "/status/readyReplicas").unwrap_or(0);
+    let wanted = int(object, "/spec/replicas").unwrap_or(0);
+    let mut cells = vec![name(object), format!("{ready}/{wanted}").into(), age(object, now)];
+    cells.extend(template(object, "/spec/template/spec"));
+    cells
+}
+
+pub const CONTROLLER_REVISION: &[Column] =
+    &[name_column(), column("Controller"), number("Revision"), column("Age")];
+
+pub fn controller_revision(object: &Value, now: Timestamp) -> Vec<Value> {
+    let owners = items(object, "/metadata/ownerReferences");
+    let controller = owners.iter().find(|owner| flag(owner, "/controller")).map(|owner| {
+        let group = text(owner, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
+        let dot = if group.is_empty() { "" } else { "." };
+        format!("{}{dot}{group}/{}", text(owner, "/kind").to_lowercase(), text(owner, "/name"))
+    });
+    vec![
+        name(object),
+        super::or_none(&controller.unwrap_or_default()),
+        int(object, "/revision").unwrap_or(0).into(),
+        age(object, now),
+    ]
 }
 
 pub const JOB: &[Column] = &[

@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets, Jobs and CronJobs.
+//! Deployments, ReplicaSets, StatefulSets, Jobs and CronJobs.
 
 use super::{Problems, metadata, pod};
 use crate::api::value::{flag, int, is_set, items, text};
@@ -48,6 +48,65 @@ pub fn deployment(object: &Value, problems: &mut Problems) {
 pub fn replica_set(object: &Value, problems: &mut Problems) {
     replicated(object, problems);
     problems.not_negative("spec.minReadySeconds", object.pointer("/spec/minReadySeconds"));
+}
+
+/// A pod's name is the set's, a dash and a number, and also its host name.
+const STATEFUL_SET_NAME: usize = 52;
+
+pub fn stateful_set(object: &Value, problems: &mut Problems) {
+    let name = text(object, "/metadata/name");
+    if name.len() > STATEFUL_SET_NAME {
+        let why = format!("must be no more than {STATEFUL_SET_NAME} characters");
+        problems.invalid("metadata.name", &name.into(), &why);
+    }
+    replicated(object, problems);
+    for field in ["minReadySeconds", "revisionHistoryLimit", "ordinals/start"] {
+        let named = format!("spec.{}", field.replace('/', "."));
+        problems.not_negative(&named, object.pointer(&format!("/spec/{field}")));
+    }
+    let policy = text(object, "/spec/podManagementPolicy");
+    problems.one_of("spec.podManagementPolicy", policy, &["OrderedReady", "Parallel"]);
+    let strategy = text(object, "/spec/updateStrategy/type");
+    problems.one_of("spec.updateStrategy.type", strategy, &["OnDelete", "RollingUpdate"]);
+    let at = "spec.updateStrategy.rollingUpdate";
+    if strategy == "OnDelete" && is_set(object, "/spec/updateStrategy/rollingUpdate") {
+        problems.forbidden(at, "only allowed for updateStrategy 'RollingUpdate'");
+    }
+    let rolling = object.pointer("/spec/updateStrategy/rollingUpdate").unwrap_or(&Value::Null);
+    problems.not_negative(&format!("{at}.partition"), rolling.get("partition"));
+    if rolling.get("maxUnavailable").is_some_and(|value| *value != 1) {
+        problems.forbidden(&format!("{at}.maxUnavailable"), "pods are replaced one at a time: leave it out");
+    }
+    for field in ["whenDeleted", "whenScaled"] {
+        let policy = text(object, &format!("/spec/persistentVolumeClaimRetentionPolicy/{field}"));
+        let named = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
+        problems.one_of(&named, policy, &["Delete", "Retain"]);
+    }
+    if !items(object, "/spec/volumeClaimTemplates").is_empty() {
+        let why = "this cluster has no volumes that follow a pod from desktop to desktop: use a hostPath of shared \
+                   storage or an emptyDir in the template instead";
+        problems.forbidden("spec.volumeClaimTemplates", why);
+    }
+}
+
+/// Of a running set only what its pods can follow may change.
+pub fn stateful_set_update(new: &Value, old: &Value, problems: &mut Problems) {
+    for field in ["selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"] {
+        let pointer = format!("/spec/{field}");
+        problems.same(&format!("spec.{field}"), new.pointer(&pointer), old.pointer(&pointer));
+    }
+}
+
+pub fn controller_revision(object: &Value, problems: &mut Problems) {
+    problems.not_negative("revision", object.pointer("/revision"));
+    if object.get("data").is_none_or(Value::is_null) {
+        problems.required("data", "it is the state that the revision keeps");
+    }
+}
+
+/// A revision is history: only its place in the order may change.
+pub fn controller_revision_update(new: &Value, old: &Value, problems: &mut Problems) {
+    problems.same("data", new.get("data"), old.get("data"));
 }
 
 /// The number of an int-or-percentage; `None` where it is neither.

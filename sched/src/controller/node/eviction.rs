@@ -5,12 +5,13 @@
 //! nobody adds that toleration, and only a `tolerationSeconds` that the pod states itself is waited for.
 
 use super::super::deletion::{self, Grace};
+use super::super::identity::{self, HELD, IDENTITY_FREED_AFTER};
 use super::super::loaded::{Loaded, set, to_json};
 use super::super::owners::controller_of;
 use super::super::pods::{self, DISRUPTION_TARGET, NODE_LOST};
 use super::super::{Note, Plan, instant};
-use super::NAME;
 use super::object::{NOT_READY, UNREACHABLE};
+use super::{NAME, NodeConfig};
 use crate::state::{Expect, Store, Txn, Write};
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,6 +25,8 @@ pub(super) struct Eviction {
     taint: &'static str,
     /// How long the node has been so.
     since: Duration,
+    /// For how long it has surely heard no leader: what identities wait for.
+    silent_for: Duration,
     grace: Duration,
     manner: Manner,
     why: &'static str,
@@ -40,31 +43,34 @@ enum Manner {
 }
 
 impl Eviction {
-    pub(super) fn dead(since: Duration, grace: Duration) -> Self {
-        let why = "its node does not answer";
-        Self { taint: UNREACHABLE, since, grace, manner: Manner::Forced, why }
+    pub(super) fn dead(since: Duration, config: &NodeConfig) -> Self {
+        let (why, grace) = ("its node does not answer", config.dead_grace);
+        let silent_for = since.min(config.acting_for);
+        Self { taint: UNREACHABLE, since, silent_for, grace, manner: Manner::Forced, why }
     }
 
     pub(super) fn not_ready(since: Duration, grace: Duration) -> Self {
         let why = "its node cannot run pods";
-        Self { taint: NOT_READY, since, grace, manner: Manner::Graceful, why }
+        let silent_for = Duration::ZERO;
+        Self { taint: NOT_READY, since, silent_for, grace, manner: Manner::Graceful, why }
     }
 
     pub(super) fn leaving() -> Self {
-        Self::at_once(Manner::Graceful, "its node is leaving")
+        Self::at_once(Manner::Graceful, Duration::ZERO, "its node is leaving")
     }
 
-    pub(super) fn gone() -> Self {
-        Self::at_once(Manner::Forced, "its node is gone")
+    pub(super) fn gone(silent_for: Duration, config: &NodeConfig) -> Self {
+        Self::at_once(Manner::Forced, silent_for.min(config.acting_for), "its node is gone")
     }
 
-    pub(super) fn replaced() -> Self {
-        Self::at_once(Manner::Forced, "another desktop has taken its node's name")
+    /// The name changes hands only when what its last holder ran is free.
+    pub(super) fn replaced(config: &NodeConfig) -> Self {
+        Self::at_once(Manner::Forced, config.acting_for, "another desktop has taken its node's name")
     }
 
     /// However long a pod would tolerate it.
-    fn at_once(manner: Manner, why: &'static str) -> Self {
-        Self { taint: "", since: Duration::ZERO, grace: Duration::ZERO, manner, why }
+    fn at_once(manner: Manner, silent_for: Duration, why: &'static str) -> Self {
+        Self { taint: "", since: Duration::ZERO, silent_for, grace: Duration::ZERO, manner, why }
     }
 
     pub(super) fn run(&self, store: &Store, node: &Loaded<Node>, now: &Time) -> Plan {
@@ -77,6 +83,16 @@ impl Eviction {
             let Some(patience) = self.patience(&pod) else { continue };
             if let Some(wait) = patience.checked_sub(self.since).filter(|wait| !wait.is_zero()) {
                 plan.requeue(wait);
+                continue;
+            }
+            if self.manner == Manner::Forced
+                && identity::is_single(&pod)
+                && !pods::is_finished(&pod)
+                && let Some(wait) =
+                    IDENTITY_FREED_AFTER.checked_sub(self.silent_for).filter(|wait| !wait.is_zero())
+            {
+                plan.requeue(wait);
+                plan.merge(hold(&pod, &node.key.name, now));
                 continue;
             }
             plan.merge(match self.manner {
@@ -120,6 +136,41 @@ impl Eviction {
     }
 }
 
+/// Says on an identity, once, why it is not made again yet.
+fn hold(pod: &Loaded<Pod>, node: &str, now: &Time) -> Plan {
+    let mut plan = Plan::default();
+    if pods::condition(pod, HELD).is_some() {
+        return plan;
+    }
+    let why = format!(
+        "node {node} does not answer and may still run it; it is made again elsewhere {} s after the node was last heard",
+        IDENTITY_FREED_AFTER.as_secs()
+    );
+    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    conditions.push(PodCondition {
+        type_: HELD.into(),
+        status: "True".into(),
+        reason: Some("NodeUnreachable".into()),
+        message: Some(why.clone()),
+        last_transition_time: Some(now.clone()),
+        ..PodCondition::default()
+    });
+    plan.write(pod.edit(|value| set(value, &["status", "conditions"], to_json(&conditions))));
+    let message = format!("Pod {} waits: {why}", pod.key.name);
+    plan.events.push(Note::warning(&pod.key, NAME, "IdentityHeld", message));
+    plan
+}
+
+/// What takes the remark of [`hold`] off the pods of a desktop that came back.
+pub(super) fn release_held(store: &Store, node: &str) -> impl Iterator<Item = Write> {
+    let pods = store.on_node(node).filter_map(|key| Loaded::<Pod>::get(store, key));
+    pods.filter(|pod| pods::condition(pod, HELD).is_some()).map(|pod| {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let rest: Vec<&PodCondition> = conditions.filter(|condition| condition.type_ != HELD).collect();
+        pod.edit(|value| set(value, &["status", "conditions"], to_json(&rest)))
+    })
+}
+
 /// Gives a pod up whose node cannot answer. Its controller makes another one at once; without a controller it
 /// stays, Failed, so that its user learns what became of it.
 pub(super) fn lose(pod: &Loaded<Pod>, reason: &str, why: &str, now: &Time) -> Plan {
@@ -135,8 +186,8 @@ pub(super) fn lose(pod: &Loaded<Pod>, reason: &str, why: &str, now: &Time) -> Pl
         }
         return plan;
     }
-    let remade =
-        controller_of(&pod.metadata).is_some_and(|owner| matches!(owner.kind.as_str(), "ReplicaSet" | "Job"));
+    let remade = controller_of(&pod.metadata)
+        .is_some_and(|owner| matches!(owner.kind.as_str(), "ReplicaSet" | "Job" | "StatefulSet"));
     let goes = remade || pods::is_terminating(pod);
     let mark = pod.edit(|value| {
         set_conditions(value, pod, reason, why, now);

@@ -9,6 +9,7 @@
 mod eviction;
 mod object;
 
+use super::identity::{self, IDENTITY_FREED_AFTER};
 use super::instant::elapsed;
 use super::loaded::{Loaded, create, edit_object};
 use super::{Note, Plan, pods};
@@ -72,6 +73,8 @@ pub struct NodeConfig {
     pub forget_after: Duration,
     /// How old a pod must be before the absence of its node means anything.
     pub missing_grace: Duration,
+    /// How long the leader that asks has been acting: before it did, another may have heard what it has not.
+    pub acting_for: Duration,
 }
 
 impl Default for NodeConfig {
@@ -81,6 +84,7 @@ impl Default for NodeConfig {
             not_ready_grace: Duration::from_secs(300),
             forget_after: Duration::from_secs(24 * 3600),
             missing_grace: Duration::from_secs(40),
+            acting_for: Duration::ZERO,
         }
     }
 }
@@ -104,7 +108,7 @@ pub fn reconcile_nodes(store: &Store, reports: &[NodeReport], now: &Time, config
             );
             plan.events.push(Note::warning(&key, NAME, "NodeNameTaken", message));
         }
-        plan.merge(reconcile(store, &key, node, holder, now, config));
+        plan.merge(reconcile(store, &key, node, holder, claimants, now, config));
     }
     for name in known.iter().filter(|name| !by_name.contains_key(name.as_str())) {
         let Some(node) = Loaded::<Node>::get(store, &Key::new(NODES, "", name.clone())) else { continue };
@@ -129,6 +133,7 @@ fn reconcile(
     key: &Key,
     node: Option<Loaded<Node>>,
     report: &NodeReport,
+    claimants: &[&NodeReport],
     now: &Time,
     config: &NodeConfig,
 ) -> Plan {
@@ -146,7 +151,11 @@ fn reconcile(
     let left = report.leaving && !runs_pods(store, &report.name);
     if gone || left {
         let why = if report.leaving { "left the cluster" } else { "has been dead for too long" };
-        return remove(store, &node, why, now);
+        return remove(store, &node, why, silence(report), now, config);
+    }
+    if is_held_by_another(store, &node, report, claimants, config) {
+        plan.requeue(SWEEP_INTERVAL);
+        return plan;
     }
     let updated = object::updated(&node, report, now);
     if updated != *node.object.value() {
@@ -154,7 +163,7 @@ fn reconcile(
         plan.write(edit_object(key, &node.object, |value| *value = updated));
     }
     if !report.alive {
-        let eviction = Eviction::dead(report.since, config.dead_grace);
+        let eviction = Eviction::dead(report.since, config);
         plan.merge(eviction.run(store, &node, now));
         plan.requeue(SWEEP_INTERVAL);
     } else if report.leaving {
@@ -163,10 +172,11 @@ fn reconcile(
         let since = object::not_ready_for(&node, now);
         plan.merge(Eviction::not_ready(since, config.not_ready_grace).run(store, &node, now));
     } else {
+        eviction::release_held(store, &node.key.name).for_each(|write| plan.write(write));
         // What was being stopped when the last desktop of this name died has nobody to wait for.
         let took_over = node.object.annotation(PEER).is_some_and(|peer| peer != report.peer);
         if took_over {
-            plan.merge(Eviction::replaced().run(store, &node, now));
+            plan.merge(Eviction::replaced(config).run(store, &node, now));
         }
     }
     plan
@@ -184,11 +194,35 @@ fn unreported(store: &Store, node: &Loaded<Node>, now: &Time, config: &NodeConfi
         plan.write(edit_object(&node.key, &node.object, |value| *value = updated));
     }
     if dead_for >= config.forget_after {
-        return remove(store, node, "has been dead for too long", now);
+        return remove(store, node, "has been dead for too long", dead_for, now, config);
     }
-    plan.merge(Eviction::dead(dead_for, config.dead_grace).run(store, node, now));
+    plan.merge(Eviction::dead(dead_for, config).run(store, node, now));
     plan.requeue(SWEEP_INTERVAL);
     plan
+}
+
+/// How long nothing was heard of a desktop.
+fn silence(report: &NodeReport) -> Duration {
+    if report.alive { Duration::ZERO } else { report.since }
+}
+
+/// Whether the name is about to change hands while its last holder may still run an identity.
+fn is_held_by_another(
+    store: &Store,
+    node: &Loaded<Node>,
+    report: &NodeReport,
+    claimants: &[&NodeReport],
+    config: &NodeConfig,
+) -> bool {
+    let Some(had) = node.object.annotation(PEER).filter(|had| *had != report.peer) else { return false };
+    // A peer that nobody reports any more has been silent for longer than gossip remembers the dead.
+    let last = claimants.iter().find(|claimant| claimant.peer == had);
+    let silent_for = last.map_or(config.acting_for, |last| silence(last)).min(config.acting_for);
+    silent_for < IDENTITY_FREED_AFTER
+        && store.on_node(&node.key.name).any(|key| {
+            Loaded::<Pod>::get(store, key)
+                .is_some_and(|pod| identity::is_single(&pod) && !pods::is_finished(&pod))
+        })
 }
 
 fn runs_pods(store: &Store, node: &str) -> bool {
@@ -206,8 +240,19 @@ fn note_transition(node: &Loaded<Node>, report: &NodeReport, plan: &mut Plan) {
 }
 
 /// Takes a Node off the list, after its pods.
-fn remove(store: &Store, node: &Loaded<Node>, why: &str, now: &Time) -> Plan {
-    let mut plan = Eviction::gone().run(store, node, now);
+fn remove(
+    store: &Store,
+    node: &Loaded<Node>,
+    why: &str,
+    silent_for: Duration,
+    now: &Time,
+    config: &NodeConfig,
+) -> Plan {
+    let mut plan = Eviction::gone(silent_for, config).run(store, node, now);
+    if plan.requeue_after.is_some() {
+        // An identity on it is not free yet, and its Node says where it may still run.
+        return plan;
+    }
     let expect = Expect::Uid(node.object.uid().to_owned());
     plan.write(Write::Delete { key: node.key.clone(), expect, intent: None });
     let message = format!("Node {} {why}", node.key.name);
