@@ -47,16 +47,10 @@ impl Group {
     pub fn set_aside(dir: &Path) -> Result<SetAside, GroupError> {
         let identity = Log::identity(&dir.join(LOG_FILE));
         let record = snapshot::salvage(&dir.join(SNAPSHOT_FILE));
-        let lineage = match (&identity, &record) {
-            (Some(identity), _) => Some(identity.lineage()),
-            (None, Some(record)) => Some(Lineage { group: record.group.to_string(), epoch: record.epoch }),
-            (None, None) => None,
-        };
-        let state = record.zip(lineage.as_ref()).map(|(record, lineage)| {
-            let mut store = Store::default();
-            store.replace(Store::from_snapshot(record.state), lineage.clone());
-            store
-        });
+        let of = |record: &snapshot::Record| Lineage { group: record.group.to_string(), epoch: record.epoch };
+        let lineage = identity.map(|identity| identity.lineage()).or(record.as_ref().map(of));
+        let state = record.filter(|record| lineage.as_ref() == Some(&of(record)));
+        let state = state.map(|record| Store::from_snapshot(record.state));
         let moved = rotate(dir).map_err(|source| GroupError::Dir { path: dir.to_owned(), source });
         Ok(SetAside { to: moved?, lineage, state })
     }
