@@ -37,6 +37,17 @@ pub struct Remembered {
     pub name: String,
 }
 
+/// A file of the data directory that does not say what was written to it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is damaged: give the phrase once (gaggle up PHRASE) to mend it, or move the data directory away to join anew",
+    path.display()
+)]
+struct Damaged {
+    path: PathBuf,
+    source: serde_json::Error,
+}
+
 /// An open, locked data directory.
 pub struct DataDir {
     path: PathBuf,
@@ -78,29 +89,33 @@ impl DataDir {
         let key = <[u8; 32]>::try_from(bytes.as_slice()).ok().map(ClusterKey::from_bytes);
         match key {
             Some(key) if key.cluster_id() == belongs.cluster => Ok(Some(key)),
-            _ => bail!(
-                "{} is damaged: give the phrase again (gaggle up PHRASE) after removing that file and {}",
-                path.display(),
-                self.path("cluster.json").display()
-            ),
+            _ => bail!("{} is damaged: give the phrase once (gaggle up PHRASE) to mend it", path.display()),
         }
     }
 
-    /// Makes the directory this cluster's, or says whose it already is.
+    /// Makes the directory this cluster's, or says whose it already is. Of the two files that say so, one that is
+    /// damaged is mended by the other.
     pub fn belong_to(&self, key: &ClusterKey) -> anyhow::Result<()> {
         let cluster = key.cluster_id();
-        match self.belongs()? {
-            Some(belongs) if belongs.cluster == cluster => Ok(()),
-            Some(belongs) => bail!(
+        let kept = fs::read(self.path("cluster.key")).is_ok_and(|kept| kept == key.as_bytes());
+        let known = match self.belongs() {
+            Err(error) if !(kept && error.is::<Damaged>()) => return Err(error),
+            known => known.ok().flatten(),
+        };
+        if let Some(belongs) = known.as_ref().filter(|belongs| belongs.cluster != cluster) {
+            bail!(
                 "{} belongs to another cluster ({}, and this phrase makes {cluster}); give another --data-dir, or `gaggle up` without a phrase to rejoin that one",
                 self.path.display(),
                 belongs.cluster
-            ),
-            None => {
-                write_atomically(&self.path("cluster.key"), key.as_bytes())?;
-                self.write_json("cluster.json", &Belongs { layout: LAYOUT, cluster })
-            }
+            );
         }
+        if !kept {
+            write_atomically(&self.path("cluster.key"), key.as_bytes())?;
+        }
+        if known.is_none() {
+            self.write_json("cluster.json", &Belongs { layout: LAYOUT, cluster })?;
+        }
+        Ok(())
     }
 
     fn belongs(&self) -> anyhow::Result<Option<Belongs>> {
@@ -141,12 +156,7 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        serde_json::from_slice(&bytes).map(Some).with_context(|| {
-            format!(
-                "{} is damaged; move the data directory away and `gaggle up PHRASE` joins anew",
-                path.display()
-            )
-        })
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Damaged { path, source }.into())
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
@@ -217,5 +227,47 @@ mod tests {
         assert!(error.contains("cluster.key is damaged"), "{error}");
         fs::write(dir.path("cluster.json"), b"{").unwrap();
         assert!(dir.cluster_key().is_err());
+        fs::write(dir.path("remembered.json"), b"{\"peers\": [").unwrap();
+        assert_eq!(dir.remembered(), Remembered::default());
+    }
+
+    #[test]
+    fn of_two_files_that_say_whose_it_is_one_mends_the_other() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(scratch.path()).unwrap();
+        let (ours, other) = (ClusterKey::from_bytes([1; 32]), ClusterKey::from_bytes([2; 32]));
+        dir.belong_to(&ours).unwrap();
+        for name in ["cluster.key", "cluster.json"] {
+            let whole = fs::read(dir.path(name)).unwrap();
+            let damaged = (0..whole.len()).map(|cut| whole[..cut].to_vec());
+            let damaged = damaged.chain((0..whole.len()).map(|at| {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x01;
+                bytes
+            }));
+            for bytes in damaged {
+                fs::write(dir.path(name), &bytes).unwrap();
+                // Never another cluster's directory, and never another key than was given.
+                let said = dir.cluster_key();
+                assert!(
+                    said.is_err()
+                        || said.is_ok_and(|key| key.is_none_or(|key| key.as_bytes() == ours.as_bytes()))
+                );
+                assert!(dir.belong_to(&other).is_err(), "{name}: {bytes:?}");
+                if dir.belong_to(&ours).is_ok() {
+                    assert_eq!(dir.cluster_key().unwrap().unwrap().as_bytes(), ours.as_bytes());
+                }
+            }
+            fs::write(dir.path(name), &whole).unwrap();
+        }
+        fs::write(dir.path("cluster.json"), b"{").unwrap();
+        dir.belong_to(&ours).unwrap();
+        fs::write(dir.path("cluster.key"), b"short").unwrap();
+        dir.belong_to(&ours).unwrap();
+        assert!(dir.cluster_key().unwrap().is_some());
+        fs::write(dir.path("cluster.json"), b"{").unwrap();
+        fs::write(dir.path("cluster.key"), b"short").unwrap();
+        let error = dir.belong_to(&ours).unwrap_err().to_string();
+        assert!(error.contains("cluster.json is damaged") && error.contains("move"), "{error}");
     }
 }

@@ -8,6 +8,8 @@ use serde_json::Value;
 pub struct DocumentError {
     pub key: Key,
     pub why: String,
+    /// The disk refuses it: it is full or read-only, and may have room later.
+    pub disk: bool,
 }
 
 /// Intent documents: one for each object that a client made.

@@ -85,7 +85,7 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
         true => {
             let wish = object.as_ref().filter(|_| intent == Intent::Wish).map(wish_of);
             let prepared = state.documents.prepare(&key, wish.as_ref()).await;
-            Some(prepared.map_err(|error| CommitError::Failed(ApiError::internal(error)))?)
+            Some(prepared.map_err(|error| CommitError::Failed(ApiError::from_documents(&error)))?)
         }
     };
     if !*state.quorum.borrow() {
@@ -121,7 +121,7 @@ async fn keep(
 ) -> Result<Done, CommitError> {
     let Some(adopted) = adopted else { return Err(ApiError::from_unavailable(&unavailable).into()) };
     let kept = state.documents.keep(key, &adopted).await;
-    kept.map_err(|error| CommitError::Failed(ApiError::internal(error)))?;
+    kept.map_err(|error| CommitError::Failed(ApiError::from_documents(&error)))?;
     tracing::info!(%key, "a write was kept as intent: there is no quorum");
     let warning = "no quorum: kept as intent on this desktop and those it reaches, and put into effect when more \
                    than half of the cluster is back";

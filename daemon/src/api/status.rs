@@ -1,6 +1,7 @@
 //! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
 
 use super::kinds::Kind;
+use crate::documents::DocumentError;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -133,6 +134,14 @@ impl ApiError {
         let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
         error.details = Some(Box::new(json!({"causes": causes, "retryAfterSeconds": RETRY_AFTER_S})));
         error
+    }
+
+    /// Why a change has no place in this desktop's documents. 507 is WebDAV's, and says what it is.
+    pub fn from_documents(error: &DocumentError) -> Self {
+        match error.disk {
+            true => Self::new(507, "InsufficientStorage", format!("{error}; nothing was changed")),
+            false => Self::internal(error),
+        }
     }
 
     /// What the order of writes said no to.

@@ -88,14 +88,17 @@ fn cluster_key(
     phrase: Option<Phrase>,
     report: &dyn Fn(Milestone),
 ) -> anyhow::Result<ClusterKey> {
-    let key = match (phrase, dir.cluster_key()?) {
-        (Some(phrase), _) => ClusterKey::stretch(&phrase)?,
-        (None, Some(key)) => key,
-        (None, None) => {
-            let phrase = Phrase::generate();
-            report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
-            ClusterKey::stretch(&phrase)?
-        }
+    let key = match phrase {
+        // What the directory says is not asked: it may be what the phrase is to mend.
+        Some(phrase) => ClusterKey::stretch(&phrase)?,
+        None => match dir.cluster_key()? {
+            Some(key) => key,
+            None => {
+                let phrase = Phrase::generate();
+                report(Milestone::MadePhrase { phrase: phrase.as_str().to_owned() });
+                ClusterKey::stretch(&phrase)?
+            }
+        },
     };
     dir.belong_to(&key)?;
     Ok(key)
@@ -161,7 +164,14 @@ impl Daemon {
         let membership = Membership::start(transport.clone(), started_ms, MembershipConfig::lan()).await?;
 
         let me = transport.local().to_string();
-        let intent = Intent::open(&dir.path("intent.redb"), &me, KubernetesLists)?;
+        let (intent, damaged) = Intent::open_or_begin_anew(&dir.path("intent.redb"), &me, KubernetesLists)?;
+        if let Some(aside) = damaged {
+            let aside = aside.display();
+            report(Milestone::Problem(format!(
+                "the documents of what was asked for were damaged; they are set aside in {aside} and fetched anew from \
+                 the other desktops (what was written on this one alone and reached no other is lost)"
+            )));
+        }
         let view = View::default();
         let flock_config = FlockConfig { raft: dir.path("raft"), view: dir.path("view"), started_ms };
         let flock = Flock::start(flock_config, transport.clone(), membership.clone(), view.clone()).await?;

@@ -76,7 +76,8 @@ impl FlockDocuments {
 
 /// The whole chain: what to do stands in the cause.
 fn document_error(key: &Key, error: IntentError) -> DocumentError {
-    DocumentError { key: key.clone(), why: format!("{:#}", anyhow::Error::from(error)) }
+    let disk = error.is_disk();
+    DocumentError { key: key.clone(), why: format!("{:#}", anyhow::Error::from(error)), disk }
 }
 
 #[async_trait::async_trait]

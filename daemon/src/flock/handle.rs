@@ -5,7 +5,7 @@ use super::shell::{Outlets, Shell};
 use super::{FlockStatus, Part, ToLeader, follow};
 use gaggle_gossip::membership::{Member, Membership};
 use gaggle_gossip::transport::Transport;
-use gaggle_sched::raft::{self, Group};
+use gaggle_sched::raft;
 use gaggle_sched::runner::Lead;
 use gaggle_sched::state::{Lineage, Resource, View};
 use std::path::PathBuf;
@@ -66,11 +66,15 @@ impl Flock {
             // A copy of what others hold: it is fetched again.
             Err(error) => tracing::warn!(%error, "the saved view is unreadable and is fetched anew"),
         }
-        let raft_config = super::shell::raft_config(&config, transport.local());
-        let resumed = Group::resume(raft_config, network.clone(), view.clone()).await?;
+        let resumed = super::shell::take_up(&config, transport.local(), network.clone(), &view).await?;
         let of = match &resumed {
             Some(group) => Some(Lineage { group: group.id().to_string(), epoch: group.epoch() }),
-            None => view.read(|store| store.lineage().cloned()),
+            // The group of a desktop that has always been alone, and that it has no log of any more, nobody else
+            // can go on with: another is founded on what the view still shows.
+            None => view.read(|store| {
+                let alone = store.list(&Resource::fixed("nodes"), None).count() <= 1;
+                store.lineage().filter(|_| !alone).cloned()
+            }),
         };
 
         let (part_tx, part) = watch::channel(resumed);

@@ -42,7 +42,7 @@ use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Standing;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,6 +71,14 @@ pub struct Want {
     /// 0: nothing.
     pub incarnation: u32,
     pub heads: Heads,
+}
+
+impl IntentError {
+    /// Whether the disk refuses: it may have room again later.
+    pub fn is_disk(&self) -> bool {
+        let of_disk = |error: &StoreError| matches!(error, StoreError::Disk { .. } | StoreError::Open { .. });
+        matches!(self, Self::Store(error) if of_disk(error))
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -144,6 +152,25 @@ impl Intent {
         let thread = std::thread::Builder::new().name("intent".to_owned()).spawn(|| owner.run(receiver));
         let thread = thread.map_err(|error| IntentError::Thread(Arc::new(error)))?;
         Ok(Self(Arc::new(Inner { requests: Some(requests), thread: Some(thread), index, changed })))
+    }
+
+    /// [`open`](Self::open), and a damaged file goes aside for a person to look at: then the documents begin anew, and
+    /// the second value says where it is. What no other node holds is lost.
+    ///
+    /// # Errors
+    /// When the disk refuses it.
+    pub fn open_or_begin_anew(
+        path: &Path,
+        actor: &str,
+        schema: impl Schema + Clone,
+    ) -> Result<(Self, Option<PathBuf>), IntentError> {
+        match Self::open(path, actor, schema.clone()) {
+            Err(IntentError::Store(error)) if matches!(*error, StoreError::Corrupt { .. }) => {
+                let aside = store::Store::set_aside(path)?;
+                Ok((Self::open(path, actor, schema)?, Some(aside)))
+            }
+            opened => Ok((opened?, None)),
+        }
     }
 
     /// The change that brings the key's document to `object` (`None`: deleted), from what this node holds now.

@@ -8,6 +8,7 @@ use super::{DocKey, Heads};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -23,10 +24,12 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub enum StoreError {
     #[error("cannot open {}: is another gaggle using it, or may this user not write there?", path.display())]
     Open { path: PathBuf, source: Box<redb::Error> },
-    #[error("{} is damaged ({why}): move it away and start again, and this node fetches every document \
+    #[error("{} is damaged and cannot be set aside", path.display())]
+    SetAside { path: PathBuf, source: io::Error },
+    #[error("{} is damaged ({why}): start gaggle again, and it sets the file aside and fetches every document \
              from the others", path.display())]
     Corrupt { path: PathBuf, why: String },
-    #[error("cannot read or write {}: is the disk full or failing?", path.display())]
+    #[error("cannot read or write {}: is the disk full, read-only or failing?", path.display())]
     Disk { path: PathBuf, source: Box<redb::Error> },
 }
 
@@ -55,7 +58,9 @@ struct Record {
 }
 
 pub struct Store {
-    database: Database,
+    /// `None` after the disk refused: the engine gives up a file for good then, so it is opened anew when it is
+    /// next asked for.
+    database: RefCell<Option<Database>>,
     path: PathBuf,
 }
 
@@ -65,29 +70,36 @@ impl Store {
         if !fs::exists(path).map_err(|source| open_error(path, source.into()))? {
             begin(path)?;
         }
-        let opened = caught(|| {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)
-        });
-        let database = match opened {
-            None => return Err(corrupt(path, "its pages contradict each other")),
-            Some(Ok(database)) => database,
-            Some(Err(DatabaseError::Storage(StorageError::Corrupted(why)))) => {
-                return Err(corrupt(path, &why));
-            }
-            Some(Err(DatabaseError::Storage(StorageError::Io(error)))) if is_damage(&error) => {
-                return Err(corrupt(path, &error.to_string()));
-            }
-            Some(Err(source)) => return Err(open_error(path, source)),
-        };
-        let store = Self { database, path: path.to_owned() };
-        let summaries = store.guarded(|| store.summaries())??;
+        let database = open_database(path)?;
+        let store = Self { database: RefCell::new(Some(database)), path: path.to_owned() };
+        let summaries = store.guarded(|database| store.summaries(database))??;
         Ok((store, summaries))
     }
 
-    fn summaries(&self) -> Result<Result<Vec<(DocKey, Summary)>, StoreError>, redb::Error> {
-        let reading = self.database.begin_read()?;
+    /// Moves a damaged file to `PATH.damaged-1`, and an earlier such file on to `PATH.damaged-2`. Where it is now.
+    pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+        let place = |number: u8| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".damaged-{number}"));
+            PathBuf::from(name)
+        };
+        let moved = || -> io::Result<()> {
+            match fs::rename(place(1), place(2)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            fs::rename(path, place(1))?;
+            sync_parent(path)
+        };
+        moved().map_err(|source| StoreError::SetAside { path: path.to_owned(), source })?;
+        Ok(place(1))
+    }
+
+    fn summaries(
+        &self,
+        database: &Database,
+    ) -> Result<Result<Vec<(DocKey, Summary)>, StoreError>, redb::Error> {
+        let reading = database.begin_read()?;
         let table = match reading.open_table(DOCUMENTS) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(Vec::new())),
@@ -105,8 +117,8 @@ impl Store {
     }
 
     pub fn read(&self, key: &str) -> Result<Option<State>, StoreError> {
-        let bytes = self.guarded(|| {
-            let table = match self.database.begin_read()?.open_table(DOCUMENTS) {
+        let bytes = self.guarded(|database| {
+            let table = match database.begin_read()?.open_table(DOCUMENTS) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -128,8 +140,8 @@ impl Store {
         &self,
         records: impl Iterator<Item = (&'a DocKey, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
-        self.guarded(|| {
-            let writing = self.database.begin_write()?;
+        self.guarded(|database| {
+            let writing = database.begin_write()?;
             {
                 let mut table = writing.open_table(DOCUMENTS)?;
                 for (key, record) in records {
@@ -143,17 +155,49 @@ impl Store {
         })
     }
 
-    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        match caught(run) {
+    fn guarded<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let mut place = self.database.borrow_mut();
+        let database = match &mut *place {
+            Some(database) => database,
+            closed => closed.insert(open_database(&self.path)?),
+        };
+        match caught(|| run(database)) {
             Some(Ok(done)) => Ok(done),
             None => Err(corrupt(&self.path, "its pages contradict each other")),
             Some(Err(redb::Error::Corrupted(why))) => Err(corrupt(&self.path, &why)),
-            Some(Err(source)) => Err(StoreError::Disk { path: self.path.clone(), source: Box::new(source) }),
+            Some(Err(source)) => {
+                if matches!(source, redb::Error::Io(_) | redb::Error::PreviousIo) {
+                    *place = None;
+                }
+                Err(StoreError::Disk { path: self.path.clone(), source: Box::new(source) })
+            }
         }
     }
 
     fn bad_record(&self, key: &str) -> StoreError {
         corrupt(&self.path, &format!("the record of {key} cannot be read"))
+    }
+}
+
+/// Opens a file that is there and checks all of it.
+fn open_database(path: &Path) -> Result<Database, StoreError> {
+    let opened = caught(|| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path)
+    });
+    match opened {
+        None => Err(corrupt(path, "its pages contradict each other")),
+        Some(Ok(database)) => Ok(database),
+        Some(Err(DatabaseError::Storage(StorageError::Corrupted(why)))) => Err(corrupt(path, &why)),
+        // No gaggle wrote an older format of the engine's, so its number is what is damaged.
+        Some(Err(DatabaseError::UpgradeRequired(format))) => {
+            Err(corrupt(path, &format!("it says that its format is {format}")))
+        }
+        Some(Err(DatabaseError::Storage(StorageError::Io(error)))) if is_damage(&error) => {
+            Err(corrupt(path, &error.to_string()))
+        }
+        Some(Err(source)) => Err(open_error(path, source)),
     }
 }
 
@@ -170,12 +214,17 @@ fn begin(path: &Path) -> Result<(), StoreError> {
     drop(Database::create(&fresh).map_err(failed)?);
     let moved = || {
         fs::rename(&fresh, path)?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
-        }
+        sync_parent(path)
     };
     moved().map_err(|error: io::Error| open_error(path, error.into()))
+}
+
+/// Makes a name in a directory last.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 fn is_damage(error: &io::Error) -> bool {

@@ -88,6 +88,8 @@ pub struct GroupFacts {
     pub members: u32,
     /// Whether the leader hears from a majority.
     pub quorum: bool,
+    /// The group counts it among the voters, and it has lost its log: it cannot vote before it was voted out.
+    pub lost: bool,
 }
 
 /// A fact as a value; None when it is too long, which only its owner can put right.

@@ -12,6 +12,8 @@ pub struct Candidate {
     pub connected: bool,
     /// It said that it is about to leave.
     pub leaving: bool,
+    /// It said that it is counted as a voter and has lost its log: it cannot vote before it was voted out.
+    pub lost: bool,
     /// When it started, on the clock of [`Input::now_ms`].
     pub started_ms: u64,
     /// Likely to stay: not on battery, not busy with its owner.
@@ -23,7 +25,7 @@ pub struct Candidate {
 impl Candidate {
     /// Can answer now, also when it is about to leave.
     fn answers(&self) -> bool {
-        self.alive && self.connected
+        self.alive && self.connected && !self.lost
     }
 }
 
@@ -73,7 +75,8 @@ pub fn size_for(members: usize, max: usize) -> usize {
 
 /// The next single change of the electorate, if one is due: swap one voter, or go to the next odd size.
 ///
-/// It is made with joint consensus, so it never passes through an even size. `None` also when a change is due but
+/// It is made with joint consensus, so it never passes through an even size; only while a voter that lost its log is
+/// out and nobody can take its place does the electorate rest at one. `None` also when a change is due but
 /// the voters that answer could not carry it: neither the old nor the new set may lose its quorum by it.
 pub fn next_change(input: &Input) -> Option<VoterChange> {
     if !input.voters.contains(input.me) {
@@ -82,8 +85,12 @@ pub fn next_change(input: &Input) -> Option<VoterChange> {
     }
     let table = Table::new(input);
     let even = input.voters.len().is_multiple_of(2);
-    let change = if even { table.resize() } else { table.replace_one() };
-    let change = change.or_else(|| table.resize()).or_else(|| table.hand_over())?;
+    let change = if even {
+        table.resize().or_else(|| table.replace_one())
+    } else {
+        table.replace_one().or_else(|| table.resize())
+    };
+    let change = change.or_else(|| table.hand_over())?;
     (change.voters != *input.voters && table.carries(&change.voters)).then_some(change)
 }
 
@@ -118,8 +125,9 @@ impl<'a> Table<'a> {
     /// How urgently a voter should go; 0 if it should stay.
     fn unfit(&self, peer: &str) -> u8 {
         match self.candidate(peer) {
-            None => 3,
-            Some(c) if c.leaving => 2,
+            None => 4,
+            Some(c) if c.leaving => 3,
+            Some(c) if c.lost => 2,
             Some(c) if !c.alive && c.dead_for_ms >= self.input.rules.dead_grace_ms => 1,
             Some(_) => 0,
         }
@@ -136,7 +144,8 @@ impl<'a> Table<'a> {
         others
     }
 
-    /// Swaps a dead or leaving voter for a spare, unless the electorate shrinks anyway.
+    /// Swaps a dead or leaving voter for a spare, unless the electorate shrinks anyway. One that lost its log goes
+    /// also without a spare: it does not vote in any case, and may come back in as a newcomer.
     fn replace_one(&self) -> Option<VoterChange> {
         if self.input.voters.len() > self.goal {
             return None;
@@ -145,12 +154,17 @@ impl<'a> Table<'a> {
         let why = match self.unfit(out) {
             0 => return None,
             1 => "is dead",
-            2 => "is leaving",
+            2 => "has lost its log",
+            3 => "is leaving",
             _ => "has left",
         };
-        let spare = self.spares.first()?;
         let mut voters = self.input.voters.clone();
         voters.remove(out);
+        let Some(spare) = self.spares.first() else {
+            let lost = self.candidate(out).is_some_and(|c| c.lost && !c.leaving);
+            let why = format!("{out} {why}: it is to come back in as a newcomer");
+            return lost.then_some(VoterChange { voters, why });
+        };
         voters.insert(spare.peer.clone());
         Some(VoterChange { voters, why: format!("{out} {why}: {} votes in its place", spare.peer) })
     }

@@ -9,7 +9,7 @@ use std::io;
 pub(super) const VERSION: u8 = 1;
 
 /// Bytes of SHA-256 kept with a stored record: enough against rot, and nobody hostile writes our disk.
-const CHECKSUM_BYTES: usize = 8;
+pub(super) const CHECKSUM_BYTES: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -23,6 +23,13 @@ pub enum CodecError {
     Decode(#[source] rmp_serde::decode::Error),
     #[error("it does not encode")]
     Encode(#[source] rmp_serde::encode::Error),
+}
+
+impl CodecError {
+    /// Whether the bytes are not what was written, and not just from another version.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Short | Self::Checksum | Self::Decode(_))
+    }
 }
 
 /// `value` behind a version byte.
@@ -59,7 +66,7 @@ pub(super) fn unseal<T: DeserializeOwned>(place: &[u8], bytes: &[u8]) -> Result<
     decode(body)
 }
 
-fn checksum(place: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(super) fn checksum(place: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let digest = Sha256::new().chain_update(place).chain_update([0]).chain_update(body).finalize();
     std::array::from_fn(|n| digest[n])
 }

@@ -25,7 +25,8 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
     private().create_new(true).open(path).map(|_| ())
 }
 
-fn private() -> OpenOptions {
+/// Options that open for writing, and make files that only the owner may read.
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
     #[cfg(unix)]
@@ -54,7 +55,13 @@ pub(super) fn read(path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>>
     fs::read(path).map(Some)
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Whether an error says that the content is wrong, and not that the disk could not be read or written.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// Makes the names in a directory last.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

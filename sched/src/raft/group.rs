@@ -9,20 +9,22 @@ use super::log::{Identity, Log, LogError};
 use super::machine::Machine;
 use super::network::{Links, Network};
 use super::proposer::{self, Proposal, ProposeError};
-use super::snapshot::{SnapshotError, SnapshotFile};
+use super::snapshot::{SnapshotError, SnapshotFault, SnapshotFile};
 use super::status::{Pulse, Role, Status, derive};
 use super::types::{GroupId, Meta, Raft, RaftPeer};
 use crate::state::{Applied, Lineage, Propose, Refused, Store, Txn, Unavailable, View};
+use openraft::storage::RaftLogStorage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-const LOG_FILE: &str = "raft.redb";
-const SNAPSHOT_FILE: &str = "raft.snapshot";
+pub(super) const LOG_FILE: &str = "raft.redb";
+pub(super) const SNAPSHOT_FILE: &str = "raft.snapshot";
 
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
@@ -80,6 +82,8 @@ pub(super) struct Inner {
     pub config: GroupConfig,
     /// Peers that are known from elsewhere to vote in this group; see [`Group::tell`].
     pub told: Mutex<BTreeSet<String>>,
+    /// Nothing was ever written to this node's log. See [`super::receive`].
+    pub blank: AtomicBool,
     pub stop: CancellationToken,
     status: watch::Receiver<Status>,
     queue: mpsc::Sender<Proposal>,
@@ -136,8 +140,8 @@ impl Group {
         let identity = Identity { group, epoch, me: config.me.clone(), founder: false };
         prepare(&config.dir)?;
         let log = Log::create(&config.dir.join(LOG_FILE), &identity)?;
-        let machine =
-            Machine::from_disk(view.clone(), identity.lineage(), identity.snapshot_file(&config.dir))?;
+        let file = identity.snapshot_file(&config.dir);
+        let machine = Machine::from_snapshot(view.clone(), identity.lineage(), file, None);
         let group = Self::start(config, network, view, identity, log, machine).await?;
         group.tell(voters);
         Ok(group)
@@ -146,7 +150,8 @@ impl Group {
     /// Goes on with the group that is on the disk, if there is one.
     ///
     /// # Errors
-    /// When its files are damaged or belong to another node; they are left as they are.
+    /// When its files are damaged ([`GroupError::is_damage`]; then see [`Group::set_aside`]), of another version or
+    /// another node's, or the disk refuses; they are left as they are.
     pub async fn resume(
         config: GroupConfig,
         network: Arc<dyn Network>,
@@ -156,12 +161,19 @@ impl Group {
         if !path.try_exists().map_err(|source| GroupError::Dir { path: config.dir.clone(), source })? {
             return Ok(None);
         }
-        let (log, identity) = Log::open(&path)?;
+        let (mut log, identity) = Log::open(&path)?;
         if identity.me != config.me {
             return Err(GroupError::OtherNode { dir: config.dir, other: identity.me });
         }
         let file = identity.snapshot_file(&config.dir);
-        let machine = Machine::from_disk(view.clone(), identity.lineage(), file)?;
+        let newest = file.read()?.map(|(record, _)| record);
+        let state = log.get_log_state().await.map_err(GroupError::fatal)?;
+        let covered = newest.as_ref().and_then(|record| record.meta.last_log_id);
+        let origin_lost = newest.is_none() && identity.founder && state.last_log_id.is_some();
+        if origin_lost || covered < state.last_purged_log_id {
+            return Err(file.error(SnapshotFault::Missing).into());
+        }
+        let machine = Machine::from_snapshot(view.clone(), identity.lineage(), file, newest);
         Self::start(config, network, view, identity, log, machine).await.map(Some)
     }
 
@@ -171,8 +183,8 @@ impl Group {
     /// When a file cannot be removed.
     pub fn forget(dir: &Path) -> Result<(), GroupError> {
         // The log goes first: without it there is no group, whatever else is left.
-        for name in [LOG_FILE, SNAPSHOT_FILE] {
-            let path = dir.join(name);
+        let log = dir.join(LOG_FILE);
+        for path in [log.clone(), dir.join(SNAPSHOT_FILE), Log::mark_file(&log)] {
             files::remove(&path).map_err(|source| GroupError::Dir { path, source })?;
         }
         Ok(())
@@ -187,6 +199,8 @@ impl Group {
         machine: Machine,
     ) -> Result<Self, GroupError> {
         let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
+        let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
+        let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
         let pulse = Arc::new(Pulse::default());
         let links =
             Links { network, group: identity.group.clone(), epoch: identity.epoch, pulse: pulse.clone() };
@@ -225,6 +239,7 @@ impl Group {
             view,
             config,
             told: Mutex::default(),
+            blank,
             stop,
             status,
             queue,
@@ -327,7 +342,7 @@ impl Propose for Group {
 }
 
 impl Identity {
-    fn lineage(&self) -> Lineage {
+    pub(super) fn lineage(&self) -> Lineage {
         Lineage { group: self.group.to_string(), epoch: self.epoch }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It is in memory; what it was at the last snapshot is on disk, and the log replays the rest after a restart.
 
-use super::snapshot::{SnapshotError, SnapshotFile, blank};
+use super::snapshot::{Record, SnapshotError, SnapshotFile, blank};
 use super::types::{Entry, Failure, Id, Meta, Outcome, StoredMembers, Types};
 use crate::state::{Frozen, Lineage, Store, View};
 use openraft::storage::RaftStateMachine;
@@ -29,10 +29,10 @@ impl Machine {
         Self { view, lineage, file, applied: None, members: StoredMembers::default(), staging: None }
     }
 
-    /// A machine that goes on from the newest snapshot on disk, or from nothing.
-    pub fn from_disk(view: View, lineage: Lineage, file: SnapshotFile) -> Result<Self, SnapshotError> {
-        let (store, meta) = match file.read()? {
-            Some((record, _)) => (Store::from_snapshot(record.state), record.meta),
+    /// A machine that goes on from a snapshot, or from nothing.
+    pub fn from_snapshot(view: View, lineage: Lineage, file: SnapshotFile, newest: Option<Record>) -> Self {
+        let (store, meta) = match newest {
+            Some(record) => (Store::from_snapshot(record.state), record.meta),
             None => (blank(lineage.epoch), Meta::default()),
         };
         let mut machine = Self {
@@ -44,7 +44,7 @@ impl Machine {
             staging: Some(store),
         };
         machine.show_if_caught_up();
-        Ok(machine)
+        machine
     }
 
     /// Hands the state to the view unless the view is ahead of it.

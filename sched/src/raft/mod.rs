@@ -11,6 +11,7 @@
 mod change;
 mod codec;
 mod config;
+mod damage;
 mod election;
 mod files;
 pub mod follow;
@@ -29,6 +30,7 @@ mod wire;
 
 pub use codec::CodecError;
 pub use config::{GroupConfig, Timings};
+pub use damage::SetAside;
 pub use group::{Group, GroupError};
 pub use log::{LogError, LogFault};
 pub use network::Network;

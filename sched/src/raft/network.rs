@@ -72,6 +72,10 @@ pub(super) struct Link {
 type CallError<E> = RPCError<NodeId, RaftPeer, RaftError<NodeId, E>>;
 
 impl Link {
+    fn counted(&self) -> bool {
+        self.links.pulse.counts(self.target)
+    }
+
     async fn ask<E: std::error::Error>(&self, request: Request) -> Result<Reply, CallError<E>> {
         let reply = self.links.ask(&self.peer, request).await;
         reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&CallFailed(error))))
@@ -95,8 +99,8 @@ impl RaftNetwork<Types> for Link {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError<openraft::error::Infallible>> {
-        let quorum = self.links.pulse.leads_with_quorum();
-        match self.ask(Request::Append { rpc, quorum }).await? {
+        let (quorum, counted) = (self.links.pulse.leads_with_quorum(), self.counted());
+        match self.ask(Request::Append { rpc, quorum, counted }).await? {
             Reply::Append(result) => self.remote(result),
             _ => Err(confused()),
         }
@@ -107,7 +111,7 @@ impl RaftNetwork<Types> for Link {
         rpc: InstallSnapshotRequest<Types>,
         _option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, CallError<InstallSnapshotError>> {
-        match self.ask(Request::Snapshot(rpc.into())).await? {
+        match self.ask(Request::Snapshot { part: rpc.into(), counted: self.counted() }).await? {
             Reply::Snapshot(result) => self.remote(result),
             _ => Err(confused()),
         }

@@ -1,10 +1,15 @@
 //! The way in for other voters' frames: who may speak, and what is done with what they say.
+//!
+//! A node whose log is empty does not vote, and lets nobody count it as a voter before it was filled as a learner's.
+//! A newcomer is never asked otherwise; a voter that lost its log is, and would put forgotten votes and entries into
+//! a quorum.
 
 use super::Group;
 use super::types::{names, node_id};
 use super::wire::{self, Rejected, Reply, Request, SERVE_LIMIT};
 use openraft::raft::AppendEntriesResponse;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 impl Group {
     /// Answers a frame that the network brought from `from` (authenticated by the network). Never fails: whatever
@@ -30,6 +35,7 @@ impl Group {
         let request: Request = wire::decode(&identity.group, identity.epoch, frame)?;
         self.authorise(from, &request)?;
         request.check(from, node_id(from))?;
+        self.fill(&request)?;
         tokio::select! {
             () = self.inner.stop.cancelled() => Err(Rejected::Stopping),
             reply = tokio::time::timeout(SERVE_LIMIT, self.act(request)) => reply.map_err(|_| Rejected::Slow),
@@ -52,17 +58,35 @@ impl Group {
         }
     }
 
+    /// Sees that an empty log is first filled as a learner's.
+    fn fill(&self, request: &Request) -> Result<(), Rejected> {
+        let blank = &self.inner.blank;
+        if !blank.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match request {
+            Request::Append { counted: true, .. } | Request::Snapshot { counted: true, .. } => {
+                Err(Rejected::Lost)
+            }
+            Request::Append { .. } | Request::Snapshot { .. } => {
+                blank.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Request::Vote(_) | Request::WouldVote { .. } => Err(Rejected::Blank),
+        }
+    }
+
     async fn act(&self, request: Request) -> Reply {
         let (raft, pulse) = (&self.inner.raft, &self.inner.links.pulse);
         match request {
-            Request::Append { rpc, quorum } => {
+            Request::Append { rpc, quorum, .. } => {
                 let result = raft.append_entries(rpc).await;
                 if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
                     pulse.heard_leader(quorum);
                 }
                 Reply::Append(result)
             }
-            Request::Snapshot(part) => {
+            Request::Snapshot { part, .. } => {
                 let vote = part.vote;
                 let result = raft.install_snapshot(part.into()).await;
                 if result.as_ref().is_ok_and(|response| response.vote <= vote) {

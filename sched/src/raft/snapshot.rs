@@ -30,10 +30,24 @@ pub struct SnapshotError {
 pub enum SnapshotFault {
     #[error("reading or writing failed")]
     Io(#[from] io::Error),
-    #[error("it is damaged")]
+    #[error("its content cannot be read")]
     Damaged(#[from] CodecError),
+    /// The log begins where it should have ended.
+    #[error("it is missing, or older than the log's beginning")]
+    Missing,
     #[error("it belongs to the group {group}, epoch {epoch}")]
     Foreign { group: GroupId, epoch: u64 },
+}
+
+impl SnapshotFault {
+    /// Whether the file holds something else than what was written to it.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Io(error) => files::is_damage(error),
+            Self::Damaged(error) => error.is_damage(),
+            Self::Missing | Self::Foreign { .. } => true,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -128,6 +142,11 @@ impl SnapshotFile {
         *newest = record.meta.last_log_id;
         Ok(Some((record, bytes)))
     }
+}
+
+/// What a snapshot says, whoever it belongs to; `None` if there is none that can be believed.
+pub(super) fn salvage(path: &std::path::Path) -> Option<Record> {
+    unseal(KIND, &files::read(path, MAX_SNAPSHOT_BYTES).ok()??).ok()
 }
 
 /// What a joiner has before it has anything: older than every state of the group.

@@ -53,6 +53,8 @@ impl Status {
 pub(super) struct Pulse {
     heard: Mutex<Option<Heard>>,
     leads_with_quorum: AtomicBool,
+    /// Who votes, as this node's log says.
+    voters: Mutex<BTreeSet<NodeId>>,
 }
 
 #[derive(Clone, Copy)]
@@ -79,12 +81,17 @@ impl Pulse {
         heard.is_some_and(|heard| heard.had_quorum && heard.at.elapsed() <= limit)
     }
 
+    pub fn counts(&self, id: NodeId) -> bool {
+        self.voters.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     pub fn leads_with_quorum(&self) -> bool {
         self.leads_with_quorum.load(Ordering::Relaxed)
     }
 }
 
-/// Derives the status from what openraft reports, and notes in the pulse whether this node leads a quorum.
+/// Derives the status from what openraft reports, and notes in the pulse who votes and whether this node leads a
+/// quorum.
 pub(super) fn derive(
     metrics: &RaftMetrics<NodeId, RaftPeer>,
     identity: &Identity,
@@ -94,7 +101,9 @@ pub(super) fn derive(
 ) -> Status {
     let members = metrics.membership_config.membership();
     let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
-    let votes = members.voter_ids().any(|id| id == metrics.id);
+    let voter_ids: BTreeSet<NodeId> = members.voter_ids().collect();
+    let votes = voter_ids.contains(&metrics.id);
+    *pulse.voters.lock().unwrap_or_else(PoisonError::into_inner) = voter_ids;
     let role = match (votes, metrics.state) {
         (true, ServerState::Leader) => Role::Leader,
         (true, _) => Role::Voter,

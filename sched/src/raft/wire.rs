@@ -29,9 +29,15 @@ pub(super) enum Request {
         rpc: AppendEntriesRequest<Types>,
         /// Whether the leader itself hears a quorum: one that is cut off with a minority goes on sending.
         quorum: bool,
+        /// Whether the leader counts the peer that it sends this to among the voters.
+        counted: bool,
     },
     Vote(VoteRequest<NodeId>),
-    Snapshot(SnapshotPart),
+    Snapshot {
+        part: SnapshotPart,
+        /// As in [`Self::Append`].
+        counted: bool,
+    },
     /// Would you vote for me, if I asked? Changes nothing, so that a node that was cut off does not depose a
     /// leader that everybody else hears.
     WouldVote {
@@ -87,6 +93,10 @@ pub(super) enum Rejected {
     Impostor(String),
     #[error("the entries are not in order")]
     Disorder,
+    #[error("this node has no log yet: it does not vote")]
+    Blank,
+    #[error("this node is counted as a voter and has lost its log: vote it out, and in again")]
+    Lost,
     #[error("the group is stopping")]
     Stopping,
     #[error("it took too long")]
@@ -119,14 +129,14 @@ impl Request {
         match self {
             Self::Append { rpc, .. } => Some(&rpc.vote),
             Self::Vote(rpc) => Some(&rpc.vote),
-            Self::Snapshot(rpc) => Some(&rpc.vote),
+            Self::Snapshot { part, .. } => Some(&part.vote),
             Self::WouldVote { .. } => None,
         }
     }
 
     /// Whether it comes from a leader (and not from one who would like to be).
     pub fn leads(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Snapshot(_))
+        matches!(self, Self::Append { .. } | Self::Snapshot { .. })
     }
 
     /// Checks what openraft takes for granted: each speaks in its own name, only an elected leader sends
@@ -150,8 +160,8 @@ impl Request {
                 let newest = last.map(|id| id.leader_id);
                 if newest > Some(*rpc.vote.leader_id()) { Err(Rejected::Disorder) } else { Ok(()) }
             }
-            Self::Snapshot(rpc) => {
-                let end = rpc.offset.saturating_add(rpc.data.len() as u64);
+            Self::Snapshot { part, .. } => {
+                let end = part.offset.saturating_add(part.data.len() as u64);
                 if end > super::snapshot::MAX_SNAPSHOT_BYTES { Err(Rejected::Disorder) } else { Ok(()) }
             }
             Self::Vote(_) | Self::WouldVote { .. } => Ok(()),

@@ -5,7 +5,7 @@ mod part;
 mod publish;
 mod voters;
 
-pub(super) use part::raft_config;
+pub(super) use part::take_up;
 
 use super::FlockStatus;
 use super::follow::Heard;
@@ -64,7 +64,10 @@ pub(super) struct Shell {
     has_voted: bool,
     changing: Option<JoinHandle<()>>,
     change_after: Instant,
-    failed_since: Option<Instant>,
+    /// When a part that failed is taken up again.
+    revive_at: Option<Instant>,
+    /// Why it cannot be, for people.
+    trouble: Option<String>,
     saved: (Instant, Revision),
     why: String,
 }
@@ -117,7 +120,8 @@ impl Shell {
             has_voted: false,
             changing: None,
             change_after: now,
-            failed_since: None,
+            revive_at: None,
+            trouble: None,
             why: "looking for other desktops".into(),
         }
     }

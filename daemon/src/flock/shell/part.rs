@@ -2,10 +2,12 @@
 
 use super::{STALE, Shell};
 use crate::flock::FlockConfig;
+use crate::flock::raft_net::RaftNetwork;
 use gaggle_gossip::PeerId;
-use gaggle_sched::raft::{Group, GroupConfig, GroupId, Timings};
-use gaggle_sched::state::Lineage;
+use gaggle_sched::raft::{Group, GroupConfig, GroupError, GroupId, SetAside, Timings};
+use gaggle_sched::state::{Lineage, Resource, View};
 use rand::Rng;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,6 +17,8 @@ const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
 const NEVER_VOTED_AFTER: Duration = Duration::from_secs(15);
 /// A part whose core or files failed is taken up again from the disk after this.
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
+/// After this if the disk refuses.
+const REVIVE_AGAIN: Duration = Duration::from_secs(3);
 /// First epochs are drawn below this, so that two groups founded apart have different revisions, and
 /// revisions stay below 2^53 for clients that read them as floating-point numbers.
 const FIRST_EPOCHS: u64 = 1 << 12;
@@ -54,6 +58,16 @@ impl Shell {
         let config = raft_config(&self.config, self.me);
         let mut voters = status.voters.clone();
         voters.insert(from.to_string());
+        if status.voters.contains(&self.me.to_string()) {
+            // It would be asked to go on with a log that is gone: it says so (see `lost`), and is voted out first.
+            tracing::debug!(peer = %from, "this node is counted as a voter, and has no log");
+            return None;
+        }
+        // What could not be taken up again is of no use any more: the group adds this node anew.
+        self.revive_at = None;
+        if let Err(error) = Group::forget(&self.config.raft) {
+            tracing::warn!(%error, "the files of an earlier part could not be removed");
+        }
         let (network, view) = (self.network.clone(), self.view.clone());
         match Group::join(config, network, view, status.group.clone(), of.epoch, voters).await {
             Ok(group) => {
@@ -91,7 +105,10 @@ impl Shell {
         let heard =
             self.heard.as_ref().filter(|(heard, at)| at.elapsed() < STALE && heard.status.leader.is_some());
         let unnamed = match heard {
-            Some((heard, _)) if own.leader.is_none() || !own_names => !heard.status.voters.contains(&me),
+            // Named by the others and not by its own log: they count on a log that is gone.
+            Some((heard, _)) if own.leader.is_none() || !own_names => {
+                !heard.status.voters.contains(&me) || !self.has_voted
+            }
             _ => !own_names,
         };
         let patience = if self.has_voted { VOTED_OUT_AFTER } else { NEVER_VOTED_AFTER };
@@ -105,31 +122,60 @@ impl Shell {
         }
     }
 
-    /// A group whose core failed on this node (a disk error, a bug) is taken up again from what is on the disk.
+    /// A group whose core failed on this node (a disk error, a bug) is taken up again from what is on the disk, as
+    /// often as it takes: a full disk may have room again.
     pub(super) async fn revive_failed_part(&mut self) {
-        let Some(group) = self.part.borrow().clone() else { return };
-        let failed = group.status().borrow().failed.clone();
-        let ended = group.status().has_changed().is_err();
-        if failed.is_none() && !ended {
-            self.failed_since = None;
+        let group = self.part.borrow().clone();
+        let due = match &group {
+            Some(group) => {
+                let status = group.status();
+                let failed = status.borrow().failed.clone();
+                if failed.is_none() && status.has_changed().is_ok() {
+                    self.revive_at = None;
+                    self.trouble = None;
+                    return;
+                }
+                *self.revive_at.get_or_insert_with(|| {
+                    tracing::error!(why = failed, "this node's part in the group failed");
+                    Instant::now() + REVIVE_AFTER
+                })
+            }
+            None => match self.revive_at {
+                Some(at) => at,
+                None => return,
+            },
+        };
+        if Instant::now() < due {
             return;
         }
-        if self.failed_since.get_or_insert_with(Instant::now).elapsed() < REVIVE_AFTER {
-            return;
+        if let Some(group) = group {
+            self.part.send_replace(None);
+            self.lead.send_replace(None);
+            group.stop().await;
         }
-        self.failed_since = None;
-        tracing::error!(
-            why = failed,
-            "this node's part in the group failed; taking it up again from the disk"
-        );
-        self.part.send_replace(None);
-        self.lead.send_replace(None);
-        group.stop().await;
-        let config = raft_config(&self.config, self.me);
-        match Group::resume(config, self.network.clone(), self.view.clone()).await {
-            Ok(group) => _ = self.part.send_replace(group),
-            Err(error) => tracing::error!(%error, "this node's part cannot be taken up again"),
+        match take_up(&self.config, self.me, self.network.clone(), &self.view).await {
+            Ok(group) => {
+                tracing::info!("this node's part in the group is taken up again");
+                self.revive_at = None;
+                self.trouble = None;
+                self.part.send_replace(group);
+            }
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                if self.trouble.as_ref() != Some(&why) {
+                    tracing::error!(why, "this node's part in the group cannot be taken up again yet");
+                }
+                self.trouble = Some(why);
+                self.revive_at = Some(Instant::now() + REVIVE_AGAIN);
+            }
         }
+    }
+
+    /// The group counts this node as a voter, and there is no log here to vote with.
+    pub(super) fn lost(&self) -> bool {
+        let heard = self.heard.as_ref().filter(|(_, at)| at.elapsed() < STALE);
+        let me = self.me.to_string();
+        self.part.borrow().is_none() && heard.is_some_and(|(heard, _)| heard.status.voters.contains(&me))
     }
 
     /// Frames of newer voters are accepted although our own log, which may be behind, does not name them.
@@ -139,6 +185,47 @@ impl Shell {
             group.tell(heard.status.voters.clone());
         }
     }
+}
+
+/// Takes this node's part up from the disk, if it has one. Files that cannot be believed go aside: then this node has
+/// no part, and what they still say is in its view.
+pub(in crate::flock) async fn take_up(
+    config: &FlockConfig,
+    me: PeerId,
+    network: Arc<RaftNetwork>,
+    view: &View,
+) -> Result<Option<Group>, GroupError> {
+    let error = match Group::resume(raft_config(config, me), network, view.clone()).await {
+        Err(error) if error.is_damage() => error,
+        other => return other,
+    };
+    let why = format!("{:#}", anyhow::Error::from(error));
+    let SetAside { to, lineage, state } = Group::set_aside(&config.raft)?;
+    let known = lineage.is_some();
+    if let (Some(state), Some(lineage)) = (state, lineage) {
+        view.write(|store| {
+            if store.lineage() != Some(&lineage) || store.revision() < state.revision() {
+                store.replace(state, lineage);
+            }
+        });
+    }
+    let set_aside = to.display();
+    let others = view.read(|store| store.list(&Resource::fixed("nodes"), None).count()) > 1;
+    if others || !known {
+        tracing::error!(
+            why, %set_aside,
+            "this desktop's copy of the group's log is damaged and set aside; the other voters have what was \
+             acknowledged, and this desktop follows them until they make it a voter again"
+        );
+    } else {
+        tracing::error!(
+            why, %set_aside,
+            "the group's log is damaged and set aside, and no other desktop has a copy: what happened since its last \
+             snapshot (statuses, bindings, events) is lost, what people asked for comes back from the documents; if \
+             you have a backup of the data directory, stop gaggle and restore it instead"
+        );
+    }
+    Ok(None)
 }
 
 pub(in crate::flock) fn raft_config(config: &FlockConfig, me: PeerId) -> GroupConfig {

@@ -51,6 +51,10 @@ impl Shell {
             },
             (None, _) => FlockStatus { why: self.why.clone(), ..FlockStatus::default() },
         };
+        let status = match &self.trouble {
+            Some(trouble) => FlockStatus { why: trouble.clone(), ..status },
+            None => status,
+        };
         let lead = own.filter(|own| own.role == Role::Leader && own.quorum).map(|own| Lead {
             group: own.group.to_string(),
             epoch: own.epoch,
@@ -71,6 +75,7 @@ impl Shell {
             leader: status.leader.map(|leader| leader.to_string()),
             members: self.roster() as u32,
             quorum: status.quorum,
+            lost: self.lost(),
         });
         self.status.send_if_modified(|now| std::mem::replace(now, status.clone()) != status);
     }

@@ -128,7 +128,7 @@ async fn a_file_that_was_cut_short_is_damage_or_whole_but_never_less() {
             Ok(intent) => assert_eq!(intent.digest(), digest, "cut at {length} of {}", whole.len()),
             Err(IntentError::Store(error)) => {
                 assert!(matches!(*error, StoreError::Corrupt { .. }), "cut at {length}: {error:?}");
-                assert!(error.to_string().contains("move it away"));
+                assert!(error.to_string().contains("sets the file aside"));
             }
             Err(error) => panic!("cut at {length}: {error:?}"),
         }
@@ -155,4 +155,24 @@ async fn a_flipped_byte_is_damage_or_harmless() {
             let _ = intent.value(KEY).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_damaged_file_goes_aside_and_the_documents_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intent.redb");
+    set(&open(&path).unwrap(), KEY, Some(&deployment())).await;
+    let (intent, aside) = Intent::open_or_begin_anew(&path, "peer", KubernetesLists).unwrap();
+    assert_eq!((intent.keys().len(), aside), (1, None), "a whole file stays");
+    drop(intent);
+    for round in 1..=3_usize {
+        std::fs::write(&path, vec![7; round]).unwrap();
+        let (intent, aside) = Intent::open_or_begin_anew(&path, "peer", KubernetesLists).unwrap();
+        assert_eq!(intent.keys(), Vec::<String>::new());
+        assert_eq!(std::fs::read(aside.unwrap()).unwrap(), vec![7; round], "the damaged one is kept");
+        set(&intent, KEY, Some(&deployment())).await;
+        assert_eq!(intent.keys(), [KEY]);
+    }
+    let kept = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(kept, 3, "the file and two damaged ones");
 }

@@ -1,15 +1,22 @@
 //! The redb file: records in, records out, each sealed. Blocking; [`super::Log`] calls it off the async threads.
+//!
+//! Every commit has a number, in the file and in the [`Mark`] beside it. redb answers a damaged header with the
+//! commit before the last one, which is right for a write that a power cut broke off, and a lost vote or entry where
+//! a bit of the disk has turned: the number tells the two apart.
 
 use super::super::codec::{CodecError, seal, unseal};
 use super::super::files;
 use super::super::types::{Ballot, Entry, Id, Types};
+use super::mark::Mark;
 use super::{Identity, LogFault};
 use openraft::LogState;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -18,12 +25,17 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const VOTE: &str = "vote";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
+/// How many times this file was written.
+const COMMITS: &str = "commits";
 
 /// Pages that redb keeps in memory. Recent entries are cached decoded beside it, so a small one does.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
 pub(super) struct Disk {
     db: Database,
+    mark: Mark,
+    /// The number of the last commit.
+    commits: Mutex<u64>,
     /// Bytes of entries in the file: what the snapshot policy bounds besides their number.
     bytes: AtomicU64,
 }
@@ -31,7 +43,8 @@ pub(super) struct Disk {
 impl Disk {
     /// A new file that only the owner may read: users' secrets are in the entries.
     pub fn create(path: &Path) -> Result<Self, LogFault> {
-        files::create(path).map_err(|error| LogFault::Engine(error.to_string()))?;
+        Mark::reset(path).map_err(LogFault::Io)?;
+        files::create(path).map_err(LogFault::Io)?;
         Self::open(path)
     }
 
@@ -44,7 +57,35 @@ impl Disk {
             txn.commit()?;
             Ok(db)
         };
-        Ok(Self { db: guarded(open)?, bytes: AtomicU64::new(0) })
+        let (mark, marked) = Mark::open(path).map_err(LogFault::Io)?;
+        let mut disk = Self { db: guarded(open)?, mark, commits: Mutex::default(), bytes: AtomicU64::new(0) };
+        let commits = disk.get_meta(COMMITS)?.unwrap_or(0);
+        disk.commits = Mutex::new(commits);
+        match marked {
+            Some(marked) if marked > commits => Err(LogFault::WentBack { commits, marked }),
+            _ => Ok(disk),
+        }
+    }
+
+    /// One numbered commit of what `change` does, on the disk when it returns.
+    fn commit<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, LogFault> {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *commits + 1;
+        let number = seal(COMMITS.as_bytes(), &next).map_err(damaged(COMMITS))?;
+        let done = guarded(|| {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate)?;
+            let done = change(&txn)?;
+            txn.open_table(META)?.insert(COMMITS, number.as_slice())?;
+            txn.commit()?;
+            Ok(done)
+        })?;
+        *commits = next;
+        self.mark.set(next);
+        Ok(done)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -65,11 +106,8 @@ impl Disk {
 
     pub fn put_meta<T: serde::Serialize>(&self, key: &str, value: &T) -> Result<(), LogFault> {
         let record = seal(key.as_bytes(), value).map_err(damaged(key))?;
-        guarded(|| {
-            let mut txn = self.db.begin_write()?;
-            txn.set_durability(Durability::Immediate)?;
+        self.commit(|txn| {
             txn.open_table(META)?.insert(key, record.as_slice())?;
-            txn.commit()?;
             Ok(())
         })
     }
@@ -78,19 +116,14 @@ impl Disk {
     pub fn append(&self, records: &[(u64, Vec<u8>)], committed: Option<Id>) -> Result<(), LogFault> {
         let mark =
             committed.map(|id| seal(COMMITTED.as_bytes(), &id)).transpose().map_err(damaged(COMMITTED))?;
-        guarded(|| {
-            let mut txn = self.db.begin_write()?;
-            txn.set_durability(Durability::Immediate)?;
-            {
-                let mut log = txn.open_table(LOG)?;
-                for (index, record) in records {
-                    log.insert(*index, record.as_slice())?;
-                }
-                if let Some(mark) = &mark {
-                    txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
-                }
+        self.commit(|txn| {
+            let mut log = txn.open_table(LOG)?;
+            for (index, record) in records {
+                log.insert(*index, record.as_slice())?;
             }
-            txn.commit()?;
+            if let Some(mark) = &mark {
+                txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
+            }
             Ok(())
         })?;
         let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
@@ -101,21 +134,16 @@ impl Disk {
     /// Removes the entries in `range` and sets the purge mark, if given, in one transaction.
     pub fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), LogFault> {
         let mark = purged.map(|id| seal(PURGED.as_bytes(), &id)).transpose().map_err(damaged(PURGED))?;
-        let removed = guarded(|| {
-            let mut txn = self.db.begin_write()?;
-            txn.set_durability(Durability::Immediate)?;
+        let removed = self.commit(|txn| {
             let mut removed = 0;
-            {
-                let mut log = txn.open_table(LOG)?;
-                log.retain_in(range, |_, record| {
-                    removed += record.len() as u64;
-                    false
-                })?;
-                if let Some(mark) = &mark {
-                    txn.open_table(META)?.insert(PURGED, mark.as_slice())?;
-                }
+            let mut log = txn.open_table(LOG)?;
+            log.retain_in(range, |_, record| {
+                removed += record.len() as u64;
+                false
+            })?;
+            if let Some(mark) = &mark {
+                txn.open_table(META)?.insert(PURGED, mark.as_slice())?;
             }
-            txn.commit()?;
             Ok(removed)
         })?;
         self.bytes.fetch_sub(removed, Ordering::Relaxed);
@@ -201,8 +229,25 @@ fn open_entry(index: u64, record: &[u8]) -> Result<Entry, LogFault> {
 /// Runs a step of the database engine. A damaged file must not take the daemon down, so its panics are errors.
 fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LogFault> {
     match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(result) => result.map_err(|error| LogFault::Engine(error.to_string())),
-        Err(_) => Err(LogFault::Engine("it panicked; the file is damaged".into())),
+        Ok(result) => result.map_err(fault),
+        Err(_) => Err(LogFault::Damaged("the database engine panicked over it".into())),
+    }
+}
+
+/// What the disk refuses, what is damaged, and the rest, which nobody has foreseen.
+fn fault(error: redb::Error) -> LogFault {
+    match error {
+        redb::Error::Io(error) if files::is_damage(&error) => LogFault::Damaged(error.to_string()),
+        redb::Error::Io(error) => LogFault::Io(error),
+        redb::Error::PreviousIo => LogFault::Io(io::Error::other("an earlier write failed")),
+        // No gaggle wrote an older format of the engine's, so its number is what is damaged.
+        error @ (redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableIsMultimap(_)) => LogFault::Damaged(error.to_string()),
+        error => LogFault::Engine(error.to_string()),
     }
 }
 

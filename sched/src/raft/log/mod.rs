@@ -4,6 +4,7 @@
 //! when it is read. It knows nothing of what an entry's transactions mean.
 
 mod disk;
+mod mark;
 mod recent;
 
 use super::codec::CodecError;
@@ -25,7 +26,7 @@ const APPEND_BYTES: u64 = 1 << 20;
 
 /// A file of the group that cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be used; if it cannot be repaired, move it away once the group has put another voter in this one's place", path.display())]
+#[error("{} cannot be used", path.display())]
 pub struct LogError {
     pub path: PathBuf,
     #[source]
@@ -34,9 +35,16 @@ pub struct LogError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogFault {
+    #[error("the disk refuses it")]
+    Io(#[source] io::Error),
     #[error("the database engine gave up: {0}")]
     Engine(String),
-    #[error("the record {record} is damaged")]
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// Something that was acknowledged is not in it any more.
+    #[error("it is damaged: it went back to its commit {commits} of {marked}")]
+    WentBack { commits: u64, marked: u64 },
+    #[error("the record {record} cannot be read")]
     Record {
         record: String,
         #[source]
@@ -48,6 +56,17 @@ pub enum LogFault {
     Foreign(String),
     #[error("it has no identity")]
     Anonymous,
+}
+
+impl LogFault {
+    /// Whether the file holds something else than what was written to it.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::WentBack { .. } | Self::Hole(_) | Self::Anonymous => true,
+            Self::Record { source, .. } => source.is_damage(),
+            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) => false,
+        }
+    }
 }
 
 /// Whose log this is. Written once, when the group is founded or joined.
@@ -88,7 +107,7 @@ impl Log {
     /// Begins a log in a file that does not exist yet.
     pub fn create(path: &Path, identity: &Identity) -> Result<Self, LogError> {
         let error = |source| LogError { path: path.to_owned(), source };
-        let io = |source: io::Error| error(LogFault::Engine(source.to_string()));
+        let io = |source: io::Error| error(LogFault::Io(source));
         // A log without an identity is a damaged one, so it gets its name when it has both.
         let unnamed = path.with_extension("new");
         files::remove(&unnamed).map_err(io)?;
@@ -96,6 +115,16 @@ impl Log {
         disk.put_meta(IDENTITY, identity).map_err(error)?;
         files::rename(&unnamed, path).map_err(io)?;
         Ok(Self::new(path, disk, None))
+    }
+
+    /// Whose log this is, as far as a damaged one still says.
+    pub fn identity(path: &Path) -> Option<Identity> {
+        Disk::open(path).ok()?.get_meta(IDENTITY).ok()?
+    }
+
+    /// The file beside the log.
+    pub fn mark_file(path: &Path) -> PathBuf {
+        mark::Mark::path(path)
     }
 
     /// Opens an existing log and reads all of it once, so that damage shows here and not in mid-flight.

@@ -24,7 +24,7 @@ fn vote(peer: &str) -> Request {
 fn append(peer: &str, committed: bool, entries: Vec<Entry<super::super::types::Types>>) -> Request {
     let vote: Vote<NodeId> = Vote { committed, ..Vote::new(1_000, node_id(peer)) };
     let rpc = AppendEntriesRequest { vote, prev_log_id: None, entries, leader_commit: None };
-    Request::Append { rpc, quorum: true }
+    Request::Append { rpc, quorum: true, counted: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Several groups in one process, over a network that can be cut.
 
+mod damage;
 mod disk;
 mod following;
 mod guard;

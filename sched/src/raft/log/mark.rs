@@ -1,0 +1,55 @@
+//! The number of the last commit, beside the log.
+//!
+//! Written after each commit and not flushed: that costs nothing, outlives the process, and a power cut leaves at
+//! worst an older number, which says less and never something wrong.
+
+use super::super::codec::{CHECKSUM_BYTES, checksum};
+use super::super::files;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Goes into the checksum, so that no other file is taken for a mark.
+const KIND: &[u8] = b"raft mark";
+const NUMBER_BYTES: usize = 8;
+
+pub(super) struct Mark(File);
+
+impl Mark {
+    /// The mark of the log at `log`.
+    pub fn path(log: &Path) -> PathBuf {
+        log.with_extension("mark")
+    }
+
+    /// Takes away what an earlier log left, before a new one begins to count.
+    pub fn reset(log: &Path) -> io::Result<()> {
+        files::remove(&Self::path(log))
+    }
+
+    /// Opens or begins the mark. The number in it is `None` if there is none that can be believed: then it is the
+    /// mark that is damaged, and the log speaks for itself.
+    pub fn open(log: &Path) -> io::Result<(Self, Option<u64>)> {
+        let file = files::private().read(true).create(true).truncate(false).open(Self::path(log))?;
+        let mut bytes = [0; NUMBER_BYTES + CHECKSUM_BYTES];
+        let marked = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => decode(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        Ok((Self(file), marked))
+    }
+
+    pub fn set(&self, number: u64) {
+        let number = number.to_be_bytes();
+        let bytes = [number.as_slice(), &checksum(KIND, &number)].concat();
+        if let Err(error) = self.0.write_all_at(&bytes, 0) {
+            tracing::debug!(%error, "the log's mark stays behind");
+        }
+    }
+}
+
+fn decode(bytes: &[u8; NUMBER_BYTES + CHECKSUM_BYTES]) -> Option<u64> {
+    let (number, sum) = bytes.split_first_chunk::<NUMBER_BYTES>()?;
+    (checksum(KIND, number) == sum).then(|| u64::from_be_bytes(*number))
+}
