@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use chitchat::{
-    Chitchat, ChitchatConfig, ChitchatHandle, FailureDetectorConfig, NodeState, spawn_chitchat,
-};
+use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, FailureDetectorConfig, NodeState, spawn_chitchat};
 
 use super::facts::{ADDRESSES, GROUP, IMAGES, NODE, PEER};
 use super::link::Net;

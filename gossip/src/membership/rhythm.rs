@@ -74,6 +74,9 @@ mod tests {
     #[test]
     fn it_never_gets_shorter_as_the_flock_grows() {
         let all: Vec<Rhythm> = (0..1_200).map(lan).collect();
-        assert!(all.windows(2).all(|two| two[0].interval <= two[1].interval && two[0].patience <= two[1].patience));
+        assert!(
+            all.windows(2)
+                .all(|two| two[0].interval <= two[1].interval && two[0].patience <= two[1].patience)
+        );
     }
 }
