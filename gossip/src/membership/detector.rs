@@ -76,7 +76,8 @@ impl Detector {
         }
         let silence = clock.saturating_sub(heard.at);
         let enough_news = beat.connected || heard.news >= REVIVES;
-        let alive = silence <= heard.patience(beat.connected, patience) && (heard.alive || enough_news && heard.news > 0);
+        let alive = silence <= heard.patience(beat.connected, patience)
+            && (heard.alive || enough_news && heard.news > 0);
         if heard.alive && !alive {
             heard.news = 0;
         }
@@ -94,7 +95,14 @@ impl Heard {
     /// A first heartbeat counts as none, unless the node itself is there to tell it: it may be old.
     fn new(beat: &Beat, clock: Duration) -> Self {
         let news = u32::from(beat.connected);
-        Self { generation: beat.generation, heartbeat: beat.heartbeat, at: clock, gap: 0.0, news, alive: false }
+        Self {
+            generation: beat.generation,
+            heartbeat: beat.heartbeat,
+            at: clock,
+            gap: 0.0,
+            news,
+            alive: false,
+        }
     }
 
     fn grow(&mut self, heartbeat: u64, clock: Duration) {

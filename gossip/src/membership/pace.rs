@@ -52,6 +52,10 @@ mod tests {
         assert_eq!(passed(&mut pace, start), 8);
         assert_eq!(passed(&mut pace, start), 0);
         assert_eq!(passed(&mut pace, start + Duration::from_millis(500)), 4);
-        assert_eq!(passed(&mut pace, start + Duration::from_secs(60)), 8, "no more than a second is saved up");
+        assert_eq!(
+            passed(&mut pace, start + Duration::from_secs(60)),
+            8,
+            "no more than a second is saved up"
+        );
     }
 }

@@ -107,9 +107,11 @@ impl Transport {
     /// none, and nobody dials them. They are told why.
     pub fn refuse(&self, peers: BTreeSet<PeerId>) {
         let peers = Arc::new(peers);
-        let changed = self.refused.send_if_modified(|now| *now != peers && {
-            *now = peers.clone();
-            true
+        let changed = self.refused.send_if_modified(|now| {
+            *now != peers && {
+                *now = peers.clone();
+                true
+            }
         });
         if let (true, Backend::Memory(node)) = (changed, &self.backend) {
             node.refuse_peers(peers);

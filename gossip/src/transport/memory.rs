@@ -158,9 +158,10 @@ impl Network {
                 }
                 changed
             });
-            let refuser = self.nodes.keys().find(|other| {
-                !self.cuts.contains(&link(**other, *local)) && self.refuses(**other, *local)
-            });
+            let refuser = self
+                .nodes
+                .keys()
+                .find(|other| !self.cuts.contains(&link(**other, *local)) && self.refuses(**other, *local));
             if let Some(refuser) = refuser {
                 node.evicted.send_replace(Some(*refuser));
             }

@@ -33,7 +33,13 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, longest: Duration) -> Self {
-        Self { inner, longest, heard: Instant::now(), forgiven: false, alarm: Box::pin(tokio::time::sleep(longest)) }
+        Self {
+            inner,
+            longest,
+            heard: Instant::now(),
+            forgiven: false,
+            alarm: Box::pin(tokio::time::sleep(longest)),
+        }
     }
 }
 

@@ -295,7 +295,8 @@ async fn an_evicted_peer_is_told_so_and_gets_no_stream_either_way_nor_after_a_re
     let at = address(&ours).await.to_string();
     let key = NodeKey::ephemeral();
     let again = key.clone();
-    let config = || TransportConfig { listen: vec![any()], peers: vec![at.clone()], ..TransportConfig::default() };
+    let config =
+        || TransportConfig { listen: vec![any()], peers: vec![at.clone()], ..TransportConfig::default() };
     let theirs = start_with(config(), 1, key);
     echo(&theirs);
     sees(&ours, &[&theirs]).await;

@@ -63,6 +63,7 @@ pub(super) struct Shell {
     /// Whether this node's present part has been named as a voter.
     has_voted: bool,
     changing: Option<JoinHandle<()>>,
+    tending: voters::Tending,
     change_after: Instant,
     failed_since: Option<Instant>,
     saved: (Instant, Revision),
@@ -116,6 +117,7 @@ impl Shell {
             unnamed_since: None,
             has_voted: false,
             changing: None,
+            tending: voters::Tending::default(),
             change_after: now,
             failed_since: None,
             why: "looking for other desktops".into(),

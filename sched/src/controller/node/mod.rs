@@ -12,6 +12,7 @@ mod object;
 use super::instant::elapsed;
 use super::loaded::{Loaded, create, edit_object};
 use super::{Note, Plan, pods};
+use crate::electorate::roster::Roster;
 use crate::state::{Expect, Key, Resource, Store, Write};
 use eviction::Eviction;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -89,7 +90,9 @@ impl Default for NodeConfig {
 pub fn reconcile_nodes(store: &Store, reports: &[NodeReport], now: &Time, config: &NodeConfig) -> Plan {
     let mut plan = Plan::default();
     let mut by_name: BTreeMap<&str, Vec<&NodeReport>> = BTreeMap::new();
-    for report in reports.iter().filter(|report| is_valid_name(&report.name)) {
+    let evicted = Roster::of(store).map(|(roster, _)| roster.evicted).unwrap_or_default();
+    let belongs = |report: &&NodeReport| is_valid_name(&report.name) && !evicted.contains_key(&report.peer);
+    for report in reports.iter().filter(belongs) {
         by_name.entry(&report.name).or_default().push(report);
     }
     let known: BTreeSet<String> = store.list(&NODES, None).map(|(key, _)| key.name).collect();
@@ -203,6 +206,13 @@ fn note_transition(node: &Loaded<Node>, report: &NodeReport, plan: &mut Plan) {
         let message = format!("Node {} status is now: {reason}", node.key.name);
         plan.events.push(Note::normal(&node.key, NAME, reason, message));
     }
+}
+
+/// What removes a node and its pods for good. Nothing when the name is not (any more) that peer's.
+pub fn evicted(store: &Store, name: &str, peer: &str, now: &Time) -> Plan {
+    let node = Loaded::<Node>::get(store, &Key::new(NODES, "", name));
+    let node = node.filter(|node| node.object.annotation(PEER) == Some(peer));
+    node.map_or_else(Plan::default, |node| remove(store, &node, "was evicted", now))
 }
 
 /// Takes a Node off the list, after its pods.
