@@ -1,5 +1,6 @@
 //! What a daemon answers about itself, beside the Kubernetes API and behind the same door: `/gaggle/v1`.
 
+mod evict;
 mod status;
 
 pub use status::{NodeStatus, StatusReport};
@@ -14,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{StreamExt, TryStreamExt};
 use gaggle_gossip::membership::Member;
-use gaggle_sched::state::View;
+use gaggle_sched::state::{Propose, View};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub struct ControlState {
     pub members: watch::Receiver<Arc<Vec<Member>>>,
     pub view: View,
     pub agent: Agent,
+    pub propose: Arc<dyn Propose>,
     pub leave: mpsc::Sender<LeaveRequest>,
 }
 
@@ -47,6 +49,7 @@ pub fn routes(state: ControlState) -> Router {
     Router::new()
         .route("/gaggle/v1/status", get(status))
         .route("/gaggle/v1/leave", post(leave))
+        .route("/gaggle/v1/evict", post(evict::evict))
         .route("/gaggle/v1/images", get(images).post(load_image))
         .with_state(state)
 }

@@ -15,6 +15,7 @@ pub mod documents;
 pub mod flock;
 pub mod kubeconfig;
 pub mod options;
+pub mod owner;
 pub mod pki;
 pub mod pods;
 pub mod remote;

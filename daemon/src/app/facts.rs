@@ -2,6 +2,7 @@
 
 use crate::agent::EngineState;
 use crate::options::UpOptions;
+use crate::owner::OwnerState;
 use gaggle_gossip::membership::NodeFacts;
 use gaggle_sched::state::{Key, Resource, Store};
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ impl Offer {
     }
 
     /// `addresses`: those that lead here (see [`super::addresses`]); `engine`: what Docker says of the machine; without an answer from it the node is not ready.
-    pub fn facts(&self, addresses: &[IpAddr], engine: &EngineState) -> NodeFacts {
+    pub fn facts(&self, addresses: &[IpAddr], engine: &EngineState, owner: &OwnerState) -> NodeFacts {
         NodeFacts {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -53,6 +54,8 @@ impl Offer {
             kernel: engine.kernel.clone(),
             os_image: engine.os.clone(),
             arch: engine.arch.clone(),
+            on_battery: owner.on_battery,
+            owner_active: owner.active,
         }
     }
 }

@@ -66,6 +66,12 @@ pub async fn leave(flock: &Flock, agent: &Agent, view: &View, node: &str, tell: 
             () = tokio::time::sleep_until(deadline) => return Left::TimedOut,
         }
     }
+    clear(agent, tell).await;
+    Left::Gone
+}
+
+/// Removes all containers of pods, within a time.
+pub async fn clear(agent: &Agent, tell: &impl Fn(String)) {
     agent.clear();
     let mut pods = agent.pods();
     let count = *pods.borrow_and_update();
@@ -75,5 +81,4 @@ pub async fn leave(flock: &Flock, agent: &Agent, view: &View, node: &str, tell: 
             tell("some containers could not be removed in time; they are when this desktop rejoins".into());
         }
     }
-    Left::Gone
 }

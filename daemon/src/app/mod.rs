@@ -13,6 +13,7 @@ use crate::datadir::{DataDir, Remembered, write_atomically};
 use crate::flock::{self, Flock, FlockConfig, FlockDocuments, FlockStatus};
 use crate::kubeconfig;
 use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
+use crate::owner::{self, OwnerState};
 use crate::pki::{Authority, ServerCertificate};
 use crate::remote::{self, FlockImages, FlockPods};
 use crate::tokens::AdminToken;
@@ -113,6 +114,7 @@ struct Daemon {
     view: View,
     flock: Flock,
     agent: Agent,
+    owner: watch::Receiver<OwnerState>,
     offer: watch::Sender<Offer>,
     certificate: Arc<ServerCertificate>,
     api_port: u16,
@@ -209,6 +211,7 @@ impl Daemon {
             members: membership.members(),
             view: view.clone(),
             agent: agent.clone(),
+            propose: flock.propose.clone(),
             leave: leave_tx,
         });
         let state = ApiState {
@@ -230,6 +233,7 @@ impl Daemon {
 
         tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
+        tokio::spawn(flock::refuse_forever(view.clone(), transport.clone()));
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
         tokio::spawn(flock::compact_forever(intent.clone()));
@@ -248,6 +252,7 @@ impl Daemon {
             view,
             flock,
             agent,
+            owner: owner::watch(owner::Sources::default()),
             offer,
             certificate,
             api_port,
@@ -262,6 +267,7 @@ impl Daemon {
         let mut engine = self.agent.engine();
         let mut images = self.agent.images();
         let mut listening = self.transport.listening();
+        let mut owner = self.owner.clone();
         let mut refusals = self.transport.refusals();
         let mut revisions = self.view.subscribe();
         let mut remember = tokio::time::interval(REMEMBER_EVERY);
@@ -270,6 +276,8 @@ impl Daemon {
         let mut last_step = String::new();
         // That Docker is being looked for is no news at the start.
         let mut last_problem = engine.borrow().problem.clone().unwrap_or_default();
+        let (view, transport) = (self.view.clone(), self.transport.clone());
+        let mut evicted = Box::pin(flock::until_evicted(view, transport, status.clone()));
         self.publish_facts();
         self.membership.publish_images(images.borrow_and_update().clone());
         let request = loop {
@@ -287,6 +295,8 @@ impl Daemon {
                         report(Milestone::Problem(refusal.to_string()));
                     }
                 }
+                changed = owner.changed() => { changed.context("the owner's watch ended")?; self.publish_facts(); }
+                why = &mut evicted => return self.stop_evicted(why, &*report).await,
                 _ = revisions.changed(), if !ready => {}
                 _ = remember.tick() => self.remember(),
                 Some(request) = self.leave.recv() => break Some(request),
@@ -330,8 +340,9 @@ impl Daemon {
         if let Err(error) = self.certificate.set_addresses(&addresses) {
             tracing::error!(%error, "the API keeps its old certificate");
         }
+        let reachable = addresses::reachable(&addresses);
         let facts =
-            self.offer.borrow().facts(&addresses::reachable(&addresses), &self.agent.engine().borrow());
+            self.offer.borrow().facts(&reachable, &self.agent.engine().borrow(), &self.owner.borrow());
         self.membership.publish_node(facts);
     }
 
@@ -343,6 +354,19 @@ impl Daemon {
         if let Err(error) = self.dir.remember(&remembered) {
             tracing::warn!(%error, "peers are not remembered");
         }
+    }
+
+    /// The flock goes on without this desktop, for good: what ran here for it is removed.
+    async fn stop_evicted(mut self, why: String, report: &dyn Fn(Milestone)) -> anyhow::Result<()> {
+        report(Milestone::Leaving(format!("{why}: removing its containers")));
+        leave::clear(&self.agent, &|line| report(Milestone::Leaving(line))).await;
+        self.flock.stop(true).await;
+        self.end().await;
+        anyhow::bail!(
+            "{why}. Its key in {} is refused from now on; to come back as a new node, run `gaggle up` with another \
+             --data-dir, or move that directory away first",
+            self.options.data_dir.display()
+        )
     }
 
     async fn finish(
@@ -379,6 +403,12 @@ impl Daemon {
             _ => tell(left.to_string()),
         }
         drop((request, tell));
+        self.end().await;
+        Ok(())
+    }
+
+    /// Ends all that runs.
+    async fn end(&mut self) {
         self.stop_api.cancel();
         if tokio::time::timeout(DRAIN, &mut self.api).await.is_err() {
             self.api.abort();
@@ -386,7 +416,6 @@ impl Daemon {
         self.agent.stop().await;
         self.membership.leave().await;
         self.transport.shutdown().await;
-        Ok(())
     }
 }
 

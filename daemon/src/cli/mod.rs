@@ -9,6 +9,7 @@ mod delete;
 mod describe;
 mod discovery;
 mod down;
+mod evict;
 mod failure;
 mod follow;
 mod get;
@@ -84,6 +85,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     Down(down::DownArgs),
+    Evict(evict::EvictArgs),
     Status(status::StatusArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
     Image(image::ImageArgs),
@@ -130,6 +132,7 @@ fn run(place: Place, command: Command) -> anyhow::Result<()> {
 async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {
     match command {
         ClientCommand::Down(args) => down::run(place, args).await,
+        ClientCommand::Evict(args) => evict::run(place, args).await,
         ClientCommand::Status(args) => status::run(place, args).await,
         ClientCommand::Kubeconfig(args) => kubeconfig::run(place, args),
         ClientCommand::Image(args) => image::run(place, args).await,

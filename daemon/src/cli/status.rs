@@ -56,6 +56,20 @@ struct NodeStatus {
     role: Option<String>,
     revision: u64,
     pods: Option<u64>,
+    on_battery: Option<bool>,
+    owner_active: Option<bool>,
+}
+
+impl NodeStatus {
+    /// What speaks against its staying, as far as it is known.
+    fn usage(&self) -> String {
+        let signs = [(self.owner_active, "in use", "idle"), (self.on_battery, "on battery", "on mains")];
+        let signs = signs.iter().filter_map(|(sign, yes, no)| sign.map(|sign| if sign { *yes } else { *no }));
+        match signs.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "-".to_owned(),
+            signs => signs,
+        }
+    }
 }
 
 pub async fn run(place: &Place, args: StatusArgs) -> anyhow::Result<()> {
@@ -86,6 +100,8 @@ fn show(out: &mut impl Write, status: &ClusterStatus) -> std::io::Result<()> {
     let with_pods = status.nodes.iter().any(|node| node.pods.is_some());
     let mut header = vec!["NAME", "READY", "ROLE", "ADDRESS"];
     header.extend(with_pods.then_some("PODS"));
+    let with_usage = status.nodes.iter().any(|node| node.usage() != "-");
+    header.extend(with_usage.then_some("DESKTOP"));
     header.push("REVISION");
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for node in &status.nodes {
@@ -96,6 +112,7 @@ fn show(out: &mut impl Write, status: &ClusterStatus) -> std::io::Result<()> {
             node.addresses.first().cloned().unwrap_or_else(|| "-".to_owned()),
         ];
         row.extend(with_pods.then(|| node.pods.map_or_else(|| "-".to_owned(), |pods| pods.to_string())));
+        row.extend(with_usage.then(|| node.usage()));
         row.push(node.revision.to_string());
         rows.push(row);
     }
@@ -162,6 +179,19 @@ mod tests {
              NAME   READY   ROLE     ADDRESS         REVISION\n\
              pc1    yes     leader   10.0.0.1:7474   30\n"
         );
+    }
+
+    #[test]
+    fn batteries_and_owners_are_shown_where_they_are_known() {
+        let text = shown(json!({"group": "g1", "quorum": true, "nodes": [
+            {"name": "pc1", "ready": true, "on_battery": null, "owner_active": true},
+            {"name": "pc2", "ready": true, "on_battery": true, "owner_active": false},
+            {"name": "pc3", "ready": true}]}));
+        let column = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).nth(4).unwrap().to_owned()
+        };
+        assert_eq!(["NAME", "pc1", "pc2", "pc3"].map(column), ["DESKTOP", "in use", "idle, on battery", "-"]);
     }
 
     #[test]

@@ -42,6 +42,12 @@ pub struct NodeStatus {
     pub problem: String,
     #[serde(default)]
     pub pods: usize,
+    /// `null` where it has no battery.
+    #[serde(default)]
+    pub on_battery: Option<bool>,
+    /// Its owner is using it; `null` where that cannot be told.
+    #[serde(default)]
+    pub owner_active: Option<bool>,
 }
 
 /// Everyone of this group in the roster or in gossip, by name.
@@ -68,6 +74,8 @@ pub(super) fn report(cluster: &str, flock: &FlockStatus, members: &[Member], sto
                 role: "gone".into(),
                 revision: 0,
                 problem: "not heard of".into(),
+                on_battery: None,
+                owner_active: None,
             },
         );
     }
@@ -104,6 +112,8 @@ pub(super) fn report(cluster: &str, flock: &FlockStatus, members: &[Member], sto
                 role: role.into(),
                 revision: group.revision,
                 problem,
+                on_battery: facts.on_battery.filter(|_| member.alive),
+                owner_active: facts.owner_active.filter(|_| member.alive),
             },
         );
     }

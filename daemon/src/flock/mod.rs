@@ -6,6 +6,7 @@
 //! stream, and whoever reads the view does not notice which of the two it is.
 
 mod adopt;
+mod evicted;
 mod follow;
 mod handle;
 mod propose;
@@ -16,6 +17,7 @@ mod shell;
 mod sync;
 
 pub use adopt::{FlockDocuments, adopt_forever, apply_forever, compact_forever};
+pub use evicted::{refuse_forever, until_evicted};
 pub use handle::{Flock, FlockConfig, LeaveProgress};
 pub use propose::ToLeader;
 pub use reports::{images_by_node, node_reports};

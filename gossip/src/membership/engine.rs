@@ -7,17 +7,16 @@
 use std::time::Duration;
 
 use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, FailureDetectorConfig, NodeState, spawn_chitchat};
+use libp2p::PeerId;
 
 use super::facts::{ADDRESSES, GROUP, IMAGES, NODE, PEER};
-use super::link::Net;
+use super::place;
 use super::roll::{Sighting, Value};
-use super::{MembershipConfig, place};
-use crate::transport::Transport;
 
 /// Guards against another program's gossip; members of other clusters never get this far.
 const CLUSTER: &str = "gaggle/2";
 /// Between chitchat's own rounds, in which it tidies up.
-const TIDIES_EVERY: Duration = Duration::from_secs(30);
+pub(super) const TIDIES_EVERY: Duration = Duration::from_secs(30);
 /// Silence after which chitchat begins to forget a node, in its own intervals: minutes.
 const FORGETS_AFTER: f64 = 8.0;
 /// Intervals between heartbeats that chitchat remembers of each node. It takes their memory for all of them at once.
@@ -27,24 +26,24 @@ const TOMBSTONES: Duration = Duration::from_secs(3600);
 
 /// Starts chitchat as a new run of this node.
 pub(super) async fn spawn(
-    config: &MembershipConfig,
-    transport: &Transport,
+    local: PeerId,
     generation: u64,
-    net: &Net,
+    dead_kept: Duration,
+    tidies_every: Duration,
+    net: &dyn chitchat::transport::Transport,
 ) -> anyhow::Result<ChitchatHandle> {
-    let local = transport.local();
     let config = ChitchatConfig {
         chitchat_id: place::chitchat_id(&local, generation),
         cluster_id: CLUSTER.to_owned(),
-        gossip_interval: TIDIES_EVERY,
+        gossip_interval: tidies_every,
         listen_addr: place::of(&local),
         seed_nodes: Vec::new(),
         failure_detector_config: FailureDetectorConfig {
             phi_threshold: FORGETS_AFTER,
             sampling_window_size: WINDOW,
-            max_interval: TIDIES_EVERY * 5,
-            initial_interval: TIDIES_EVERY,
-            dead_node_grace_period: config.dead_kept,
+            max_interval: tidies_every * 5,
+            initial_interval: tidies_every,
+            dead_node_grace_period: dead_kept,
         },
         marked_for_deletion_grace_period: TOMBSTONES,
         catchup_callback: None,

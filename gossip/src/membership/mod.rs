@@ -21,6 +21,8 @@ mod rhythm;
 mod roll;
 mod shell;
 
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 use super::pace::BYTES_PER_SECOND;
 use super::place::DIGEST_BYTES;
 
-/// Peers that a node speaks to in one round.
-pub(super) const FANOUT: usize = 3;
+/// Peers that a node speaks to in one interval.
+const FANOUT: usize = 3;
 /// Rounds without news of a node after which it is dead. News reaches all of a thousand in six to seven.
 const ROUNDS: u32 = 8;
 /// Looks at what gossip holds in one interval: what a round brought is acted on before the next one.
@@ -28,8 +28,13 @@ const LOOKS: u32 = 2;
 /// What a node does at its present flock's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rhythm {
-    /// Between two rounds.
+    /// In which a node speaks to three others.
     pub(super) interval: Duration,
+    /// Between two turns to speak.
+    pub(super) turn: Duration,
+    /// Whom it speaks to at each: all three in a small flock, which wakes it up less often, or one, which spreads what a
+    /// large flock has to say evenly.
+    pub(super) at_once: usize,
     /// Between two looks at what was heard.
     pub(super) look: Duration,
     /// Silence after which a node that this one is connected to is dead, unless it is known to be slow.
@@ -41,7 +46,9 @@ pub(super) struct Rhythm {
 pub(super) fn rhythm(shortest: Duration, least: Duration, members: usize) -> Rhythm {
     let bytes = members.saturating_mul(DIGEST_BYTES).saturating_mul(FANOUT);
     let interval = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND).max(shortest);
-    Rhythm { interval, look: interval / LOOKS, patience: (interval * ROUNDS).max(least) }
+    let (turn, at_once) =
+        if interval > shortest { (interval / FANOUT as u32, 1) } else { (interval, FANOUT) };
+    Rhythm { interval, turn, at_once, look: interval / LOOKS, patience: (interval * ROUNDS).max(least) }
 }
 
 #[cfg(test)]
@@ -59,8 +66,8 @@ mod tests {
             assert_eq!(lan(members).patience, Duration::from_secs(2));
         }
         for members in [76, 100, 300, 1_000, 1_100] {
-            let rounds = 1.0 / lan(members).interval.as_secs_f64();
-            let bytes = rounds * (FANOUT * members * DIGEST_BYTES) as f64;
+            let Rhythm { turn, at_once, .. } = lan(members);
+            let bytes = (at_once * members * DIGEST_BYTES) as f64 / turn.as_secs_f64();
             assert!(bytes <= BYTES_PER_SECOND * 1.001, "{members}: {bytes}");
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct Look<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Update {
     pub(super) changed: bool,
+    /// Who died, or came to life (again).
+    pub(super) turned: Vec<(PeerId, bool)>,
     /// Addresses that a member newly says it listens on.
     pub(super) addresses: Vec<(PeerId, Vec<SocketAddr>)>,
 }
@@ -155,6 +157,7 @@ impl Line {
         if member.alive != alive {
             member.alive = alive;
             member.since = now;
+            update.turned.push((member.peer, alive));
             update.changed = true;
         }
         if member.connected != connected {

@@ -17,9 +17,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::engine::TIDIES_EVERY;
 use super::facts::{self, ADDRESSES, GROUP, GroupFacts, IMAGES, MOST_ADDRESSES, NODE, NodeFacts};
 use super::link::{self, Arrival, Net, Outboxes};
-use super::rhythm::{FANOUT, Rhythm, rhythm};
+use super::rhythm::{Rhythm, rhythm};
 use super::roll::{Look, Roll};
 use super::{Members, MembershipConfig, MembershipError, engine, place};
 use crate::transport::{Acceptor, Refused, Transport};
@@ -91,7 +92,7 @@ pub(super) async fn start(
     let (outboxes, outboxes_seen) = watch::channel(Outboxes::default());
     let (arrivals, arrived) = mpsc::channel(link::INBOUND);
     let net = Net { outboxes: outboxes_seen, arrivals: Arc::new(Mutex::new(arrived)) };
-    let chitchat = engine::spawn(&config, &transport, generation, &net)
+    let chitchat = engine::spawn(transport.local(), generation, config.dead_kept, TIDIES_EVERY, &net)
         .await
         .map_err(|error| MembershipError::Gossip { reason: error.to_string() })?;
     let (members, seen) = watch::channel(Members::default());
@@ -161,7 +162,7 @@ impl Shell {
                     self.publish().await;
                     self.call_roll().await;
                     // News does not wait for the next round, unless the last one was a moment ago.
-                    round = round.min(spoke + self.rhythm.look);
+                    round = round.min(spoke + self.rhythm.turn / 2);
                 }
                 changed = self.listening.changed(), if addresses_change => {
                     addresses_change = changed.is_ok();
@@ -186,7 +187,7 @@ impl Shell {
                 () = sleep_until(round) => {
                     self.speak();
                     spoke = tokio::time::Instant::now();
-                    round = spoke + self.rhythm.interval;
+                    round = spoke + self.rhythm.turn;
                 }
                 () = sleep_until(look) => {
                     self.call_roll().await;
@@ -238,7 +239,7 @@ impl Shell {
 
     /// A round: some of those that are connected, the unknown and the seemingly dead like all others.
     fn speak(&self) {
-        for peer in self.connected.iter().choose_multiple(&mut rand::rng(), FANOUT) {
+        for peer in self.connected.iter().choose_multiple(&mut rand::rng(), self.rhythm.at_once) {
             self.greet(peer);
         }
     }
@@ -300,6 +301,12 @@ impl Shell {
             })
             .await;
         self.rhythm = rhythm(self.config.interval, self.config.patience, told_of);
+        for (peer, alive) in update.turned.iter().filter(|(peer, _)| *peer != local) {
+            match alive {
+                true => tracing::info!(%peer, "a member is alive"),
+                false => tracing::info!(%peer, "a member is not heard of any more"),
+            }
+        }
         if update.changed {
             self.members.send_replace(Arc::new(self.roll.members()));
         }
@@ -330,7 +337,8 @@ impl Shell {
         self.restarted = Some(Instant::now());
         // The old one must let go of the arrivals before the new one takes them.
         self.chitchat.abort();
-        match engine::spawn(&self.config, &self.transport, self.generation, &self.net).await {
+        let (local, kept) = (self.transport.local(), self.config.dead_kept);
+        match engine::spawn(local, self.generation, kept, TIDIES_EVERY, &self.net).await {
             Ok(chitchat) => self.chitchat = chitchat,
             Err(error) => tracing::warn!(%error, "gossip could not be started"),
         }

@@ -7,6 +7,8 @@ pub mod assembly;
 pub mod founding;
 pub mod presence;
 pub mod roster;
+mod steadiness;
 mod voters;
 
-pub use voters::{Candidate, Input, VoterChange, VoterRules, next_change, size_for};
+pub use steadiness::{Steadiness, SteadinessRules};
+pub use voters::{Candidate, Input, Need, VoterChange, VoterRules, next_change, size_for};

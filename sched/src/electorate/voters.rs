@@ -16,7 +16,7 @@ pub struct Candidate {
     pub lost: bool,
     /// When it started, on the clock of [`Input::now_ms`].
     pub started_ms: u64,
-    /// Likely to stay: not on battery, not busy with its owner.
+    /// Likely to stay: not on battery, not busy with its owner (see [`super::Steadiness`]).
     pub steady: bool,
     /// How long it has been dead; 0 while it is alive.
     pub dead_for_ms: u64,
@@ -37,11 +37,22 @@ pub struct VoterRules {
     pub dead_grace_ms: u64,
     /// A node votes only after it has been up for this long, so that one that keeps crashing does not.
     pub newcomer_settle_ms: u64,
+    /// An unsteady voter is swapped for a steady spare at most this often: every change of the electorate is a moment in
+    /// which one more death would hurt, and a vote on a laptop is no emergency.
+    pub swap_every_ms: u64,
+    /// The spare must have been up for this long, when the swap is for steadiness alone.
+    pub swap_settle_ms: u64,
 }
 
 impl Default for VoterRules {
     fn default() -> Self {
-        Self { max: 7, dead_grace_ms: 1_500, newcomer_settle_ms: 300 }
+        Self {
+            max: 7,
+            dead_grace_ms: 1_500,
+            newcomer_settle_ms: 300,
+            swap_every_ms: 300_000,
+            swap_settle_ms: 60_000,
+        }
     }
 }
 
@@ -53,6 +64,8 @@ pub struct Input<'a> {
     pub me: &'a str,
     pub voters: &'a BTreeSet<String>,
     pub candidates: &'a [Candidate],
+    /// When this leader last swapped a voter for steadiness, or began to lead, on the clock of `now_ms`.
+    pub swapped_ms: u64,
     pub rules: &'a VoterRules,
 }
 
@@ -61,6 +74,16 @@ pub struct Input<'a> {
 pub struct VoterChange {
     pub voters: BTreeSet<String>,
     pub why: String,
+    pub need: Need,
+}
+
+/// How much a change matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The electorate lacks somebody, or has too many.
+    Due,
+    /// It would be steadier. Whoever makes it notes the time, for [`Input::swapped_ms`].
+    Steadier,
 }
 
 /// How many of `members` nodes vote: 1 below three, 3 from three, 5 from five, 7 from seven, and never more than
@@ -90,7 +113,7 @@ pub fn next_change(input: &Input) -> Option<VoterChange> {
     } else {
         table.replace_one().or_else(|| table.resize())
     };
-    let change = change.or_else(|| table.hand_over())?;
+    let change = change.or_else(|| table.hand_over()).or_else(|| table.steady_one())?;
     (change.voters != *input.voters && table.carries(&change.voters)).then_some(change)
 }
 
@@ -163,10 +186,36 @@ impl<'a> Table<'a> {
         let Some(spare) = self.spares.first() else {
             let lost = self.candidate(out).is_some_and(|c| c.lost && !c.leaving);
             let why = format!("{out} {why}: it is to come back in as a newcomer");
-            return lost.then_some(VoterChange { voters, why });
+            return lost.then_some(VoterChange { voters, why, need: Need::Due });
         };
         voters.insert(spare.peer.clone());
-        Some(VoterChange { voters, why: format!("{out} {why}: {} votes in its place", spare.peer) })
+        let why = format!("{out} {why}: {} votes in its place", spare.peer);
+        Some(VoterChange { voters, why, need: Need::Due })
+    }
+
+    /// Swaps an unsteady voter for a steady spare, the leader last. With every swap there is one unsteady voter less, so it
+    /// ends. Only in an electorate whose voters all answer: one that has lost some has other worries.
+    fn steady_one(&self) -> Option<VoterChange> {
+        let Input { now_ms, me, swapped_ms, rules, .. } = *self.input;
+        let rested = now_ms.saturating_sub(swapped_ms) >= rules.swap_every_ms;
+        let whole = self
+            .input
+            .voters
+            .iter()
+            .all(|peer| self.unfit(peer) == 0 && self.candidate(peer).is_some_and(Candidate::answers));
+        if !rested || !whole || self.input.voters.len() != self.goal {
+            return None;
+        }
+        let unsteady = |peer: &&String| self.candidate(peer).is_some_and(|c| !c.steady);
+        let myself = self.input.voters.get(me);
+        let out = self.expendable().into_iter().chain(myself).find(unsteady)?;
+        let up_for = |c: &Candidate| now_ms.saturating_sub(c.started_ms);
+        let spare = self.spares.iter().find(|c| c.steady && up_for(c) >= rules.swap_settle_ms)?;
+        let mut voters = self.input.voters.clone();
+        voters.remove(out);
+        voters.insert(spare.peer.clone());
+        let why = format!("{out} is on battery or in use: {} votes in its place", spare.peer);
+        Some(VoterChange { voters, why, need: Need::Steadier })
     }
 
     /// Goes to the next odd size towards the goal.
@@ -177,7 +226,7 @@ impl<'a> Table<'a> {
             let newcomers = self.spares.get(..missing)?;
             voters.extend(newcomers.iter().map(|c| c.peer.clone()));
             let why = format!("enough members for {} voters", voters.len());
-            return Some(VoterChange { voters, why });
+            return Some(VoterChange { voters, why, need: Need::Due });
         }
         if size > self.goal {
             let surplus = if size.is_multiple_of(2) { 1 } else { 2 };
@@ -193,7 +242,7 @@ impl<'a> Table<'a> {
                 voters.remove(*peer);
             }
             let why = format!("the roster is down to what {} voters serve", voters.len());
-            return Some(VoterChange { voters, why });
+            return Some(VoterChange { voters, why, need: Need::Due });
         }
         None
     }
@@ -205,7 +254,8 @@ impl<'a> Table<'a> {
         let mut voters = self.input.voters.clone();
         voters.remove(&me.peer);
         voters.insert(spare.peer.clone());
-        Some(VoterChange { voters, why: format!("the leader is leaving: {} votes in its place", spare.peer) })
+        let why = format!("the leader is leaving: {} votes in its place", spare.peer);
+        Some(VoterChange { voters, why, need: Need::Due })
     }
 
     /// Whether those who answer now are a quorum of the old set and of the new one.

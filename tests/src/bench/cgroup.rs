@@ -149,3 +149,22 @@ pub fn freeze(layout: &Layout, index: usize, freeze: Freeze) -> Result<()> {
     };
     std::fs::write(&file, value).with_context(|| format!("writing {}", file.display()))
 }
+
+/// Gives all processes of the desktop together so many hundredths of one processor, or takes the bound away.
+pub fn limit_cpu(layout: &Layout, index: usize, percent: Option<u32>) -> Result<()> {
+    /// What is shared out at a time, the kernel's own choice too.
+    const PERIOD_MICROS: u32 = 100_000;
+    let quota = percent.map(|percent| PERIOD_MICROS / 100 * percent);
+    let (file, value) = if is_unified() {
+        let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        (unified(layout, index).join("cpu.max"), format!("{quota} {PERIOD_MICROS}"))
+    } else {
+        let group = hierarchies()?
+            .into_iter()
+            .map(|hierarchy| hierarchy.join(&layout.name).join(Layout::port(index)).join("cpu.cfs_quota_us"))
+            .find(|file| file.exists());
+        let file = group.context("no hierarchy of this kernel bounds the processor")?;
+        (file, quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string()))
+    };
+    std::fs::write(&file, value).with_context(|| format!("writing {}", file.display()))
+}

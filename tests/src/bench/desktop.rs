@@ -159,6 +159,16 @@ impl Desktop {
         switch::plug(&self.layout, self.index)
     }
 
+    /// Something on it takes all but so many hundredths of a processor.
+    pub fn starve(&self, percent: u32) -> Result<()> {
+        cgroup::limit_cpu(&self.layout, self.index, Some(percent))
+    }
+
+    /// The desktop has its processors back.
+    pub fn feed(&self) -> Result<()> {
+        cgroup::limit_cpu(&self.layout, self.index, None)
+    }
+
     /// Starts the engine and waits until it answers.
     pub fn start_engine(&self) -> Result<()> {
         let socket = self.engine_socket();

@@ -63,6 +63,7 @@ pub(super) struct Shell {
     /// Whether this node's present part has been named as a voter.
     has_voted: bool,
     changing: Option<JoinHandle<()>>,
+    tending: voters::Tending,
     change_after: Instant,
     /// When a part that failed is taken up again.
     revive_at: Option<Instant>,
@@ -119,6 +120,7 @@ impl Shell {
             unnamed_since: None,
             has_voted: false,
             changing: None,
+            tending: voters::Tending::default(),
             change_after: now,
             revive_at: None,
             trouble: None,

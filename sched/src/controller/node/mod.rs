@@ -13,6 +13,7 @@ use super::identity::{self, IDENTITY_FREED_AFTER};
 use super::instant::elapsed;
 use super::loaded::{Loaded, create, edit_object};
 use super::{Note, Plan, pods};
+use crate::electorate::roster::Roster;
 use crate::state::{Expect, Key, Resource, Store, Write};
 use eviction::Eviction;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -93,7 +94,9 @@ impl Default for NodeConfig {
 pub fn reconcile_nodes(store: &Store, reports: &[NodeReport], now: &Time, config: &NodeConfig) -> Plan {
     let mut plan = Plan::default();
     let mut by_name: BTreeMap<&str, Vec<&NodeReport>> = BTreeMap::new();
-    for report in reports.iter().filter(|report| is_valid_name(&report.name)) {
+    let evicted = Roster::of(store).map(|(roster, _)| roster.evicted).unwrap_or_default();
+    let belongs = |report: &&NodeReport| is_valid_name(&report.name) && !evicted.contains_key(&report.peer);
+    for report in reports.iter().filter(belongs) {
         by_name.entry(&report.name).or_default().push(report);
     }
     let known: BTreeSet<String> = store.list(&NODES, None).map(|(key, _)| key.name).collect();
@@ -112,7 +115,8 @@ pub fn reconcile_nodes(store: &Store, reports: &[NodeReport], now: &Time, config
     }
     for name in known.iter().filter(|name| !by_name.contains_key(name.as_str())) {
         let Some(node) = Loaded::<Node>::get(store, &Key::new(NODES, "", name.clone())) else { continue };
-        plan.merge(unreported(store, &node, now, config));
+        let is_evicted = node.object.annotation(PEER).is_some_and(|peer| evicted.contains_key(peer));
+        plan.merge(unreported(store, &node, is_evicted, now, config));
     }
     plan.merge(collect_pods_of_no_node(store, &known, &by_name, now, config));
     plan
@@ -182,8 +186,9 @@ fn reconcile(
     plan
 }
 
-/// A Node that membership has never heard of since this leader began: it is as dead as it looks.
-fn unreported(store: &Store, node: &Loaded<Node>, now: &Time, config: &NodeConfig) -> Plan {
+/// A Node that membership has never heard of since this leader began, or that nobody listens to any more: it is as dead
+/// as it looks.
+fn unreported(store: &Store, node: &Loaded<Node>, is_evicted: bool, now: &Time, config: &NodeConfig) -> Plan {
     let mut plan = Plan::default();
     let updated = object::unreachable(node, now);
     let dead_for =
@@ -193,8 +198,10 @@ fn unreported(store: &Store, node: &Loaded<Node>, now: &Time, config: &NodeConfi
         plan.events.push(Note::normal(&node.key, NAME, "NodeNotReady", message));
         plan.write(edit_object(&node.key, &node.object, |value| *value = updated));
     }
-    if dead_for >= config.forget_after {
-        return remove(store, node, "has been dead for too long", dead_for, now, config);
+    if is_evicted || dead_for >= config.forget_after {
+        let why = if is_evicted { "was evicted" } else { "has been dead for too long" };
+        plan.merge(remove(store, node, why, dead_for, now, config));
+        return plan;
     }
     plan.merge(Eviction::dead(dead_for, config).run(store, node, now));
     plan.requeue(SWEEP_INTERVAL);
@@ -237,6 +244,16 @@ fn note_transition(node: &Loaded<Node>, report: &NodeReport, plan: &mut Plan) {
         let message = format!("Node {} status is now: {reason}", node.key.name);
         plan.events.push(Note::normal(&node.key, NAME, reason, message));
     }
+}
+
+/// What removes a node and its pods for good. Nothing when the name is not (any more) that peer's. Where an identity may
+/// still run on it, its Node goes when that is over, by [`reconcile_nodes`].
+pub fn evicted(store: &Store, name: &str, peer: &str, now: &Time) -> Plan {
+    let node = Loaded::<Node>::get(store, &Key::new(NODES, "", name));
+    let node = node.filter(|node| node.object.annotation(PEER) == Some(peer));
+    node.map_or_else(Plan::default, |node| {
+        remove(store, &node, "was evicted", Duration::ZERO, now, &NodeConfig::default())
+    })
 }
 
 /// Takes a Node off the list, after its pods.
