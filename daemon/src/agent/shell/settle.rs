@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The wait after a status could not be ordered, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -90,7 +91,7 @@ impl Shell {
             return;
         }
         if !entry.containers.is_empty() {
-            if entry.retry_at.is_some_and(|at| now < at) {
+            if entry.is_resting() {
                 return;
             }
             let actions = planner::clear_away(entry.containers.values(), &entry.memory);
@@ -137,7 +138,7 @@ impl Shell {
         }
         let (dir, hands) = (self.pod_dir(uid), self.hands());
         let (Some(hands), Some(entry)) = (hands, self.entries.get_mut(uid)) else { return };
-        let resting = entry.retry_at.is_some_and(|at| now < at);
+        let resting = entry.is_resting();
         in_order.retain(|action| match action {
             Action::Remove { .. } => !resting,
             Action::Forget => !entry.forgotten,
@@ -174,7 +175,7 @@ impl Shell {
         now: Timestamp,
     ) {
         let (Some(hands), Some(entry)) = (self.hands(), self.entries.get_mut(uid)) else { return };
-        if entry.concluding.contains(&id) || entry.retry_at.is_some_and(|at| now < at) {
+        if entry.concluding.contains(&id) || entry.is_resting() {
             return;
         }
         entry.memory.stopping.insert(id.clone(), now.checked_add(grace).unwrap_or(Timestamp::MAX));
@@ -231,7 +232,7 @@ impl Shell {
         let now = Timestamp::now();
         let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.flying || entry.retry_at.is_some_and(|at| now < at) {
+        if entry.flying || entry.is_resting() {
             return;
         }
         let key = entry.key();
@@ -276,7 +277,7 @@ impl Shell {
                 tracing::debug!(%unavailable, pod = %entry.id.name, "a status waits");
                 let wait = FIRST_RETRY.saturating_mul(1 << entry.refusals.min(8)).min(LONGEST_RETRY);
                 entry.refusals = entry.refusals.saturating_add(1);
-                entry.retry_at = Timestamp::now().checked_add(wait).ok();
+                entry.retry_at = Some(Instant::now() + wait);
             }
         }
         self.follow();

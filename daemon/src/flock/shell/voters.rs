@@ -54,7 +54,8 @@ impl Shell {
                 connected: member.connected || member.peer == self.me,
                 leaving: member.node.as_ref().is_some_and(|node| node.leaving),
                 lost: is_of(member, &status) && member.group.as_ref().is_some_and(|facts| facts.lost),
-                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms),
+                // By its own clock, which may be wrong: it did not start after it was first heard.
+                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms).min(heard_ms(member)),
                 steady: true,
                 dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
             }
@@ -87,6 +88,10 @@ impl Shell {
 
 fn is_of(member: &Member, status: &raft::Status) -> bool {
     member.group.as_ref().is_some_and(|facts| facts.group == status.group.as_str())
+}
+
+fn heard_ms(member: &Member) -> u64 {
+    now_ms().saturating_sub(member.since.elapsed().as_millis() as u64)
 }
 
 fn now_ms() -> u64 {
