@@ -142,7 +142,9 @@ fn every_address_changes_at_once_while_all_run() {
         bench.desktop(2).kubectl("create configmap moved --from-literal=a=b")?.ok()?;
         one_state(bench)?;
         one.replicas("web", 6, SOON)?;
-        ensure!(each_started(bench)? == running, "pods were restarted for it");
+        let now = each_started(bench)?;
+        let events = one.kubectl("get events --sort-by=.lastTimestamp")?;
+        ensure!(now == running, "pods were restarted for it: {running:?} became {now:?}: {events}");
         Ok(())
     });
 }
@@ -381,6 +383,40 @@ fn a_disk_that_turned_read_only_is_told_of_and_loses_nothing() {
         bench.assembled(&[1, 2, 3])?;
         one_state(bench)?;
         ensure!(has(leader, "before")? && has(leader, "meanwhile")?, "{} lacks a write", leader.name());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
+    on_bench(3, |bench| {
+        let flock = bench.up()?;
+        let one = bench.desktop(1);
+        one.apply(&deployment("web", 3))?;
+        one.replicas("web", 3, SOON)?;
+        bench.lose_packets(0.2)?;
+        let mut written = Vec::new();
+        for round in 0..12_usize {
+            let desktop = &bench.desktops()[round % 3];
+            let name = format!("round-{round}");
+            // An outcome that is not known is asked again, as the answer says.
+            bench.wait_until(RECOVERS, "a write to be ordered", || {
+                let outcome = desktop.kubectl_with("apply -f -", &config_map(&name, "a"))?;
+                ensure!(outcome.success() && !outcome.stderr.contains("Warning"), "{outcome}");
+                Ok(Some(()))
+            })?;
+            written.push(name);
+        }
+        one.kubectl("scale deployment web --replicas=6")?.ok()?;
+        one.replicas("web", 6, RECOVERS)?;
+        bench.heal_cables()?;
+        let after = bench.assembled(&[1, 2, 3])?;
+        ensure!(after.group == flock.group, "{flock:?} became {after:?}");
+        one_state(bench)?;
+        for (desktop, name) in bench.desktops().iter().flat_map(|d| written.iter().map(move |name| (d, name)))
+        {
+            ensure!(has(desktop, name)?, "{} has lost {name}", desktop.name());
+        }
         Ok(())
     });
 }

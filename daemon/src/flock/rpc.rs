@@ -1,6 +1,6 @@
 //! Requests and answers between daemons, over streams that are kept and used again.
 
-use crate::wire::{read_bytes, write_bytes};
+use crate::wire::{other_version, read_bytes, write_bytes};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::{Acceptor, Stream, Transport};
 use std::collections::HashMap;
@@ -109,7 +109,18 @@ where
         let handler = handler.clone();
         tokio::spawn(async move {
             let _place = place;
-            while let Ok(request) = read_bytes(&mut stream, limit).await {
+            loop {
+                let request = match read_bytes(&mut stream, limit).await {
+                    Ok(request) => request,
+                    Err(error) => {
+                        if other_version(&error).is_some() {
+                            tracing::warn!(%peer, %error, "a request is refused");
+                            // An answer of our version, so that the asker can say it on its side too.
+                            let _ = write_bytes(&mut stream, &[]).await;
+                        }
+                        return;
+                    }
+                };
                 let answer = handler(peer, request).await;
                 if let Err(error) = write_bytes(&mut stream, &answer).await {
                     tracing::debug!(%peer, %error, "an answer was not delivered");

@@ -47,6 +47,11 @@ pub fn readdress(layout: &Layout, index: usize, address: std::net::Ipv4Addr) -> 
     ip(&format!("-n {namespace} route replace default via {}", layout.gateway()))
 }
 
+/// Changes the packet filter of a desktop.
+pub fn filter(layout: &Layout, index: usize, rule: &str) -> Result<()> {
+    ip(&format!("netns exec {} iptables -w {rule}", layout.namespace(index)))
+}
+
 /// Switches a desktop's port off: from then on not even a goodbye gets out.
 pub fn unplug(layout: &Layout, index: usize) -> Result<()> {
     ip(&format!("-n {} link set {} down", layout.switch(), Layout::port(index)))

@@ -229,7 +229,6 @@ impl Shell {
 
     /// Sends a pod's status, or its removal, if the view does not show it yet and nothing of it is under way.
     fn propose(&mut self, uid: &str) {
-        let now = Timestamp::now();
         let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
         let Some(entry) = self.entries.get_mut(uid) else { return };
         if entry.flying || entry.is_resting() {

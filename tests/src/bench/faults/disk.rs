@@ -39,7 +39,7 @@ impl Desktop {
         self.exec(&format!(
             "set -e; truncate -s 64M '{dir}/disk'; mkfs.ext4 -q -F -O ^has_journal '{dir}/disk'; mkdir -p '{dir}/mounted'
              mount -o loop,errors=remount-ro '{dir}/disk' '{dir}/mounted'
-             cp -a '{data}/.' '{dir}/mounted/'; mount --move '{dir}/mounted' '{data}'"
+             cp -a '{data}/.' '{dir}/mounted/'; sync -f '{dir}/mounted'; mount --move '{dir}/mounted' '{data}'"
         ))?
         .ok()?;
         Ok(())

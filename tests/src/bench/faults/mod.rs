@@ -5,6 +5,7 @@
 //! [`Bench::heal`]: super::Bench::heal
 
 mod address;
+mod cable;
 mod disk;
 mod files;
 
