@@ -103,10 +103,12 @@ where
     F: Future<Output = Vec<u8>> + Send,
 {
     let places = Arc::new(Semaphore::new(SERVED));
+    // The last peer whose version was complained of: it asks again every few seconds.
+    let warned = Arc::new(Mutex::new(None));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Some((peer, mut stream)) = acceptor.next().await else { return };
-        let handler = handler.clone();
+        let (handler, warned) = (handler.clone(), warned.clone());
         tokio::spawn(async move {
             let _place = place;
             loop {
@@ -114,7 +116,11 @@ where
                     Ok(request) => request,
                     Err(error) => {
                         if other_version(&error).is_some() {
-                            tracing::warn!(%peer, %error, "a request is refused");
+                            let told = warned.lock().unwrap_or_else(PoisonError::into_inner).replace(peer);
+                            match told == Some(peer) {
+                                true => tracing::debug!(%peer, %error, "a request is refused again"),
+                                false => tracing::warn!(%peer, %error, "a request is refused"),
+                            }
                             // An answer of our version, so that the asker can say it on its side too.
                             let _ = write_bytes(&mut stream, &[]).await;
                         }
