@@ -1,8 +1,8 @@
 //! What happens to desktops besides dying: damaged files, full disks, stuck engines, other addresses, closed lids.
 
 use anyhow::{Context, Result, ensure};
-use gaggle_tests::bench::{Bench, Damage, Desktop, Flock, on_bench};
-use gaggle_tests::kube::{RECOVERS, SOON, deployment, is_ready};
+use gaggle_tests::bench::{Bench, Damage, Desktop, Flock, Up, on_bench};
+use gaggle_tests::kube::{RECOVERS, SOON, deployment, is_ready, patient_deployment};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn comes_back_from(files: &[(&str, Damage)], set_aside: Option<&str>) {
         let flock = bench.up()?;
         let (leader, others) = leader_and_others(bench, &flock)?;
         let victim = others[0];
-        leader.apply(&deployment("web", 6))?;
+        leader.apply(&patient_deployment("web", 6))?;
         leader.replicas("web", 6, SOON)?;
         leader.kubectl("create configmap before --from-literal=a=b")?.ok()?;
         let running = started(victim)?;
@@ -418,5 +418,47 @@ fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
             ensure!(has(desktop, name)?, "{} has lost {name}", desktop.name());
         }
         Ok(())
+    });
+}
+
+#[test]
+fn clocks_that_jump_by_hours_change_nothing() {
+    on_bench(3, |bench| {
+        bench.each(|desktop| desktop.start_daemon(&desktop.with_own_clock(Up::default())?))?;
+        let flock = bench.assembled(&[1, 2, 3])?;
+        let (leader, others) = leader_and_others(bench, &flock)?;
+        leader.apply(&patient_deployment("web", 6))?;
+        leader.replicas("web", 6, SOON)?;
+        let running = each_started(bench)?;
+        let hours = |hours: i64| hours * 3600;
+        let jumps = [(leader, 6), (others[0], -6), (leader, -12), (others[1], 30 * 24), (leader, 0)];
+        for (round, (desktop, by)) in jumps.into_iter().enumerate() {
+            desktop.set_clock(hours(by))?;
+            for writer in [leader, others[0], others[1]] {
+                writer
+                    .kubectl(&format!("create configmap jump-{round}-{} --from-literal=a=b", writer.name()))?
+                    .ok()?;
+            }
+            let now = bench.assembled(&[1, 2, 3])?;
+            ensure!(now.group == flock.group && now.leader == flock.leader, "{flock:?} became {now:?}");
+        }
+        // The jumps took place: what the leader made after its first one says so.
+        let made = leader.get("configmap", &format!("jump-0-{}", leader.name()))?;
+        let five_hours_on = leader.exec("date -u -d '+5 hours' +%Y-%m-%dT%H:%M:%SZ")?.ok()?;
+        let made_at = made["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        ensure!(made_at > five_hours_on.trim(), "its clock has not jumped: {made_at}");
+        one_state(bench)?;
+        ensure!(each_started(bench)? == running, "pods were restarted for it");
+        // A desktop whose clock has gone back since its last run is not taken for its own past.
+        for (desktop, by) in [(others[0], -48), (leader, -1000)] {
+            desktop.set_clock(hours(by))?;
+            desktop.kill_daemon()?;
+            desktop.start_daemon(&desktop.with_own_clock(Up::bare())?)?;
+            bench.assembled(&[1, 2, 3])?;
+        }
+        // Pods are still made, on each, and jobs end.
+        leader.kubectl("scale deployment web --replicas=9")?.ok()?;
+        leader.replicas("web", 9, SOON)?;
+        one_state(bench)
     });
 }

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, Desktop, Up, on_bench};
-use gaggle_tests::kube::{RECOVERS, SOON, deployment};
+use gaggle_tests::kube::{RECOVERS, SOON, patient_deployment};
 
 const THIS: &str = "1-1/1";
 const NEXT: &str = "1-2/1";
@@ -43,7 +43,7 @@ fn a_flock_is_upgraded_desktop_by_desktop_under_its_pods() {
         bench.each(|desktop| start(desktop, THIS))?;
         let flock = bench.assembled(&[1, 2, 3])?;
         let one = bench.desktop(1);
-        one.apply(&deployment("web", 3))?;
+        one.apply(&patient_deployment("web", 3))?;
         let pods = one.replicas("web", 3, SOON)?;
         for (step, formats) in [("next", NEXT), ("after-next", AFTER_NEXT)] {
             for desktop in bench.desktops() {
@@ -64,7 +64,11 @@ fn a_flock_is_upgraded_desktop_by_desktop_under_its_pods() {
             names.sort();
             names
         };
-        ensure!(names(&one.replicas("web", 3, SOON)?) == names(&pods), "pods were made anew for an upgrade");
+        let events = one.kubectl("get events --sort-by=.lastTimestamp")?;
+        ensure!(
+            names(&one.replicas("web", 3, SOON)?) == names(&pods),
+            "pods were made anew for an upgrade: {events}"
+        );
         Ok(())
     });
 }

@@ -6,6 +6,7 @@
 
 mod address;
 mod cable;
+mod clock;
 mod disk;
 mod files;
 
