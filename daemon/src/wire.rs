@@ -1,12 +1,18 @@
 //! Frames between daemons: a length, a version byte, and a MessagePack body, all bounded.
 
+use gaggle_gossip::Formats;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The version of every frame body below. A peer that sends another is told so by the end of the stream.
-pub const VERSION: u8 = 1;
+/// The other side writes a version that this one does not read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the other desktop speaks version {0} of the protocol, this one reads {formats}: update the older one",
+    formats = Formats::current()
+)]
+pub struct OtherVersion(pub u8);
 
 fn invalid(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
@@ -27,11 +33,16 @@ pub async fn read_frame<T: DeserializeOwned>(
     rmp_serde::from_slice(&body).map_err(|error| invalid(format!("a frame that does not decode: {error}")))
 }
 
+/// Whether a frame could not be read for its version alone, and which one that is.
+pub fn other_version(error: &io::Error) -> Option<u8> {
+    error.get_ref()?.downcast_ref::<OtherVersion>().map(|other| other.0)
+}
+
 /// Writes raw bytes as one frame.
 pub async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
     let length = u32::try_from(body.len() + 1).map_err(|_| invalid("a frame of more than 4 GiB"))?;
     let mut head = length.to_be_bytes().to_vec();
-    head.push(VERSION);
+    head.push(Formats::current().written);
     to.write_all(&head).await?;
     to.write_all(body).await?;
     to.flush().await
@@ -44,10 +55,8 @@ pub async fn read_bytes(from: &mut (impl AsyncRead + Unpin), limit: usize) -> io
         return Err(invalid(format!("a frame of {length} bytes, where at most {limit} are taken")));
     }
     let version = from.read_u8().await?;
-    if version != VERSION {
-        return Err(invalid(format!(
-            "the other desktop speaks version {version} of the protocol, this one {VERSION}: install the same version on both"
-        )));
+    if !Formats::current().reads(version) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, OtherVersion(version)));
     }
     // Grown as bytes arrive: a length alone must not make us allocate.
     let mut body = Vec::with_capacity((length - 1).min(64 * 1024));
@@ -69,14 +78,14 @@ mod tests {
         let back: (String, i32) = read_frame(&mut bytes.as_slice(), 64).await.unwrap();
         assert_eq!(back, ("web".to_owned(), 3));
         assert!(read_frame::<(String, i32)>(&mut bytes.as_slice(), 3).await.is_err());
-        bytes[4] = VERSION + 1;
+        bytes[4] = 2;
         let error = read_frame::<(String, i32)>(&mut bytes.as_slice(), 64).await.unwrap_err();
         assert!(error.to_string().contains("version 2"), "{error}");
     }
 
     #[tokio::test]
     async fn a_length_without_a_body_is_an_error() {
-        let error = read_bytes(&mut [0u8, 0, 1, 0, VERSION, 7].as_slice(), 1 << 20).await.unwrap_err();
+        let error = read_bytes(&mut [0u8, 0, 1, 0, 1, 7].as_slice(), 1 << 20).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

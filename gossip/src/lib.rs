@@ -3,9 +3,11 @@
 //! The only crate that knows libp2p, chitchat and automerge. It knows nothing of scheduling, Docker or HTTP:
 //! others see peers, byte streams, typed facts and documents.
 
+mod formats;
 pub mod identity;
 pub mod intent;
 pub mod membership;
 pub mod transport;
 
+pub use formats::{BadFormats, Formats};
 pub use libp2p::PeerId;

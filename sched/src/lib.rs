@@ -6,7 +6,10 @@
 
 pub mod controller;
 pub mod electorate;
+mod formats;
 pub mod raft;
 pub mod runner;
 pub mod scheduler;
 pub mod state;
+
+pub use formats::Formats;

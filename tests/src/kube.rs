@@ -60,6 +60,20 @@ pub fn deployment(name: &str, replicas: usize) -> String {
     .to_string()
 }
 
+/// A Deployment whose pods wait five minutes for a desktop that does not answer, as Kubernetes' own do: for what must
+/// outlive the restart of a daemon, however slow the machine is.
+#[must_use]
+pub fn patient_deployment(name: &str, replicas: usize) -> String {
+    let tolerations = serde_json::json!([{
+        "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+    }]);
+    deployment(name, replicas).replacen(
+        r#""containers":"#,
+        &format!(r#""tolerations":{tolerations},"containers":"#),
+        1,
+    )
+}
+
 /// A manifest that kubectl reads as YAML: what begins with a brace it takes for JSON, also where it is YAML's flow
 /// style.
 #[must_use]

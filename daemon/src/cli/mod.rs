@@ -28,6 +28,7 @@ mod up;
 mod version;
 mod wait;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +62,9 @@ Five minutes:
 kubectl works too: gaggle kubeconfig > ~/.kube/gaggle && KUBECONFIG=~/.kube/gaggle kubectl get nodes
 
 Exit codes: 0 done, 1 it failed (standard error says why), 2 the command line is wrong.";
+
+/// Which versions of the wire and disk formats this process pretends to know, for rehearsing an upgrade.
+const FORMATS_VARIABLE: &str = "GAGGLE_FORMATS";
 
 /// Which daemon is meant.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
 fn run(place: Place, command: Command) -> anyhow::Result<()> {
     // Fails only when a provider is there already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    rehearse_upgrade()?;
     match command {
         Command::Up(args) => {
             let secret = hand_over::take_phrase(&place, &args)?;
@@ -127,6 +132,17 @@ fn run(place: Place, command: Command) -> anyhow::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(ask(&place, command))
         }
     }
+}
+
+/// Lets this process pretend to be the build before or after this one. The only place that reads the variable.
+fn rehearse_upgrade() -> anyhow::Result<()> {
+    let Ok(text) = std::env::var(FORMATS_VARIABLE) else { return Ok(()) };
+    let gossip: gaggle_gossip::Formats =
+        text.parse().with_context(|| format!("{FORMATS_VARIABLE}={text}"))?;
+    let gaggle_gossip::Formats { oldest, newest, written } = gossip;
+    gossip.rehearse();
+    gaggle_sched::Formats { oldest, newest, written }.rehearse();
+    Ok(())
 }
 
 async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {

@@ -34,7 +34,8 @@ pub(super) async fn follow_peer(
     };
     match raft::follow::follow(view, stream, told).await {
         Ok(never) => match never {},
-        Err(error) => error.to_string(),
+        // With its causes, which say what the other side said.
+        Err(error) => format!("{:#}", anyhow::Error::from(error)),
     }
 }
 

@@ -12,6 +12,7 @@ mod handle;
 mod propose;
 mod raft_net;
 mod reports;
+mod returning;
 mod rpc;
 mod shell;
 mod sync;

@@ -1,5 +1,6 @@
 //! What gossip says of the members, in the scheduler's terms.
 
+use super::returning;
 use crate::api::version::{self, kubernetes_arch};
 use gaggle_gossip::membership::Member;
 use gaggle_sched::controller::node::NodeReport;
@@ -15,7 +16,13 @@ pub fn node_reports(members: &[Member], group: &str) -> Vec<NodeReport> {
             name: node.name.clone(),
             peer: member.peer.to_string(),
             alive: member.alive,
-            since: member.since.elapsed(),
+            since: match member.alive {
+                true => member.since.elapsed(),
+                false => {
+                    let alive = members.iter().filter(|other| other.alive);
+                    returning::dead_for(member.since.elapsed(), alive.map(|other| other.since.elapsed()))
+                }
+            },
             leaving: node.leaving,
             ready: node.ready,
             problem: node.problem.clone(),

@@ -1,6 +1,6 @@
 //! Requests and answers between daemons, over streams that are kept and used again.
 
-use crate::wire::{read_bytes, write_bytes};
+use crate::wire::{other_version, read_bytes, write_bytes};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::{Acceptor, Stream, Transport};
 use std::collections::HashMap;
@@ -103,13 +103,30 @@ where
     F: Future<Output = Vec<u8>> + Send,
 {
     let places = Arc::new(Semaphore::new(SERVED));
+    // The last peer whose version was complained of: it asks again every few seconds.
+    let warned = Arc::new(Mutex::new(None));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Some((peer, mut stream)) = acceptor.next().await else { return };
-        let handler = handler.clone();
+        let (handler, warned) = (handler.clone(), warned.clone());
         tokio::spawn(async move {
             let _place = place;
-            while let Ok(request) = read_bytes(&mut stream, limit).await {
+            loop {
+                let request = match read_bytes(&mut stream, limit).await {
+                    Ok(request) => request,
+                    Err(error) => {
+                        if other_version(&error).is_some() {
+                            let told = warned.lock().unwrap_or_else(PoisonError::into_inner).replace(peer);
+                            match told == Some(peer) {
+                                true => tracing::debug!(%peer, %error, "a request is refused again"),
+                                false => tracing::warn!(%peer, %error, "a request is refused"),
+                            }
+                            // An answer of our version, so that the asker can say it on its side too.
+                            let _ = write_bytes(&mut stream, &[]).await;
+                        }
+                        return;
+                    }
+                };
                 let answer = handler(peer, request).await;
                 if let Err(error) = write_bytes(&mut stream, &answer).await {
                     tracing::debug!(%peer, %error, "an answer was not delivered");

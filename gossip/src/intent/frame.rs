@@ -1,8 +1,8 @@
 //! The bytes of one change as they travel and as Raft carries them: version, incarnation, and either raw automerge
 //! changes or a burial. Knows the framing only; `vet` judges what is inside.
 
-/// The only version so far; a node refuses those it does not know.
-const VERSION: u8 = 1;
+use crate::Formats;
+
 const CHANGES: u8 = 0;
 const BURIAL: u8 = 1;
 const HEADER_BYTES: usize = 6;
@@ -34,7 +34,10 @@ pub enum FrameError {
     TooLong(usize),
     #[error("it ends early")]
     Short,
-    #[error("version {0} is not known here: is that node newer?")]
+    #[error(
+        "it is written in version {0}, and this program reads {formats}: update the older one",
+        formats = Formats::current()
+    )]
     Version(u8),
     #[error("its kind {0} is not known here")]
     Kind(u8),
@@ -51,7 +54,7 @@ impl<'a> Frame<'a> {
         }
         let (&[version, kind, a, b, c, d], mut rest) =
             bytes.split_first_chunk::<HEADER_BYTES>().ok_or(FrameError::Short)?;
-        if version != VERSION {
+        if !Formats::current().reads(version) {
             return Err(FrameError::Version(version));
         }
         let incarnation = u32::from_be_bytes([a, b, c, d]);
@@ -83,7 +86,7 @@ impl<'a> Frame<'a> {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, CHANGES];
+        let mut bytes = vec![Formats::current().written, CHANGES];
         bytes.extend(self.incarnation.to_be_bytes());
         match &self.body {
             Body::Changes(changes) => {

@@ -258,7 +258,11 @@ impl Owner {
             false => caught(|| self.write(batch.dirty, cache)).unwrap_or(Err(IntentError::Stopped)),
         };
         if let Err(error) = &committed {
-            tracing::error!(%error, "documents could not be written");
+            // With its causes: they say what the disk said.
+            tracing::error!(
+                error = error as &(dyn std::error::Error + 'static),
+                "documents could not be written"
+            );
         }
         for waiting in waiting {
             match waiting {

@@ -5,6 +5,7 @@ use super::document::Document;
 use super::guard::caught;
 use super::state::{Standing, State};
 use super::{DocKey, Heads};
+use crate::Formats;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
@@ -15,8 +16,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const DOCUMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("documents");
-/// The first byte of each record.
-const RECORD_VERSION: u8 = 1;
 /// redb's page cache. Documents are small and the live ones are cached unpacked.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -24,6 +23,12 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub enum StoreError {
     #[error("cannot open {}: is another gaggle using it, or may this user not write there?", path.display())]
     Open { path: PathBuf, source: Box<redb::Error> },
+    #[error(
+        "{} is written in version {version}, and this program reads {}: use the newer program",
+        path.display(),
+        Formats::current()
+    )]
+    Version { path: PathBuf, version: u8 },
     #[error("{} is damaged and cannot be set aside", path.display())]
     SetAside { path: PathBuf, source: io::Error },
     #[error("{} is damaged ({why}): start gaggle again, and it sets the file aside and fetches every document \
@@ -109,8 +114,8 @@ impl Store {
         for entry in table.iter()? {
             let (key, record) = entry?;
             match decode(record.value()) {
-                Some(record) => summaries.push((key.value().to_owned(), record.summary)),
-                None => return Ok(Err(self.bad_record(key.value()))),
+                Ok(record) => summaries.push((key.value().to_owned(), record.summary)),
+                Err(unread) => return Ok(Err(self.bad_record(key.value(), unread))),
             }
         }
         Ok(Ok(summaries))
@@ -126,13 +131,15 @@ impl Store {
             Ok(table.get(key)?.map(|record| record.value().to_vec()))
         })?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let record = decode(&bytes).ok_or_else(|| self.bad_record(key))?;
+        let record = decode(&bytes).map_err(|unread| self.bad_record(key, unread))?;
         let Summary { incarnation, standing, .. } = record.summary;
         if let Standing::Buried { at_ms } = standing {
             return Ok(Some(State::Buried { incarnation, at_ms }));
         }
         let document = Document::load(incarnation, &record.saved, &record.pending);
-        document.map(|document| Some(State::Document(Box::new(document)))).map_err(|_| self.bad_record(key))
+        document
+            .map(|document| Some(State::Document(Box::new(document))))
+            .map_err(|_| self.bad_record(key, Unread::Damaged))
     }
 
     /// Writes all of it or nothing; on disk when it returns. `None` removes the record.
@@ -174,8 +181,11 @@ impl Store {
         }
     }
 
-    fn bad_record(&self, key: &str) -> StoreError {
-        corrupt(&self.path, &format!("the record of {key} cannot be read"))
+    fn bad_record(&self, key: &str, unread: Unread) -> StoreError {
+        match unread {
+            Unread::Version(version) => StoreError::Version { path: self.path.clone(), version },
+            Unread::Damaged => corrupt(&self.path, &format!("the record of {key} cannot be read")),
+        }
     }
 }
 
@@ -249,16 +259,23 @@ pub fn encode(state: &State, summary: &Summary) -> Result<Vec<u8>, rmp_serde::en
             pending: document.pending().map(Bytes::new).collect(),
         },
     };
-    let mut bytes = vec![RECORD_VERSION];
+    let mut bytes = vec![Formats::current().written];
     rmp_serde::encode::write(&mut bytes, &record)?;
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Option<Record> {
-    match bytes {
-        [RECORD_VERSION, record @ ..] => rmp_serde::from_slice(record).ok(),
-        _ => None,
+/// The first byte of each record is its version.
+fn decode(bytes: &[u8]) -> Result<Record, Unread> {
+    let (&version, record) = bytes.split_first().ok_or(Unread::Damaged)?;
+    if !Formats::current().reads(version) {
+        return Err(Unread::Version(version));
     }
+    rmp_serde::from_slice(record).map_err(|_| Unread::Damaged)
+}
+
+enum Unread {
+    Version(u8),
+    Damaged,
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use super::frame::MAX_FRAME_BYTES;
 use super::index::Hash;
 use super::{DocKey, Heads, Want};
+use crate::Formats;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-const VERSION: u8 = 1;
 /// What an answer aims at. One change that is larger than this goes alone.
 pub const BUDGET_BYTES: usize = 1024 * 1024;
 /// What a message may have at most, and so what a transport of ours must carry: the largest frame with its key.
@@ -52,8 +52,13 @@ pub enum Answer {
 pub enum WireError {
     #[error("it has {0} bytes, more than {MAX_MESSAGE_BYTES}")]
     TooLong(usize),
-    #[error("its version is not known here: is that node newer?")]
-    Version,
+    #[error(
+        "it is written in version {0}, and this program reads {formats}: update the older one",
+        formats = Formats::current()
+    )]
+    Version(u8),
+    #[error("it is empty")]
+    Empty,
     #[error("it does not parse")]
     Parse(#[source] rmp_serde::decode::Error),
     #[error("it cannot be written")]
@@ -61,7 +66,7 @@ pub enum WireError {
 }
 
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, WireError> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = vec![Formats::current().written];
     rmp_serde::encode::write(&mut bytes, message).map_err(WireError::Write)?;
     match bytes.len() {
         length if length > MAX_MESSAGE_BYTES => Err(WireError::TooLong(length)),
@@ -73,7 +78,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(WireError::TooLong(bytes.len()));
     }
-    let Some((&VERSION, message)) = bytes.split_first() else { return Err(WireError::Version) };
+    let (&version, message) = bytes.split_first().ok_or(WireError::Empty)?;
+    if !Formats::current().reads(version) {
+        return Err(WireError::Version(version));
+    }
     let mut reader = rmp_serde::Deserializer::from_read_ref(message);
     reader.set_max_depth(MAX_DEPTH);
     T::deserialize(&mut reader).map_err(WireError::Parse)

@@ -1,19 +1,21 @@
 //! Bytes for disk and wire: a version byte at the head of everything, a checksum on everything that is stored.
 
+use crate::formats::Formats;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::io;
-
-/// The only version so far. A reader that meets another one refuses it by name instead of guessing.
-pub(super) const VERSION: u8 = 1;
 
 /// Bytes of SHA-256 kept with a stored record: enough against rot, and nobody hostile writes our disk.
 pub(super) const CHECKSUM_BYTES: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    #[error("it is written in version {0}, this program knows version {VERSION}: update it")]
+    /// A reader that meets a version that it does not know refuses it by name instead of guessing.
+    #[error(
+        "it is written in version {0}, and this program reads {formats}: update the older one",
+        formats = Formats::current()
+    )]
     Version(u8),
     #[error("it is cut short")]
     Short,
@@ -34,7 +36,7 @@ impl CodecError {
 
 /// `value` behind a version byte.
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = vec![Formats::current().written];
     rmp_serde::encode::write(&mut bytes, value).map_err(CodecError::Encode)?;
     Ok(bytes)
 }
@@ -42,7 +44,9 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecE
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Short),
-        Some((&VERSION, body)) => rmp_serde::from_slice(body).map_err(CodecError::Decode),
+        Some((&version, body)) if Formats::current().reads(version) => {
+            rmp_serde::from_slice(body).map_err(CodecError::Decode)
+        }
         Some((&version, _)) => Err(CodecError::Version(version)),
     }
 }
@@ -51,7 +55,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 /// record found somewhere else than where it was written is not believed.
 pub(super) fn seal<T: Serialize + ?Sized>(place: &[u8], value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![0; CHECKSUM_BYTES];
-    bytes.push(VERSION);
+    bytes.push(Formats::current().written);
     rmp_serde::encode::write(&mut bytes, value).map_err(CodecError::Encode)?;
     let sum = checksum(place, &bytes[CHECKSUM_BYTES..]);
     bytes[..CHECKSUM_BYTES].copy_from_slice(&sum);
@@ -87,4 +91,28 @@ pub(super) fn encoded_len<T: Serialize + ?Sized>(value: &T) -> Result<usize, Cod
     let mut count = Count(0);
     rmp_serde::encode::write(&mut count, value).map_err(CodecError::Encode)?;
     Ok(count.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_refused_by_its_number_and_is_no_damage() {
+        let mut frame = encode("text").unwrap();
+        frame[0] = 2;
+        let error = decode::<String>(&frame).unwrap_err();
+        assert!(!error.is_damage());
+        assert_eq!(
+            error.to_string(),
+            "it is written in version 2, and this program reads version 1: update the older one"
+        );
+        let body = [&[2], &frame[1..]].concat();
+        let stored = [checksum(b"place", &body).as_slice(), &body].concat();
+        assert!(matches!(unseal::<String>(b"place", &stored), Err(CodecError::Version(2))));
+        // A turned bit in the number is damage: the checksum covers it.
+        let mut sealed = seal(b"place", "text").unwrap();
+        sealed[CHECKSUM_BYTES] = 2;
+        assert!(unseal::<String>(b"place", &sealed).unwrap_err().is_damage());
+    }
 }

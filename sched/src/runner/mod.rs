@@ -122,8 +122,9 @@ impl<'a> Turn<'a> {
         loop {
             changed.mark_unchanged();
             self.take_changes();
-            self.nodes().await;
             if self.acts() {
+                // In here too: a leader that is cut off would take all the others for dead.
+                self.nodes().await;
                 self.reconcile().await;
                 self.place().await;
             }

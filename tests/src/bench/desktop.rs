@@ -65,7 +65,13 @@ impl Desktop {
     /// Its address on the bench's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.layout.address(self.index)
+        let noted = std::fs::read_to_string(self.address_file());
+        noted.ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| self.layout.address(self.index))
+    }
+
+    /// Where its address is noted, once it is another than at first.
+    pub(super) fn address_file(&self) -> PathBuf {
+        self.dir().join("address")
     }
 
     /// Where its disk, logs and sockets are; every desktop sees the machine's files, so the path holds on all.

@@ -5,13 +5,15 @@ use anyhow::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What a bench needs on the machine.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 13] = [
     "dockerd",
     "docker",
     "docker-registry",
     "ip",
     "tc",
     "ebtables",
+    "iptables",
+    "mkfs.ext4",
     "tini",
     "unshare",
     "nsenter",

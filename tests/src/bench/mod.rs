@@ -7,6 +7,7 @@ mod address;
 mod cgroup;
 mod daemon;
 mod desktop;
+mod faults;
 mod flock;
 mod harness;
 mod image;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use daemon::Up;
 pub use desktop::Desktop;
+pub use faults::Damage;
 pub use flock::{Flock, NodeStatus};
 pub use harness::{on_bench, with_bench};
 pub use image::Image;

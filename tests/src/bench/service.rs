@@ -43,7 +43,6 @@ impl<'a> Service<'a> {
             bail!("the {} of {} runs already as process {pid}", self.name, self.desktop.name());
         }
         let log = OpenOptions::new().create(true).append(true).open(self.file("log"))?;
-        let _ = std::fs::remove_file(self.file("exit"));
         let mut child = self
             .desktop
             .command(program)?
@@ -54,7 +53,11 @@ impl<'a> Service<'a> {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting the {}", self.name))?;
-        let (wrapper, exit) = (child.id(), self.file("exit"));
+        let wrapper = child.id();
+        // Each run has a file of its own for its end: that of the last one may be noted after this one has begun.
+        let exit = self.file(&format!("{wrapper}.exit"));
+        let _ = std::fs::remove_file(&exit);
+        std::fs::write(self.file("run"), wrapper.to_string())?;
         // Somebody must take note of its end, or it stays a zombie.
         std::thread::spawn(move || {
             if let Ok(status) = child.wait() {
@@ -84,7 +87,8 @@ impl<'a> Service<'a> {
     /// The exit code of the last run, once it has ended.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
-        std::fs::read_to_string(self.file("exit")).ok()?.parse().ok()
+        let run = std::fs::read_to_string(self.file("run")).ok()?;
+        std::fs::read_to_string(self.file(&format!("{run}.exit"))).ok()?.parse().ok()
     }
 
     /// Sends it a signal.

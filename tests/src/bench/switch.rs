@@ -32,11 +32,24 @@ pub fn plug(layout: &Layout, index: usize) -> Result<()> {
         ip(&format!("link add {port} netns {switch} type veth peer name eth0 netns {namespace}"))?;
         ip(&format!("-n {switch} link set {port} master {WHOLE}"))?;
         ip(&format!("-n {namespace} link set lo up"))?;
-        ip(&format!("-n {namespace} addr add {}/24 dev eth0", layout.address(index)))?;
         ip(&format!("-n {namespace} link set eth0 up"))?;
-        ip(&format!("-n {namespace} route add default via {}", layout.gateway()))?;
+        readdress(layout, index, layout.address(index))?;
     }
     ip(&format!("-n {switch} link set {port} up"))
+}
+
+/// Gives a desktop that has a cable this address and no other.
+pub fn readdress(layout: &Layout, index: usize, address: std::net::Ipv4Addr) -> Result<()> {
+    let namespace = layout.namespace(index);
+    ip(&format!("-n {namespace} addr flush dev eth0 scope global"))?;
+    ip(&format!("-n {namespace} addr add {address}/24 dev eth0"))?;
+    // It went with the address.
+    ip(&format!("-n {namespace} route replace default via {}", layout.gateway()))
+}
+
+/// Changes the packet filter of a desktop.
+pub fn filter(layout: &Layout, index: usize, rule: &str) -> Result<()> {
+    ip(&format!("netns exec {} iptables -w {rule}", layout.namespace(index)))
 }
 
 /// Switches a desktop's port off: from then on not even a goodbye gets out.

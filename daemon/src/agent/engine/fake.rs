@@ -17,6 +17,8 @@ pub struct State {
     /// Every call that changes something.
     pub calls: Vec<String>,
     pub away: bool,
+    /// Takes connections and answers nothing.
+    pub silent: bool,
     /// Starts of containers whose name has this in it fail.
     pub start_fails: Option<String>,
     next: u32,
@@ -98,6 +100,11 @@ impl FakeEngine {
 
 #[async_trait::async_trait]
 impl Engine for FakeEngine {
+    async fn ping(&self) -> Result<(), EngineError> {
+        let state = self.here()?;
+        if state.silent { Err(gone()) } else { Ok(()) }
+    }
+
     async fn facts(&self) -> Result<Facts, EngineError> {
         drop(self.here()?);
         Ok(Facts {

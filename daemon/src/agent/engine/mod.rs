@@ -226,6 +226,8 @@ pub struct PullProgress {
 /// A container engine.
 #[async_trait::async_trait]
 pub trait Engine: Send + Sync + 'static {
+    /// Whether the engine answers at all: the lightest question that there is, and the only one with a short limit.
+    async fn ping(&self) -> Result<(), EngineError>;
     async fn facts(&self) -> Result<Facts, EngineError>;
     /// The containers with all of these labels, in whatever state.
     async fn list(&self, labels: &[(String, String)]) -> Result<Vec<Found>, EngineError>;

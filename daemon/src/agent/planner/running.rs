@@ -197,10 +197,9 @@ impl Starts<'_, '_> {
         let crashes = self.input.memory.crashes_in_a_row(name, ended.restart_count, ended.ran());
         // The first restart is at once; an end whose time nobody knows is not waited for.
         let (Some(finished_at), true) = (ended.finished_at(), crashes > 0) else { return false };
-        let delay = delay(crashes);
-        // A clock that was set back must not make this a wait without end.
-        let until = after(finished_at.min(self.input.now), delay);
-        if self.input.now >= until {
+        let until = after(finished_at, delay(crashes));
+        // An end that is still to come says that the clock was set back: how long ago it was is not known then.
+        if self.input.now >= until || self.input.now < finished_at {
             return false;
         }
         self.draft.wake(until);
@@ -208,7 +207,7 @@ impl Starts<'_, '_> {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let message = format!(
             "back-off {} restarting failed container={name} pod={}_{}({})",
-            readable(delay.as_secs()),
+            readable(delay(crashes).as_secs()),
             text(&pod.name),
             text(&pod.namespace),
             text(&pod.uid)

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A pod as the view has it.
 #[derive(Clone)]
@@ -35,9 +36,9 @@ pub struct Entry {
     /// A status (or the deletion) is under way to the group.
     pub flying: bool,
     pub refusals: u32,
-    pub retry_at: Option<Timestamp>,
+    pub retry_at: Option<Instant>,
     /// A stop failed: another is not tried sooner.
-    pub stop_after: Option<Timestamp>,
+    pub stop_after: Option<Instant>,
 }
 
 impl Entry {
@@ -65,8 +66,9 @@ impl Entry {
             || self.wanted.as_ref().is_some_and(|wanted| is_single(&wanted.pod))
     }
 
-    pub fn due(&self) -> Option<Timestamp> {
-        self.wake_at.into_iter().chain(self.retry_at).min()
+    /// Whether something that failed is not to be tried again yet.
+    pub fn is_resting(&self) -> bool {
+        self.retry_at.is_some_and(|at| Instant::now() < at)
     }
 
     pub fn key(&self) -> Key {

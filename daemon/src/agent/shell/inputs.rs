@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::link::{self, Listing};
 use super::pulls::{Pulls, Source};
-use super::{Linked, Report, Shell};
+use super::{Linked, Report, Shell, pulse};
 use crate::agent::EngineState;
 use crate::agent::engine::{EngineError, EngineEvent, Exit, Found, Image, RunState};
 use crate::agent::identity::{Observed, Role};
@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// After a kill that failed: what may run elsewhere by now cannot wait.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -45,7 +46,8 @@ impl Shell {
         self.inputs.engine.send_replace(Some(engine.clone()));
         let events = engine.events(facts.clock);
         let pulls = Arc::new(Pulls::new(engine.clone(), self.inputs.peers.clone()));
-        self.linked = Some(Linked { engine, events, pulls });
+        let pulse = self.tasks.spawn(pulse::watch(engine.clone(), self.reports.clone()));
+        self.linked = Some(Linked { engine, events, pulls, pulse });
         self.know_images(&images);
         self.follow_all();
     }
@@ -60,7 +62,9 @@ impl Shell {
             tracing::warn!(%error, "no pods can run here now");
         }
         self.inputs.engine.send_replace(None);
-        self.linked = None;
+        if let Some(linked) = self.linked.take() {
+            linked.pulse.abort();
+        }
         self.images_listing = None;
         for (_, probe) in std::mem::take(&mut self.probes) {
             probe.abort();
@@ -181,6 +185,12 @@ impl Shell {
         match report {
             Report::Linked(listing) => self.linked(*listing),
             Report::Unreachable(error) => self.unlinked(&error),
+            Report::Silent { engine, error } => {
+                // Not one that was given up for another meanwhile.
+                if self.linked.as_ref().is_some_and(|linked| Arc::ptr_eq(&linked.engine, &engine)) {
+                    self.event(Some(Err(error)));
+                }
+            }
             Report::Created { observed, image } => self.created(*observed, &image),
             Report::SandboxUp { id, ips } => {
                 if let Some(observed) = self.container(&id) {
@@ -206,15 +216,15 @@ impl Shell {
             Report::Gone { id } => self.gone(&id),
             Report::Failed { id } => {
                 if let Some(entry) = self.entry_of(&id) {
-                    entry.retry_at = Timestamp::now().checked_add(REMOVE_AGAIN_AFTER).ok();
+                    entry.retry_at = Some(Instant::now() + REMOVE_AGAIN_AFTER);
                 }
             }
             Report::StopEnded { id, ok } => {
                 if let Some(entry) = self.entry_of(&id).filter(|_| !ok) {
                     entry.memory.stopping.remove(&id);
                     entry.memory.killing.remove(&id);
-                    entry.retry_at = Timestamp::now().checked_add(REMOVE_AGAIN_AFTER).ok();
-                    entry.stop_after = Timestamp::now().checked_add(KILL_AGAIN_AFTER).ok();
+                    entry.retry_at = Some(Instant::now() + REMOVE_AGAIN_AFTER);
+                    entry.stop_after = Some(Instant::now() + KILL_AGAIN_AFTER);
                 }
             }
             Report::Refused { uid, container, reason, message } => {

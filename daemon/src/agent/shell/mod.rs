@@ -9,6 +9,7 @@ mod limits;
 mod link;
 mod probes;
 mod pulls;
+mod pulse;
 mod reports;
 mod settle;
 mod work;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Reports of tasks that wait for the loop; a full queue slows the tasks down.
@@ -47,6 +49,9 @@ const INPUTS_AT_ONCE: usize = 64;
 
 /// How many statuses are under way to the group at once; more wait, and the newest of a pod goes.
 const PROPOSALS_AT_ONCE: usize = 64;
+
+/// When nothing is due, what is planned is looked at again after this.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Questions about pods that wait for the loop.
 pub const QUESTIONS_WAITING: usize = 64;
@@ -87,6 +92,7 @@ struct Linked {
     engine: Arc<dyn Engine>,
     events: BoxStream<'static, Result<EngineEvent, super::engine::EngineError>>,
     pulls: Arc<pulls::Pulls>,
+    pulse: AbortHandle,
 }
 
 type Outcome = (String, Result<Result<Applied, Refused>, Unavailable>);
@@ -207,27 +213,37 @@ impl Shell {
 
     /// How long until some pod is due again.
     fn next_wake(&self) -> Duration {
-        /// Nothing is due: look again now and then, should the clock have been set.
-        const IDLE: Duration = Duration::from_secs(60);
+        let now = Timestamp::now();
         let longest = self.longest_wait(IDLE);
-        let due = self.entries.values().filter_map(Entry::due).min();
-        let Some(due) = due else { return longest };
-        Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default().min(longest)
+        let planned = |entry: &Entry| {
+            let wait = entry.wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            wait.into_iter()
+                .chain(entry.retry_at.map(|at| at.saturating_duration_since(Instant::now())))
+                .min()
+        };
+        self.entries.values().filter_map(planned).min().unwrap_or(longest).min(longest)
     }
 
+    /// Plans for the wall clock: once that was set back, what seems far off may have been due long ago, so it is
+    /// planned again, which is cheap.
     fn woken(&mut self) {
-        let now = Timestamp::now();
         if self.over {
             // A kill that failed is tried again.
             self.dirty.extend(self.singles());
         }
-        let due = self.entries.iter_mut().filter(|(_, entry)| entry.due().is_some_and(|due| due <= now));
-        for (uid, entry) in due {
-            entry.wake_at = None;
-            if entry.retry_at.is_some_and(|at| at <= now) {
+        let (now, later) = (Timestamp::now(), Timestamp::now().checked_add(IDLE).unwrap_or(Timestamp::MAX));
+        for (uid, entry) in &mut self.entries {
+            let planned = entry.wake_at.is_some_and(|at| at <= now || at > later);
+            let rested = entry.retry_at.is_some_and(|at| at <= Instant::now());
+            if planned {
+                entry.wake_at = None;
+            }
+            if rested {
                 entry.retry_at = None;
             }
-            self.dirty.insert(uid.clone());
+            if planned || rested {
+                self.dirty.insert(uid.clone());
+            }
         }
     }
 

@@ -2,16 +2,22 @@
 
 use super::link::Listing;
 use super::pulls::Source;
-use crate::agent::engine::{EngineError, Exit, Image};
+use crate::agent::engine::{Engine, EngineError, Exit, Image};
 use crate::agent::identity::{Observed, PodId};
 use crate::agent::planner::{Health, PodNote};
 use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub enum Report {
     /// The engine answers, and this is what it has.
     Linked(Box<Listing>),
     Unreachable(EngineError),
+    /// The engine that was linked does not answer any more.
+    Silent {
+        engine: Arc<dyn Engine>,
+        error: EngineError,
+    },
     Created {
         observed: Box<Observed>,
         image: String,

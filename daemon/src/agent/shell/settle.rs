@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The wait after a status could not be ordered, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -122,7 +123,7 @@ impl Shell {
             return;
         }
         if !entry.containers.is_empty() {
-            if entry.retry_at.is_some_and(|at| now < at) {
+            if entry.is_resting() {
                 return;
             }
             let actions = planner::clear_away(entry.containers.values(), &entry.memory);
@@ -169,7 +170,7 @@ impl Shell {
         }
         let (dir, hands) = (self.pod_dir(uid), self.hands());
         let (Some(hands), Some(entry)) = (hands, self.entries.get_mut(uid)) else { return };
-        let resting = entry.retry_at.is_some_and(|at| now < at);
+        let resting = entry.is_resting();
         in_order.retain(|action| match action {
             Action::Remove { .. } => !resting,
             Action::Forget => !entry.forgotten,
@@ -208,7 +209,7 @@ impl Shell {
         let (Some(hands), Some(entry)) = (self.hands(), self.entries.get_mut(uid)) else { return };
         let at_once = grace.is_zero();
         let waits = if at_once { entry.stop_after } else { entry.retry_at };
-        if entry.concluding.contains(&id) || waits.is_some_and(|at| now < at) {
+        if entry.concluding.contains(&id) || waits.is_some_and(|at| Instant::now() < at) {
             return;
         }
         if at_once {
@@ -265,10 +266,9 @@ impl Shell {
 
     /// Sends a pod's status, or its removal, if the view does not show it yet and nothing of it is under way.
     fn propose(&mut self, uid: &str) {
-        let now = Timestamp::now();
         let full = self.proposals.len() >= PROPOSALS_AT_ONCE;
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.flying || entry.retry_at.is_some_and(|at| now < at) {
+        if entry.flying || entry.is_resting() {
             return;
         }
         let key = entry.key();
@@ -313,7 +313,7 @@ impl Shell {
                 tracing::debug!(%unavailable, pod = %entry.id.name, "a status waits");
                 let wait = FIRST_RETRY.saturating_mul(1 << entry.refusals.min(8)).min(LONGEST_RETRY);
                 entry.refusals = entry.refusals.saturating_add(1);
-                entry.retry_at = Timestamp::now().checked_add(wait).ok();
+                entry.retry_at = Some(Instant::now() + wait);
             }
         }
         self.follow();

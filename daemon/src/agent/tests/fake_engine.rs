@@ -54,7 +54,7 @@ fn start(
     let connector: Connector = Arc::new(move || {
         let engine = engine.clone();
         async move {
-            engine.facts().await?;
+            engine.ping().await?;
             Ok(Arc::new(engine) as Arc<dyn Engine>)
         }
         .boxed()
@@ -509,5 +509,24 @@ async fn a_daemon_that_has_just_started_waits_for_the_group_before_it_starts_or_
     for name in ["kept", "unknown-to-the-old-view"] {
         assert!(bench.runs(name) && bench.starts(name) == 1, "{name} was not touched");
     }
+    bench.agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_stuck_is_noticed_and_pods_are_left_as_they_are() {
+    let bench = bench();
+    bench.group.pod("web", one("app:1"));
+    bench.group.until_phase("web", "Running").await;
+    let (before, mut engine) = (bench.engine.state().calls.clone(), bench.agent.engine());
+    assert_eq!(engine.borrow_and_update().problem, None);
+    bench.engine.state().silent = true;
+    let limit = std::time::Duration::from_secs(30);
+    let noticed = tokio::time::timeout(limit, engine.wait_for(|state| state.problem.is_some())).await.is_ok();
+    assert!(noticed, "nobody asks a silent engine whether it is there");
+    bench.engine.state().silent = false;
+    let back = tokio::time::timeout(limit, engine.wait_for(|state| state.problem.is_none())).await.is_ok();
+    assert!(back, "it was not found again");
+    bench.group.until_phase("web", "Running").await;
+    assert_eq!(bench.engine.state().calls, before, "nothing was done to the pod");
     bench.agent.stop().await;
 }

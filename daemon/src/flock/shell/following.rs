@@ -38,6 +38,7 @@ impl Shell {
             return;
         };
         of.epoch = of.epoch.max(news.status.epoch);
+        self.unfollowed = None;
         self.heard = Some((news, Instant::now()));
     }
 
@@ -51,7 +52,11 @@ impl Shell {
     pub(super) async fn keep_following(&mut self, members: &[Member]) {
         if let Some(ended) = self.following.take_if(|following| following.task.is_finished()) {
             if let Ok(why) = ended.task.await {
-                tracing::info!(peer = %ended.from, why, "following ended");
+                let news = self.unfollowed.replace(why.clone()).is_none_or(|before| before != why);
+                match news {
+                    true => tracing::info!(peer = %ended.from, why, "following ended"),
+                    false => tracing::debug!(peer = %ended.from, why, "following ended again"),
+                }
             }
             self.follow_after = Instant::now() + FOLLOW_AGAIN;
         }

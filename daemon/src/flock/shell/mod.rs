@@ -53,6 +53,8 @@ pub(super) struct Shell {
     heard_rx: mpsc::Receiver<Heard>,
     following: Option<Following>,
     follow_after: Instant,
+    /// Why the last stream ended, until another one brings something.
+    unfollowed: Option<String>,
     status: watch::Sender<FlockStatus>,
     lead: watch::Sender<Option<Lead>>,
     started: Instant,
@@ -111,6 +113,7 @@ impl Shell {
             heard_rx,
             following: None,
             follow_after: now,
+            unfollowed: None,
             status: outlets.status,
             lead: outlets.lead,
             started: now,

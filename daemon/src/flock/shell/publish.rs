@@ -44,7 +44,10 @@ impl Shell {
                 epoch: of.epoch,
                 part,
                 why: match self.why.is_empty() {
-                    true => format!("no voter of group {} can be reached", of.group),
+                    true => match &self.unfollowed {
+                        Some(why) => format!("no voter of group {} can be followed: {why}", of.group),
+                        None => format!("no voter of group {} can be reached", of.group),
+                    },
                     false => self.why.clone(),
                 },
                 ..FlockStatus::default()

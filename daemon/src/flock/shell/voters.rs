@@ -76,7 +76,8 @@ impl Shell {
                 connected: member.connected || member.peer == self.me,
                 leaving: member.node.as_ref().is_some_and(|node| node.leaving),
                 lost: is_of(member, &status) && member.group.as_ref().is_some_and(|facts| facts.lost),
-                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms),
+                // By its own clock, which may be wrong: it did not start after it was first heard.
+                started_ms: member.node.as_ref().map_or(0, |node| node.started_ms).min(heard_ms(member)),
                 steady,
                 dead_for_ms: if member.alive { 0 } else { member.since.elapsed().as_millis() as u64 },
             }
@@ -119,6 +120,10 @@ fn is_of(member: &Member, status: &raft::Status) -> bool {
 fn is_calm(member: &Member) -> bool {
     let says = |fact: fn(&NodeFacts) -> Option<bool>| member.node.as_ref().and_then(fact).unwrap_or_default();
     !says(|node| node.on_battery) && !says(|node| node.owner_active)
+}
+
+fn heard_ms(member: &Member) -> u64 {
+    now_ms().saturating_sub(member.since.elapsed().as_millis() as u64)
 }
 
 fn now_ms() -> u64 {

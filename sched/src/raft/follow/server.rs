@@ -34,7 +34,16 @@ pub async fn serve<S>(view: View, status: watch::Receiver<Status>, mut stream: S
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let hello: Hello = frame::read(&mut stream, SILENCE).await?;
+    let hello: Hello = match frame::read(&mut stream, SILENCE).await {
+        Ok(hello) => hello,
+        Err(error) => {
+            // One of another version reads the number of ours, and can say what is wrong on its side too.
+            if error.kind() == io::ErrorKind::InvalidData {
+                frame::write(&mut stream, &Message::Refused(error.to_string())).await?;
+            }
+            return Err(error.into());
+        }
+    };
     let mut served = Served { view, status, stream, lineage: hello.lineage, revision: hello.revision };
     served.run().await
 }

@@ -23,6 +23,10 @@ use std::time::Duration;
 /// desktop; a desktop whose disk is busy has been seen to need tens of seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// An engine that does not answer the lightest question for this long is stuck. It answers that one in milliseconds
+/// also while it works on others; a desktop that swaps has been seen to need seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What a stop may take beyond its grace period: the kill and the clean-up.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 
@@ -56,7 +60,9 @@ impl Docker {
             host: host.clone(),
             why: why.to_string(),
         };
-        let client = client.map_err(unreachable)?.negotiate_version().await.map_err(unreachable)?;
+        let negotiated = client.map_err(unreachable)?.negotiate_version();
+        let client = tokio::time::timeout(ANSWER_TIMEOUT, negotiated).await;
+        let client = client.map_err(|_| stuck(&host))?.map_err(unreachable)?;
         Ok(Self { host, client })
     }
 
@@ -70,8 +76,18 @@ impl Docker {
     }
 }
 
+fn stuck(host: &str) -> EngineError {
+    let why = format!("it takes connections and has not answered for {} s", ANSWER_TIMEOUT.as_secs());
+    EngineError::Unreachable { host: host.to_owned(), why }
+}
+
 #[async_trait::async_trait]
 impl Engine for Docker {
+    async fn ping(&self) -> Result<(), EngineError> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.client.ping()).await;
+        answer.map_err(|_| stuck(&self.host))?.map(drop).map_err(self.error_of())
+    }
+
     async fn facts(&self) -> Result<Facts, EngineError> {
         Ok(translate::facts(self.client.info().await.map_err(self.error_of())?))
     }
