@@ -6,6 +6,7 @@
 //! stream, and whoever reads the view does not notice which of the two it is.
 
 mod adopt;
+mod fate;
 mod follow;
 mod handle;
 mod propose;

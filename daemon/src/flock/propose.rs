@@ -1,12 +1,13 @@
 //! The way to the leader: its own queue when that is here, a request to its desktop when it is not.
 
+use super::fate::{Fate, fate, is_guarded};
 use super::rpc::{Rpc, RpcError};
 use super::{FlockStatus, PROPOSE};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::raft::{Group, ProposeError, Role};
 use gaggle_sched::state::{
-    Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, Unavailable, View, Write,
+    Applied, Key, Propose, Refused, Resource, Revision, Seen, Store, Txn, Unavailable, View, Write,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub const TXN_LIMIT: usize = 16 << 20;
 const DEADLINE: Duration = Duration::from_secs(6);
 /// How long a write waits for a leader to be elected, before it is kept as intent.
 const LEADERLESS: Duration = Duration::from_millis(2500);
+/// How long it may take to find out what became of a write whose answer was lost, and how often it is tried.
+const RESOLVE: Duration = Duration::from_secs(8);
+const RESOLVE_TRIES: usize = 8;
 /// A peer that did not lead is asked again after this, if nothing else is heard.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long one's own view may lag behind the commit that is being answered.
@@ -88,12 +92,54 @@ impl ToLeader {
 #[async_trait::async_trait]
 impl Propose for ToLeader {
     async fn propose(&self, txn: Txn) -> Result<Result<Applied, Refused>, Unavailable> {
-        let give_up = Instant::now() + LEADERLESS;
+        let since = self.view.seen();
+        let sent = self.bring(&txn, Instant::now() + LEADERLESS).await;
+        let Err(Unavailable::Unknown(why)) = sent else { return sent };
+        self.resolve(&txn, since, why).await
+    }
+}
+
+impl ToLeader {
+    /// Finds out what became of a transaction whose answer was lost, and sends it again if nothing did.
+    async fn resolve(
+        &self,
+        txn: &Txn,
+        since: Seen,
+        why: String,
+    ) -> Result<Result<Applied, Refused>, Unavailable> {
+        let unknown = |why: String| Err(Unavailable::Unknown(why));
+        let give_up = Instant::now() + RESOLVE;
+        for _ in 0..RESOLVE_TRIES {
+            // The barrier: what is ordered after it is nothing of before.
+            match self.bring(&Txn::default(), give_up).await {
+                Ok(Ok(barrier)) if self.view.revision() >= barrier.revision => {}
+                Ok(_) | Err(Unavailable::Unknown(_)) if Instant::now() < give_up => continue,
+                _ => return unknown(why),
+            }
+            match self.view.read(|store| fate(store, since, txn)) {
+                Fate::Ordered(revision) => {
+                    tracing::info!(%revision, "a write whose answer was lost had been ordered");
+                    return Ok(Ok(Applied { revision }));
+                }
+                Fate::Unknown => return unknown(why),
+                Fate::Lost if !is_guarded(txn) => return unknown(why),
+                Fate::Lost => match self.bring(txn, give_up).await {
+                    Err(Unavailable::Unknown(_)) if Instant::now() < give_up => {}
+                    // Nothing of it is anywhere: whoever asked may do as if it had never been sent.
+                    outcome => return outcome,
+                },
+            }
+        }
+        unknown(why)
+    }
+
+    /// Sends a transaction to whoever leads, waiting for a leader until `give_up`.
+    async fn bring(&self, txn: &Txn, give_up: Instant) -> Result<Result<Applied, Refused>, Unavailable> {
         let mut status = self.status.clone();
         loop {
             let leader = status.borrow_and_update().leader;
             if let Some(leader) = leader {
-                match self.attempt(&txn, leader).await {
+                match self.attempt(txn, leader).await {
                     Answer::Ordered(Ok(applied)) => {
                         self.catch_up(applied.revision).await;
                         return Ok(Ok(applied));
