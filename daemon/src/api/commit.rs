@@ -107,7 +107,11 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
             Ok(Done { object, warning: None })
         }
         Ok(Err(refused)) => Err(CommitError::Refused(refused)),
-        Err(unavailable @ Unavailable::NoQuorum(_)) => keep(state, &key, shown, adopted, unavailable).await,
+        // Should an answer that was lost have been "yes", the documents hold the very same change: keeping it says
+        // nothing twice, and whoever asked knows that their wish is not lost.
+        Err(unavailable @ (Unavailable::NoQuorum(_) | Unavailable::Unknown(_))) => {
+            keep(state, &key, shown, adopted, unavailable).await
+        }
         Err(unavailable) => Err(ApiError::from_unavailable(&unavailable).into()),
     }
 }
@@ -122,9 +126,17 @@ async fn keep(
     let Some(adopted) = adopted else { return Err(ApiError::from_unavailable(&unavailable).into()) };
     let kept = state.documents.keep(key, &adopted).await;
     kept.map_err(|error| CommitError::Failed(ApiError::from_documents(&error)))?;
-    tracing::info!(%key, "a write was kept as intent: there is no quorum");
-    let warning = "no quorum: kept as intent on this desktop and those it reaches, and put into effect when more \
-                   than half of the cluster is back";
+    tracing::info!(%key, %unavailable, "a write was kept as intent");
+    let warning = match unavailable {
+        Unavailable::Unknown(_) => {
+            "the leader's answer was lost: kept as intent on this desktop and those it reaches, and put into effect, \
+             if it was not already, by the next leader"
+        }
+        _ => {
+            "no quorum: kept as intent on this desktop and those it reaches, and put into effect when more than half \
+             of the cluster is back"
+        }
+    };
     Ok(Done { object: shown, warning: Some(warning.into()) })
 }
 

@@ -197,7 +197,12 @@ impl Daemon {
         );
 
         let (keeper, exchange) = flock::exchange(transport.clone(), intent.clone());
-        let documents = Arc::new(FlockDocuments::new(intent.clone(), keeper, view.clone()));
+        let documents = Arc::new(FlockDocuments::new(
+            intent.clone(),
+            keeper,
+            view.clone(),
+            derived(flock.status.clone(), |status| status.quorum),
+        ));
         let pods = Arc::new(FlockPods {
             node: name.clone(),
             agent: agent.clone(),

@@ -5,9 +5,11 @@
 //! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
 
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Conflict, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
+use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
+use gaggle_sched::scheduler::{ATTEMPT, GROUP};
 use gaggle_sched::state::{
     Adopted, Expect, Expired, Key, Propose, Resource, Revision, Seen, Store, Txn, View, Write,
 };
@@ -23,6 +25,11 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.
 const SETTLE: Duration = Duration::from_millis(300);
+/// How often the leader looks for documents of objects that controllers deleted.
+const BURY_EVERY: Duration = Duration::from_secs(10);
+/// Events about one adoption, and characters of a value in one.
+const CONFLICTS_TOLD: usize = 8;
+const VALUE_SHOWN: usize = 120;
 
 fn doc_key(key: &Key) -> String {
     key.to_string()
@@ -45,31 +52,45 @@ pub struct FlockDocuments {
     intent: Intent,
     keeper: Keeper,
     view: View,
+    /// Writes are ordered now: edits that were kept without an order are being adopted.
+    quorum: watch::Receiver<bool>,
 }
 
 impl FlockDocuments {
-    pub fn new(intent: Intent, keeper: Keeper, view: View) -> Self {
-        Self { intent, keeper, view }
+    pub fn new(intent: Intent, keeper: Keeper, view: View, quorum: watch::Receiver<bool>) -> Self {
+        Self { intent, keeper, view, quorum }
     }
 
-    /// The document must hold what the object was last adopted from, or the new change would look as if it had
-    /// been made at the same time as that.
+    /// Waits until the document and the object are of one mind: the document holds what the object was last adopted
+    /// from, and, while there is an order, the object what the document holds. A change that is made sooner is
+    /// refused by the store, and made again by the API.
     async fn caught_up(&self, key: &Key, doc: &str) {
-        let mut changed = self.intent.changed();
+        let (mut changed, mut revisions) = (self.intent.changed(), self.view.subscribe());
         let wait = async {
             loop {
                 changed.mark_unchanged();
+                revisions.mark_unchanged();
                 let adopted = self.view.read(|store| store.adopted(key).cloned());
-                let Some(adopted) = adopted else { return };
                 // An error is the preparation's to tell.
-                if self.intent.covers(doc, &adopted).await.unwrap_or(true) || changed.changed().await.is_err()
-                {
+                let behind = match &adopted {
+                    Some(adopted) => !self.intent.covers(doc, adopted).await.unwrap_or(true),
+                    None => false,
+                };
+                let ahead = *self.quorum.borrow()
+                    && !self.intent.is_buried(doc)
+                    && adopted.is_some()
+                    && adopted != self.intent.heads(doc);
+                if !behind && !ahead {
                     return;
+                }
+                tokio::select! {
+                    result = changed.changed() => if result.is_err() { return },
+                    result = revisions.changed() => if result.is_err() { return },
                 }
             }
         };
         if tokio::time::timeout(CATCH_UP, wait).await.is_err() {
-            tracing::warn!(%key, "the document lags behind the object; the change is made all the same");
+            tracing::warn!(%key, "the document and the object differ; a change may be refused");
         }
     }
 }
@@ -86,10 +107,10 @@ impl Documents for FlockDocuments {
         let doc = doc_key(key);
         self.caught_up(key, &doc).await;
         match self.intent.prepare(&doc, object).await {
-            Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads }),
+            Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base }),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
             Err(IntentError::Prepare { source: PrepareError::Missing, .. }) => {
-                Ok(Adopted { change: Vec::new(), heads: Vec::new() })
+                Ok(Adopted { change: Vec::new(), heads: Vec::new(), base: None })
             }
             Err(error) => Err(document_error(key, error)),
         }
@@ -173,6 +194,7 @@ pub async fn adopt_forever(
         changed.mark_unchanged();
         tokio::time::sleep(SETTLE).await;
         let mut again = false;
+        bury(&view, &intent, &*propose).await;
         for (doc, heads) in ahead(&view, &intent).await {
             let Some(key) = object_key(&doc) else { continue };
             let object = match intent.value(&doc).await {
@@ -182,11 +204,14 @@ pub async fn adopt_forever(
                     continue;
                 }
             };
+            let since = view.read(|store| store.adopted(&key).cloned()).unwrap_or_default();
+            let conflicts = intent.conflicts(&doc, &since).await.unwrap_or_default();
             let now = crate::app::now();
             let Some(txn) = view.read(|store| adoption(store, &key, object, heads, &now)) else { continue };
             match propose.propose(txn).await {
                 Ok(Ok(applied)) => {
-                    tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum")
+                    tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum");
+                    tell(&view, &*propose, conflict_notes(&key, &conflicts)).await;
                 }
                 // Somebody was faster, or the group is busy: the document still is ahead.
                 Ok(Err(refused)) => {
@@ -205,6 +230,74 @@ pub async fn adopt_forever(
         tokio::select! {
             result = changed.changed() => if result.is_err() { return },
             result = lead.changed() => if result.is_err() { return },
+            () = tokio::time::sleep(BURY_EVERY) => {}
+        }
+    }
+}
+
+/// Objects that controllers deleted (an owner's dependents, a namespace's content) leave documents that still say that
+/// somebody wants them: those end too, or the next group to adopt them would make the objects again.
+async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
+    let dead: Vec<Key> = view.read(|store| {
+        let gone = store.all_adopted().filter(|(key, heads)| !heads.is_empty() && store.get(key).is_none());
+        gone.map(|(key, _)| key.clone()).collect()
+    });
+    for key in dead {
+        let doc = doc_key(&key);
+        let adopted = view.read(|store| store.adopted(&key).cloned());
+        let ended = if intent.is_buried(&doc) {
+            // Its document says no more, so there is nothing that could have been adopted from it.
+            Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None })
+        } else if !intent.is_deleted(&doc) && intent.heads(&doc) == adopted {
+            let change = intent.prepare(&doc, None).await.ok();
+            change.map(|change| Adopted { change: change.bytes, heads: change.heads, base: change.base })
+        } else {
+            None
+        };
+        let Some(ended) = ended else { continue };
+        let write = Write::Delete { key: key.clone(), expect: Expect::Absent, intent: Some(ended) };
+        match propose.propose(write.into()).await {
+            Ok(Ok(_)) => tracing::debug!(%key, "the document of a deleted object has ended"),
+            Ok(Err(refused)) => tracing::debug!(%refused, "somebody made the object anew"),
+            Err(error) => return tracing::debug!(%error, "documents of deleted objects are ended later"),
+        }
+    }
+}
+
+/// What to say to whoever edited a field that somebody else edited at the same time.
+fn conflict_notes(key: &Key, conflicts: &[Conflict]) -> Vec<Note> {
+    let secret = key.resource == Resource::fixed("secrets");
+    // What every creation sets differently is nobody's edit.
+    let made = ["metadata.uid", "metadata.creationTimestamp"];
+    let edits = conflicts.iter().filter(|conflict| !made.contains(&conflict.field.as_str()));
+    let notes = edits.take(CONFLICTS_TOLD).map(|conflict| {
+        let shown = |value: &Value| {
+            let text = value.to_string();
+            match text.char_indices().nth(VALUE_SHOWN) {
+                Some((at, _)) => format!("{}...", &text[..at]),
+                None => text,
+            }
+        };
+        let lost: Vec<String> = conflict.lost.iter().map(shown).collect();
+        let values = match secret {
+            true => "one value was kept and another lost".to_owned(),
+            false => format!("{} was kept, {} was lost", shown(&conflict.kept), lost.join(" and ")),
+        };
+        let field = &conflict.field;
+        let message = format!("{field} was edited on two sides that could not reach each other: {values}");
+        Note::warning(key, "intent", "ConflictingEdits", message)
+    });
+    notes.collect()
+}
+
+async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
+    if notes.is_empty() {
+        return;
+    }
+    let events = view.read(|store| notes::record(store, &notes, &crate::app::now(), "leader"));
+    for event in events {
+        if !matches!(propose.propose(event).await, Ok(Ok(_))) {
+            tracing::debug!("an event about two edits was not stored");
         }
     }
 }
@@ -243,7 +336,7 @@ fn adoption(
     heads: Vec<[u8; 32]>,
     now: &Time,
 ) -> Option<Txn> {
-    let adopted = Some(Adopted { change: Vec::new(), heads });
+    let adopted = Some(Adopted { change: Vec::new(), heads, base: None });
     let current = store.get(key);
     let write = match (intended, current) {
         (None, None) => return None,
@@ -252,8 +345,8 @@ fn adoption(
         }
         (Some(mut value), current) => {
             if let Some(fields) = value.as_object_mut() {
-                if let Some(status) = current.and_then(|current| current.value().get("status")) {
-                    fields.insert("status".into(), status.clone());
+                if let Some(current) = current {
+                    keep_ordered(key, current.value(), fields);
                 }
                 let generation = next_generation(current.map(|current| current.value()), fields.get("spec"));
                 if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -265,6 +358,33 @@ fn adoption(
         }
     };
     Some(write.into())
+}
+
+/// What the ordered state alone knows of an object, and no wish speaks of.
+fn keep_ordered(key: &Key, current: &Value, wished: &mut serde_json::Map<String, Value>) {
+    let mut keep = |parent: &str, names: &[&str]| {
+        let kept = current.pointer(parent).and_then(Value::as_object).into_iter().flatten();
+        let kept: Vec<_> = kept.filter(|(name, _)| names.contains(&name.as_str())).collect();
+        let mut at = Some(&mut *wished);
+        for name in parent.split('/').filter(|name| !name.is_empty()) {
+            at = at.and_then(|at| {
+                let child = at.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
+                child.as_object_mut()
+            });
+        }
+        let Some(at) = at.filter(|_| !kept.is_empty()) else { return };
+        at.extend(kept.into_iter().map(|(name, value)| (name.clone(), value.clone())));
+    };
+    keep("", &["status"]);
+    let going = current.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
+    if going {
+        keep("/metadata", &["deletionTimestamp", "deletionGracePeriodSeconds", "finalizers"]);
+    }
+    if key.resource == Resource::fixed("pods") {
+        // Where a pod runs is no wish: without it, it would run a second time elsewhere.
+        keep("/spec", &["nodeName"]);
+        keep("/metadata/annotations", &[GROUP, ATTEMPT]);
+    }
 }
 
 fn with_intent(mut write: Write, adopted: Option<Adopted>) -> Write {
@@ -284,6 +404,76 @@ fn next_generation(current: Option<&Value>, spec: Option<&Value>) -> i64 {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_adopted_edit_of_a_pod_leaves_it_where_it_runs_and_does_not_bring_it_back() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::fixed("pods"), "default", "a");
+        let value = json!({
+            "metadata": {"uid": "u", "annotations": {ATTEMPT: "1.2", GROUP: "g"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "deletionGracePeriodSeconds": 30, "finalizers": ["x"]},
+            "spec": {"nodeName": "ada"},
+            "status": {"phase": "Running"}});
+        store
+            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
+            .unwrap();
+        let intended =
+            json!({"metadata": {"uid": "u", "annotations": {"note": "mine"}}, "spec": {"containers": []}});
+        let txn = adoption(&store, &key, Some(intended), vec![[1; 32]], &crate::app::now()).unwrap();
+        store.apply(&txn).unwrap();
+        let object = store.get(&key).unwrap().value();
+        assert_eq!(object["spec"], json!({"nodeName": "ada", "containers": []}));
+        assert_eq!(object["metadata"]["annotations"], json!({ATTEMPT: "1.2", GROUP: "g", "note": "mine"}));
+        assert_eq!(object["metadata"]["finalizers"], json!(["x"]));
+        assert!(store.get(&key).unwrap().is_terminating());
+    }
+
+    #[test]
+    fn a_change_on_an_older_document_is_refused() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+        let put = |base: Option<[u8; 32]>, heads: [u8; 32]| -> Txn {
+            let base = base.map(|base| vec![base]);
+            let intent = Some(Adopted { change: vec![1], heads: vec![heads], base });
+            let value = json!({"metadata": {"uid": "u"}});
+            Write::Put { key: key.clone(), value, expect: Expect::Any, intent }.into()
+        };
+        store.apply(&put(None, [1; 32])).unwrap();
+        store.apply(&put(Some([1; 32]), [2; 32])).unwrap();
+        let refused = store.apply(&put(Some([1; 32]), [3; 32])).unwrap_err();
+        assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
+        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
+        // The object goes by a controller's hand; its document's end is adopted, and then forgotten.
+        store.apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: None }.into()).unwrap();
+        let end = |heads: Vec<[u8; 32]>| -> Txn {
+            let intent = Some(Adopted { change: Vec::new(), heads, base: None });
+            Write::Delete { key: key.clone(), expect: Expect::Absent, intent }.into()
+        };
+        store.apply(&end(vec![[4; 32]])).unwrap();
+        assert_eq!(store.adopted(&key), Some(&vec![[4; 32]]));
+        store.apply(&end(Vec::new())).unwrap();
+        assert_eq!(store.adopted(&key), None);
+        store.apply(&put(None, [5; 32])).unwrap();
+        assert!(store.apply(&end(Vec::new())).is_err(), "it was made anew meanwhile");
+    }
+
+    #[test]
+    fn two_edits_of_one_field_are_told_and_a_secrets_values_are_not() {
+        let conflict =
+            |field: &str| Conflict { field: field.into(), kept: json!(5), lost: vec![json!("hunter2")] };
+        let both = [conflict("spec.replicas"), conflict("metadata.uid")];
+        let told = |resource: &'static str| {
+            let notes = conflict_notes(&Key::new(Resource::fixed(resource), "default", "a"), &both);
+            notes.into_iter().map(|note| note.message).collect::<Vec<_>>()
+        };
+        let message = &told("configmaps")[0];
+        assert!(
+            message.contains("spec.replicas") && message.contains("5 was kept, \"hunter2\" was lost"),
+            "{message}"
+        );
+        assert_eq!(told("configmaps").len(), 1, "uids are nobody's edit");
+        assert!(!told("secrets")[0].contains("hunter2"), "{:?}", told("secrets"));
+    }
 
     #[test]
     fn keys_of_documents_come_back() {

@@ -8,9 +8,9 @@
 
 use super::frame::MAX_CHANGE_BYTES;
 use super::guard::caught;
-use super::leaf::{leaf, scalar};
+use super::leaf::{leaf, scalar, value_leaf};
 use super::schema::Schema;
-use super::tree::{Leaf, Leaves, ROOT, TreeError, flatten, unflatten};
+use super::tree::{Leaf, Leaves, ROOT, TreeError, field_of, flatten, leaf_value, unflatten};
 use super::{Heads, vet};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc};
@@ -61,6 +61,15 @@ pub struct Prepared {
     /// `None` if the document says so already.
     pub change: Option<Vec<u8>>,
     pub heads: Heads,
+}
+
+/// A field that was set differently by sides that did not know of each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conflict {
+    /// As in `spec.template.spec.containers[web].image`.
+    pub field: String,
+    pub kept: Value,
+    pub lost: Vec<Value>,
 }
 
 /// One incarnation of one object.
@@ -133,6 +142,42 @@ impl Document {
             .as_scalar()
             .and_then(automerge::ScalarValue::as_i64)
             .map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
+    }
+
+    /// The fields that sides which did not know of each other set differently, beyond what was so at `since` already.
+    /// What the document says is `kept`; it is the same on every node that holds the same changes.
+    pub fn conflicts(&self, since: &[[u8; 32]]) -> Vec<Conflict> {
+        let since: Vec<ChangeHash> = since.iter().map(|head| ChangeHash(*head)).collect();
+        let known = |path: &str| {
+            let before = if since.is_empty() || !since.iter().all(|head| self.has(head)) {
+                Vec::new()
+            } else {
+                self.doc.get_all_at(MAP, path, &since).unwrap_or_default()
+            };
+            before.into_iter().map(|(value, _)| value.into_owned()).collect::<Vec<_>>()
+        };
+        let mut conflicts = Vec::new();
+        for path in self.doc.keys(MAP) {
+            let all = self.doc.get_all(MAP, path.as_str()).unwrap_or_default();
+            if all.len() < 2 {
+                continue;
+            }
+            let all: Vec<_> = all.into_iter().map(|(value, _)| value.into_owned()).collect();
+            let before = known(&path);
+            if before.len() == all.len() && all.iter().all(|value| before.contains(value)) {
+                continue;
+            }
+            let Some(Ok((kept, _))) = self.doc.get(MAP, path.as_str()).transpose() else { continue };
+            let kept = kept.into_owned();
+            let json = |value: &automerge::Value<'_>| value_leaf(value).and_then(leaf_value);
+            let Some(field) = field_of(&path) else { continue };
+            let mut lost: Vec<Value> = all.iter().filter(|value| **value != kept).filter_map(json).collect();
+            lost.dedup();
+            if let (Some(kept), false) = (json(&kept), lost.is_empty()) {
+                conflicts.push(Conflict { field, kept, lost });
+            }
+        }
+        conflicts
     }
 
     /// Whether it says anything: false while all it has is changes that wait.

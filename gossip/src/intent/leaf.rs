@@ -35,8 +35,16 @@ pub fn scalar(leaf: &Leaf) -> ScalarValue {
 
 /// The leaf that a value is; `None` for what we never write.
 pub fn leaf(value: ValueRef<'_>) -> Option<Leaf> {
-    let value = value.into_value();
-    Some(match value.as_scalar()? {
+    value_leaf(&value.into_value())
+}
+
+/// As [`leaf`], of a value that is held already.
+pub fn value_leaf(value: &automerge::Value<'_>) -> Option<Leaf> {
+    let scalar = match value {
+        automerge::Value::Scalar(scalar) => scalar.as_ref(),
+        automerge::Value::Object(_) => return None,
+    };
+    Some(match scalar {
         ScalarValue::Null => Leaf::Null,
         ScalarValue::Boolean(it) => Leaf::Bool(*it),
         ScalarValue::Int(number) => Leaf::Int(*number),

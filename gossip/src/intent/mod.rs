@@ -29,7 +29,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use document::{DocumentError, MAX_JSON_BYTES};
+pub use document::{Conflict, DocumentError, MAX_JSON_BYTES};
 pub use frame::{FrameError, MAX_FRAME_BYTES};
 pub use schema::{KeyField, KubernetesLists, Schema};
 pub use state::PrepareError;
@@ -62,6 +62,8 @@ const WAITING_REQUESTS: usize = 256;
 pub struct Change {
     pub bytes: Vec<u8>,
     pub heads: Heads,
+    /// The document's heads before it; `None` where there is nothing (any more) that it could contradict.
+    pub base: Option<Heads>,
 }
 
 /// What a node has of a document: the question that another answers with what is missing.
@@ -217,7 +219,21 @@ impl Intent {
         self.ask(|answer| Request::Value { key, answer }).await?
     }
 
-    /// Whether this node's copy holds all changes up to `heads`.
+    /// The fields of the key's document that people who did not know of each other set differently, beyond what was so
+    /// at the heads `since`.
+    pub async fn conflicts(&self, key: &str, since: &Heads) -> Result<Vec<Conflict>, IntentError> {
+        let (key, since) = (key.to_owned(), since.clone());
+        self.ask(|answer| Request::Conflicts { key, since, answer }).await?
+    }
+
+    /// Whether the key's document is gone for good: a burial takes its place, or nothing.
+    pub fn is_buried(&self, key: &str) -> bool {
+        let index = lock(&self.0.index);
+        let standing = index.get(key).map(|summary| summary.standing);
+        matches!(standing, None | Some(Standing::Buried { .. }))
+    }
+
+    /// Whether this node's copy holds all changes up to `heads`; a burial has forgotten them, and covers all.
     pub async fn covers(&self, key: &str, heads: &Heads) -> Result<bool, IntentError> {
         if lock(&self.0.index).get(key).is_some_and(|summary| summary.heads == *heads) {
             return Ok(true);

@@ -2,7 +2,7 @@
 //! and one fsync; their answers go out after it.
 
 use super::cache::Cache;
-use super::document::DocumentError;
+use super::document::{Conflict, DocumentError};
 use super::frame::Frame;
 use super::guard::caught;
 use super::index::Index;
@@ -49,6 +49,11 @@ pub enum Request {
         key: DocKey,
         heads: Heads,
         answer: oneshot::Sender<Result<bool, IntentError>>,
+    },
+    Conflicts {
+        key: DocKey,
+        since: Heads,
+        answer: oneshot::Sender<Result<Vec<Conflict>, IntentError>>,
     },
     Since {
         wants: Vec<Want>,
@@ -135,9 +140,17 @@ impl Owner {
             Request::Covers { key, heads, answer } => {
                 let covers = self.state(&key, cache, batch).map(|state| match state {
                     Some(State::Document(document)) => document.covers(&heads),
-                    Some(State::Buried { .. }) | None => heads.is_empty(),
+                    Some(State::Buried { .. }) => true,
+                    None => heads.is_empty(),
                 });
                 let _ = answer.send(covers.map_err(IntentError::from));
+            }
+            Request::Conflicts { key, since, answer } => {
+                let conflicts = self.state(&key, cache, batch).map(|state| match state {
+                    Some(State::Document(document)) => document.conflicts(&since),
+                    Some(State::Buried { .. }) | None => Vec::new(),
+                });
+                let _ = answer.send(conflicts.map_err(IntentError::from));
             }
             Request::Since { wants, budget, answer } => {
                 let _ = answer.send(self.since(&wants, budget, cache, batch));
@@ -181,7 +194,11 @@ impl Owner {
         let state = self.state(key, cache, batch)?;
         let (bytes, heads) = state::prepare(state, &self.actor, object, &*self.schema, now_ms)
             .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
-        Ok(Change { bytes, heads })
+        let base = match state {
+            Some(State::Document(document)) => Some(document.heads()),
+            Some(State::Buried { .. }) | None => None,
+        };
+        Ok(Change { bytes, heads, base })
     }
 
     fn apply(

@@ -86,6 +86,39 @@ fn edits_of_different_fields_are_both_kept() {
 }
 
 #[test]
+fn two_edits_of_one_field_are_found_once_and_alike_on_both_sides() {
+    let base = deployment();
+    let (mut left, mut right) = apart(&base);
+    let before = left.identity().unwrap().1;
+    let image = format!("{CONTAINERS}/0/image");
+    let a = left.set(&with(&with(&base, "/spec/replicas", json!(5)), &image, json!("nginx:2")));
+    let b =
+        right.set(&with(&with(&base, "/spec/replicas", json!(7)), "/metadata/labels/team", json!("birds")));
+    right.take(&a);
+    left.take(&b);
+    let conflicts = |side: &Side, since: &super::Heads| match &side.state {
+        Some(State::Document(document)) => document.conflicts(since),
+        _ => Vec::new(),
+    };
+    let found = conflicts(&left, &before);
+    assert_eq!(found, conflicts(&right, &before));
+    let [conflict] = found.as_slice() else { panic!("one field: {found:?}") };
+    let kept = left.value().unwrap()["spec"]["replicas"].clone();
+    let lost = if kept == 5 { 7 } else { 5 };
+    assert_eq!(conflict.field, "spec.replicas");
+    assert_eq!((&conflict.kept, &conflict.lost), (&kept, &vec![json!(lost)]));
+    // Told once: another edit later finds nothing new.
+    let merged = left.identity().unwrap().1;
+    let value = left.value().unwrap();
+    left.set(&with(&value, "/metadata/labels/later", json!("yes")));
+    assert!(conflicts(&left, &merged).is_empty());
+    // Whoever sets the field again ends the conflict.
+    let value = left.value().unwrap();
+    left.set(&with(&value, "/spec/replicas", json!(9)));
+    assert!(conflicts(&left, &before).is_empty());
+}
+
+#[test]
 fn an_inserted_sidecar_does_not_get_another_containers_image() {
     let base = deployment();
     let (mut left, mut right) = apart(&base);

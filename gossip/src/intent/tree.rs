@@ -203,6 +203,40 @@ fn unescape(name: &str) -> String {
     name.replace("~2", "#").replace("~1", "/").replace("~0", "~")
 }
 
+/// A path as people write it: `spec.template.spec.containers[web].image`. `None` for what is no field of the object.
+pub fn field_of(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(ROOT).filter(|rest| !rest.is_empty() && !rest.ends_with(ORDER))?;
+    let mut field = String::new();
+    let mut rest = rest;
+    while !rest.is_empty() {
+        let (kind, after) = rest.split_at_checked(1)?;
+        let end = after.find(['/', '#']).unwrap_or(after.len());
+        let name = unescape(&after[..end]);
+        match kind {
+            "/" if field.is_empty() => field.push_str(&name),
+            "/" => field.extend([".", &name]),
+            "#" => field.extend(["[", &name, "]"]),
+            _ => return None,
+        }
+        rest = &after[end..];
+    }
+    Some(field)
+}
+
+/// What a leaf says by itself; `None` for the markers of maps and lists.
+pub fn leaf_value(leaf: Leaf) -> Option<Value> {
+    Some(match leaf {
+        Leaf::Null => Value::Null,
+        Leaf::Bool(it) => it.into(),
+        Leaf::Int(number) => number.into(),
+        Leaf::Uint(number) => number.into(),
+        Leaf::Float(number) => number.into(),
+        Leaf::Text(text) => text.into(),
+        Leaf::Atomic(list) => list,
+        Leaf::Map | Leaf::Keyed => return None,
+    })
+}
+
 /// The object that the leaves make, `None` if its own marker is not there. Leaves whose path is not understood are
 /// passed over, the same on every node.
 pub fn unflatten(leaves: &Leaves, schema: &dyn Schema) -> Option<Value> {

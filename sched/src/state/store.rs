@@ -323,6 +323,7 @@ impl Store {
         match write {
             Write::Put { value, expect, intent, .. } => {
                 check(key, current.as_deref(), expect)?;
+                self.check_base(key, current.as_deref(), intent.as_ref())?;
                 self.revision = self.revision.next();
                 let object = Object::new(self.revision, value.clone());
                 self.commit(key, Some(Arc::new(object)), intent.clone());
@@ -343,10 +344,11 @@ impl Store {
                 self.commit(key, Some(Arc::new(Object::new(self.revision, value))), None);
             }
             Write::Delete { expect, intent, .. } => {
-                if current.is_none() {
+                if current.is_none() && (*expect != Expect::Absent || intent.is_none()) {
                     return Err(Refused::NotFound(key.clone()));
                 }
                 check(key, current.as_deref(), expect)?;
+                self.check_base(key, current.as_deref(), intent.as_ref())?;
                 self.revision = self.revision.next();
                 self.commit(key, None, intent.clone());
             }
@@ -354,9 +356,33 @@ impl Store {
         Ok(())
     }
 
+    /// A change of a document is taken only on top of what was adopted last.
+    fn check_base(
+        &self,
+        key: &Key,
+        current: Option<&Object>,
+        intent: Option<&Adopted>,
+    ) -> Result<(), Refused> {
+        let Some(base) = intent.and_then(|intent| intent.base.as_ref()) else { return Ok(()) };
+        match self.adopted.get(key) {
+            Some(adopted) if adopted != base && !adopted.is_empty() => {
+                let current = current.map_or(self.revision, Object::revision);
+                Err(Refused::Conflict { key: key.clone(), current })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every key that something was adopted for, deleted objects too.
+    pub fn all_adopted(&self) -> impl Iterator<Item = (&Key, &Heads)> {
+        self.adopted.iter()
+    }
+
     fn commit(&mut self, key: &Key, object: Option<Arc<Object>>, intent: Option<Adopted>) {
-        if let Some(intent) = &intent {
-            self.adopted.insert(key.clone(), intent.heads.clone());
+        match &intent {
+            Some(intent) if intent.heads.is_empty() && object.is_none() => drop(self.adopted.remove(key)),
+            Some(intent) => drop(self.adopted.insert(key.clone(), intent.heads.clone())),
+            None => {}
         }
         let previous = self.set(key, object.clone());
         let change = Change { revision: self.revision, key: key.clone(), object, previous, intent };

@@ -39,7 +39,8 @@ pub enum Write {
     /// one, or of an object that is gone, changes nothing and is not an error. `seen`: refused as a conflict
     /// if the object has moved on from there, so that what others wrote into the status is not lost.
     Status { key: Key, uid: String, status: Value, seen: Option<Revision> },
-    /// Remove an object for good (finalizers and grace periods are the API's concern).
+    /// Remove an object for good (finalizers and grace periods are the API's concern). With [`Expect::Absent`] it is gone
+    /// already, and what changes is only what was adopted: its document's end, or, without heads, that it is forgotten.
     Delete { key: Key, expect: Expect, intent: Option<Adopted> },
 }
 
@@ -67,6 +68,10 @@ pub struct Adopted {
     #[serde(with = "serde_bytes")]
     pub change: Vec<u8>,
     pub heads: Heads,
+    /// What the change was prepared on. Where the object was last adopted from something else, the change would undo
+    /// what its maker does not know of, and is refused as a conflict. `None`: whatever there is.
+    #[serde(default)]
+    pub base: Option<Heads>,
 }
 
 /// A transaction that was applied.

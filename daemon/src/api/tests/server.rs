@@ -47,7 +47,7 @@ impl Documents for Memory {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let change = object.map(Value::to_string).unwrap_or_default().into_bytes();
         self.prepared.lock().unwrap().push((key.clone(), object.cloned()));
-        Ok(Adopted { change, heads: vec![[0; 32]] })
+        Ok(Adopted { change, heads: vec![[0; 32]], base: None })
     }
 
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
