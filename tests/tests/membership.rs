@@ -26,13 +26,20 @@ fn a_starved_desktop_is_not_taken_for_dead_and_takes_nobody_for_dead() {
         let victim = follower(bench, &flock)?;
         let witness = bench.desktop(if victim == 1 { 2 } else { 1 });
         let before: Vec<usize> = bench.desktops().iter().map(deaths).collect();
-        bench.desktop(victim).starve(5)?;
+        // What is left of one processor is fought over.
+        let starved = bench.desktop(victim);
+        let busy = [starved.start("while :; do :; done")?, starved.start("while :; do :; done")?];
+        let waited = starved.throttled()?;
+        starved.starve(3)?;
         let end = Instant::now() + STARVES;
         while Instant::now() < end {
             let seen = witness.status()?;
             ensure!(seen.ready().len() == 3, "while it starves: {seen:?}");
         }
-        bench.desktop(victim).feed()?;
+        let waited = starved.throttled()? - waited;
+        ensure!(waited > STARVES.as_millis() as u64 / 200, "it was not starved: it waited {waited} times");
+        starved.feed()?;
+        drop(busy);
         bench.assembled(&[1, 2, 3])?;
         let after: Vec<usize> = bench.desktops().iter().map(deaths).collect();
         ensure!(after == before, "somebody was taken for dead: {before:?}, then {after:?}");

@@ -159,12 +159,26 @@ pub fn limit_cpu(layout: &Layout, index: usize, percent: Option<u32>) -> Result<
         let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
         (unified(layout, index).join("cpu.max"), format!("{quota} {PERIOD_MICROS}"))
     } else {
-        let group = hierarchies()?
-            .into_iter()
-            .map(|hierarchy| hierarchy.join(&layout.name).join(Layout::port(index)).join("cpu.cfs_quota_us"))
-            .find(|file| file.exists());
-        let file = group.context("no hierarchy of this kernel bounds the processor")?;
+        let file = in_older_hierarchy(layout, index, "cpu.cfs_quota_us")?;
         (file, quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string()))
     };
     std::fs::write(&file, value).with_context(|| format!("writing {}", file.display()))
+}
+
+/// How often the desktop's processes had to wait because their share was used up.
+pub fn throttled(layout: &Layout, index: usize) -> Result<u64> {
+    let file = match is_unified() {
+        true => unified(layout, index).join("cpu.stat"),
+        false => in_older_hierarchy(layout, index, "cpu.cfs_quota_us")?.with_file_name("cpu.stat"),
+    };
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse().ok());
+    count.with_context(|| format!("{} says nothing of it: {text}", file.display()))
+}
+
+fn in_older_hierarchy(layout: &Layout, index: usize, file: &str) -> Result<PathBuf> {
+    let groups =
+        hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(&layout.name).join(Layout::port(index)));
+    let found = groups.map(|group| group.join(file)).find(|file| file.exists());
+    found.with_context(|| format!("no hierarchy of this kernel has {file}"))
 }

@@ -170,6 +170,11 @@ impl Desktop {
         cgroup::limit_cpu(&self.layout, self.index, Some(percent))
     }
 
+    /// How often its processes had to wait for their share since it was switched on.
+    pub fn throttled(&self) -> Result<u64> {
+        cgroup::throttled(&self.layout, self.index)
+    }
+
     /// The desktop has its processors back.
     pub fn feed(&self) -> Result<()> {
         cgroup::limit_cpu(&self.layout, self.index, None)
