@@ -112,6 +112,27 @@ fn a_voter_whose_log_and_documents_are_gone_or_damaged_gets_them_back() {
 }
 
 #[test]
+fn a_desktop_alone_with_a_damaged_log_says_what_is_lost_and_has_what_was_asked_for() {
+    on_bench(1, |bench| {
+        bench.up()?;
+        let one = bench.desktop(1);
+        one.apply(&deployment("web", 2))?;
+        one.replicas("web", 2, SOON)?;
+        one.kubectl("create configmap asked-for --from-literal=a=b")?.ok()?;
+        one.kill_daemon()?;
+        one.damage("raft/raft.redb", Damage::Flip(0))?;
+        one.restart_daemon()?;
+        bench.assembled(&[1])?;
+        bench.wait_until(SOON, "what was asked for", || Ok(has(one, "asked-for")?.then_some(())))?;
+        one.replicas("web", 2, RECOVERS)?;
+        let log = one.daemon_log();
+        ensure!(log.contains("no other desktop has a copy") && log.contains("raft.damaged-1"), "{log}");
+        one.kubectl("create configmap after --from-literal=a=b")?.ok()?;
+        Ok(())
+    });
+}
+
+#[test]
 fn every_address_changes_at_once_while_all_run() {
     on_bench(3, |bench| {
         let flock = bench.up()?;

@@ -214,8 +214,9 @@ pub(in crate::flock) async fn take_up(
     if others || !known {
         tracing::error!(
             why, %set_aside,
-            "this desktop's copy of the group's log is damaged and set aside; the other voters have what was \
-             acknowledged, and this desktop follows them until they make it a voter again"
+            "this desktop's copy of the group's log is damaged and set aside; the group's other voters have what was \
+             acknowledged, and this desktop follows them until they make it a voter again (if there are none, what \
+             people asked for comes back from the documents, and the rest is lost)"
         );
     } else {
         tracing::error!(
