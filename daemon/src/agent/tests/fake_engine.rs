@@ -519,7 +519,7 @@ impl Bench {
         let mut store = Store::default();
         for (group, plural, name, value) in objects {
             let namespace = if *plural == "nodes" { "" } else { "default" };
-            let key = Key::new(Resource::new(*group, *plural), namespace, *name);
+            let key = Key::new(Resource::new(group, plural), namespace, *name);
             let write = Write::Put { key, value: value.clone(), expect: Expect::Absent, intent: None };
             store.apply(&write.into()).unwrap();
         }
