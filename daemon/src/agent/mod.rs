@@ -10,6 +10,7 @@ mod files;
 mod hold;
 mod identity;
 mod logs;
+mod offer;
 mod planner;
 mod shell;
 mod spec;

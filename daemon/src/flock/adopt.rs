@@ -15,9 +15,11 @@ use gaggle_sched::state::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a write waits for its document to catch up with the object it changes.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -27,6 +29,8 @@ const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often the leader looks for documents of objects that controllers deleted.
 const BURY_EVERY: Duration = Duration::from_secs(10);
+/// How long a pod that was made without an order waits for a desktop that says that it runs there.
+const RUNNER_SPEAKS_WITHIN: Duration = Duration::from_secs(10);
 /// Events about one adoption, and characters of a value in one.
 const CONFLICTS_TOLD: usize = 8;
 const VALUE_SHOWN: usize = 120;
@@ -187,6 +191,7 @@ pub async fn adopt_forever(
     mut lead: watch::Receiver<Option<Lead>>,
 ) {
     let mut changed = intent.changed();
+    let mut strangers: BTreeMap<Key, Instant> = BTreeMap::new();
     loop {
         if lead.wait_for(Option::is_some).await.is_err() {
             return;
@@ -195,8 +200,22 @@ pub async fn adopt_forever(
         tokio::time::sleep(SETTLE).await;
         let mut again = false;
         bury(&view, &intent, &*propose).await;
-        for (doc, heads) in ahead(&view, &intent).await {
+        let ahead = ahead(&view, &intent).await;
+        strangers.retain(|key, _| ahead.iter().any(|(doc, _)| object_key(doc).as_ref() == Some(key)));
+        let mut next_look = BURY_EVERY;
+        for (doc, heads) in ahead {
             let Some(key) = object_key(&doc) else { continue };
+            // A pod that nobody here knows may run already, on a desktop of a group that has just yielded: that desktop
+            // is to say so before the pod is bound elsewhere.
+            if key.resource == Resource::fixed("pods") && view.read(|store| store.get(&key).is_none()) {
+                let seen = strangers.entry(key.clone()).or_insert_with(Instant::now);
+                if let Some(left) =
+                    RUNNER_SPEAKS_WITHIN.checked_sub(seen.elapsed()).filter(|left| !left.is_zero())
+                {
+                    next_look = next_look.min(left);
+                    continue;
+                }
+            }
             let object = match intent.value(&doc).await {
                 Ok(object) => object,
                 Err(error) => {
@@ -230,7 +249,7 @@ pub async fn adopt_forever(
         tokio::select! {
             result = changed.changed() => if result.is_err() { return },
             result = lead.changed() => if result.is_err() { return },
-            () = tokio::time::sleep(BURY_EVERY) => {}
+            () = tokio::time::sleep(next_look) => {}
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::Shell;
 use crate::agent::identity::{Attempt, Observed, PodId, attempt_of};
+use crate::agent::offer::OWNER_APPEARS_WITHIN;
 use crate::agent::planner::Memory;
 use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Key, Object, resource_of};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +39,10 @@ pub struct Entry {
     pub flying: bool,
     pub refusals: u32,
     pub retry_at: Option<Instant>,
+    /// Which group's view it was wanted by.
+    pub of_group: Option<String>,
+    /// That group yielded: what it was there, and until when the new one is waited for.
+    pub offered: Option<(Arc<Object>, Timestamp)>,
     /// A stop failed: another is not tried sooner.
     pub stop_after: Option<Instant>,
 }
@@ -56,6 +62,8 @@ impl Entry {
             flying: false,
             refusals: 0,
             retry_at: None,
+            of_group: None,
+            offered: None,
             stop_after: None,
         }
     }
@@ -82,6 +90,7 @@ impl Shell {
         let changes = self.seen.map(|seen| self.inputs.view.changes_after(seen));
         let Some(Ok(changes)) = changes else { return self.follow_all() };
         let (pods, nodes) = (resource_of::<Pod>(), resource_of::<Node>());
+        let sets = resource_of::<ReplicaSet>();
         let (config_maps, secrets) = (resource_of::<ConfigMap>(), resource_of::<Secret>());
         let mut look = false;
         if let (Some(seen), Some(last)) = (&mut self.seen, changes.last()) {
@@ -97,6 +106,11 @@ impl Shell {
                 look |= here || known;
             } else if *resource == nodes {
                 look |= change.key.name == self.inputs.owner.node;
+                let waiting = self.entries.iter().filter(|(_, entry)| entry.offered.is_some());
+                self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
+            } else if *resource == sets {
+                let waiting = self.entries.iter().filter(|(_, entry)| entry.offered.is_some());
+                self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
             } else if *resource == config_maps || *resource == secrets {
                 let concerned =
                     self.entries.iter().filter(|(_, entry)| entry.id.namespace == change.key.namespace);
@@ -128,10 +142,11 @@ impl Shell {
     /// Brings the entries in line with the pods that the view has on this node.
     fn look(&mut self) {
         let node = self.inputs.owner.node.clone();
-        let (objects, addresses) = self.inputs.view.read(|store| {
+        let (objects, addresses, group) = self.inputs.view.read(|store| {
             let bound = store.on_node(&node).filter(|_| !self.inputs.left.is_cancelled());
             let objects: Vec<_> = bound.filter_map(|key| store.get(key).cloned()).collect();
-            (objects, store.get_as::<Node>("", &node).map(|node| internal_ips(&node)))
+            let group = store.lineage().map(|lineage| lineage.group.clone());
+            (objects, store.get_as::<Node>("", &node).map(|node| internal_ips(&node)), group)
         });
         if let Some(addresses) = addresses
             && addresses != self.desktop.host_ips
@@ -157,6 +172,8 @@ impl Shell {
             }
             let same =
                 entry.wanted.as_ref().is_some_and(|wanted| wanted.object.revision() == object.revision());
+            entry.of_group.clone_from(&group);
+            entry.offered = None;
             if !same {
                 entry.attempt = attempt;
                 entry.wanted = Some(Wanted { object, pod });
@@ -164,9 +181,13 @@ impl Shell {
             }
         }
         if self.knows_all_wanted() {
+            let left = self.inputs.left.is_cancelled();
             for (uid, entry) in &mut self.entries {
                 if !present.contains(uid) {
-                    entry.wanted = None;
+                    let was = entry.wanted.take().filter(|_| entry.of_group != group && !left);
+                    if let (Some(was), Ok(until)) = (was, now.checked_add(OWNER_APPEARS_WITHIN)) {
+                        entry.offered = Some((was.object, until));
+                    }
                     self.dirty.insert(uid.clone());
                 }
             }

@@ -7,6 +7,7 @@ use crate::agent::engine::RunState;
 use crate::agent::files;
 use crate::agent::hold::May;
 use crate::agent::identity::{Role, attempt_of};
+use crate::agent::offer::{self, Offer};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
 use crate::agent::spec::Context;
 use crate::pods::StreamError;
@@ -87,6 +88,30 @@ impl Shell {
         self.propose(uid);
     }
 
+    /// Offers a pod of a group that yielded to the one that is followed now; `false` if it is to end.
+    fn offer(&mut self, uid: &str, now: Timestamp) -> bool {
+        let Some(entry) = self.entries.get_mut(uid) else { return false };
+        let Some((last, until)) = entry.offered.clone().filter(|_| !entry.containers.is_empty()) else {
+            return false;
+        };
+        let made = self.inputs.view.read(|store| offer::offer(store, &last, &self.inputs.owner));
+        if made == Offer::Never || now >= until {
+            tracing::info!(pod = %entry.id.name, "the group followed now does not want a pod that runs here");
+            entry.offered = None;
+            return false;
+        }
+        entry.wake_at = Some(until);
+        if let Offer::Make(write) = made
+            && entry.retry_at.is_none_or(|at| Instant::now() >= at)
+        {
+            tracing::info!(pod = %entry.id.name, "offering a running pod to the group followed now");
+            entry.flying = true;
+            let (propose, uid) = (self.inputs.propose.clone(), uid.to_owned());
+            self.proposals.push(async move { (uid, propose.propose((*write).into()).await) }.boxed());
+        }
+        true
+    }
+
     /// Containers of which the view knows nothing yet: identities among them end when they must.
     fn settle_held(&mut self, uid: &str, now: Timestamp) {
         let Some(entry) = self.entries.get(uid) else { return };
@@ -122,6 +147,10 @@ impl Shell {
         if entry.busy || entry.flying {
             return;
         }
+        if self.offer(uid, now) {
+            return;
+        }
+        let Some(entry) = self.entries.get(uid) else { return };
         if !entry.containers.is_empty() {
             if entry.is_resting() {
                 return;

@@ -147,3 +147,32 @@ proptest! {
         quantity::milli(&text);
     }
 }
+
+#[test]
+fn a_stateful_set_is_told_what_it_cannot_have() {
+    let wrong = |change: &dyn Fn(&mut Value)| {
+        let mut object = deployment();
+        object["spec"] = json!({"serviceName": "web", "selector": object["spec"]["selector"],
+            "template": object["spec"]["template"]});
+        change(&mut object);
+        defaults::stateful_set(&mut object);
+        let mut problems = Problems::default();
+        workload::stateful_set(&object, &mut problems);
+        problems.into_causes().into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+    };
+    assert!(wrong(&|_| ()).is_empty(), "the example itself is good");
+    let cases: [(&str, Value, &str); 5] = [
+        ("podManagementPolicy", json!("Sometimes"), "spec.podManagementPolicy"),
+        ("volumeClaimTemplates", json!([{"metadata": {"name": "data"}}]), "spec.volumeClaimTemplates"),
+        ("replicas", json!(-1), "spec.replicas"),
+        ("ordinals", json!({"start": -1}), "spec.ordinals.start"),
+        (
+            "updateStrategy",
+            json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}}),
+            "spec.updateStrategy.rollingUpdate",
+        ),
+    ];
+    for (field, value, expected) in cases {
+        assert_eq!(wrong(&|object| object["spec"][field] = value.clone()), [expected], "{field}");
+    }
+}
