@@ -114,6 +114,8 @@ pub enum NoPledge {
     Passed(u64),
     #[error("a leader may still count on this node")]
     Led,
+    #[error("this node lost what it promised before")]
+    Unsure,
     #[error("this node holds more: {0:?}")]
     Newer(Position),
     #[error("this node knows of a newer roster, of revision {0}")]
@@ -148,6 +150,9 @@ pub fn pledge(
             return Err(NoPledge::Passed(pledge.epoch));
         }
         _ => {}
+    }
+    if word.unsure {
+        return Err(NoPledge::Unsure);
     }
     if grants.is_held(now_ms) {
         return Err(NoPledge::Led);

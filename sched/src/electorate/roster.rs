@@ -54,7 +54,8 @@ impl Roster {
         serde_json::json!({"metadata": {"name": NAME}, "roster": self})
     }
 
-    fn sets(&self) -> impl Iterator<Item = &BTreeSet<String>> {
+    /// The sets of which a majority each is needed.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &BTreeSet<String>> {
         std::iter::once(&self.members).chain(&self.before)
     }
 
