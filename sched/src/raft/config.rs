@@ -30,6 +30,35 @@ pub struct GroupConfig {
     /// This node's peer id.
     pub me: String,
     pub timings: Timings,
+    /// Whether this node, as the leader, may order anything now. Asked right before each batch.
+    pub gate: Gate,
+}
+
+/// A condition that is looked at when it matters, not when it changed.
+#[derive(Clone)]
+pub struct Gate(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Gate {
+    pub fn new(is_open: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_open))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl Default for Gate {
+    /// Always open: a group by itself.
+    fn default() -> Self {
+        Self::new(|| true)
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gate(open: {})", self.is_open())
+    }
 }
 
 /// How long to wait for what.

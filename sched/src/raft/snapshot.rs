@@ -59,12 +59,18 @@ pub(super) struct BorrowedState<'a> {
     revision: Revision,
     objects: Vec<(&'a Key, Revision, &'a Value)>,
     adopted: &'a [(Key, Heads)],
+    term: u64,
 }
 
 impl<'a> From<&'a Frozen> for BorrowedState<'a> {
     fn from(state: &'a Frozen) -> Self {
         let objects = state.objects.iter().map(|(key, object)| (key, object.revision(), object.value()));
-        Self { revision: state.revision, objects: objects.collect(), adopted: &state.adopted }
+        Self {
+            revision: state.revision,
+            objects: objects.collect(),
+            adopted: &state.adopted,
+            term: state.term,
+        }
     }
 }
 
