@@ -59,6 +59,11 @@ impl Roster {
         std::iter::once(&self.members).chain(&self.before)
     }
 
+    /// Whether a peer still counts, as one of the members or of those before.
+    pub fn names(&self, peer: &str) -> bool {
+        self.sets().any(|set| set.contains(peer))
+    }
+
     /// Whether more than half is there, of the old and of the new members.
     pub fn has_majority(&self, there: impl Fn(&str) -> bool) -> bool {
         self.sets().all(|set| is_majority(set, &there))

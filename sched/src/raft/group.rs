@@ -220,7 +220,7 @@ impl Group {
         };
         tasks.spawn(keeper.run(stop.clone()));
         let timings = &config.timings;
-        let gate = config.gate.clone();
+        let gate = (identity.lineage(), config.gate.clone());
         tasks.spawn(proposer::run(
             raft.clone(),
             waiting,

@@ -3,7 +3,7 @@
 use super::config::{Gate, Timings};
 use super::status::{Role, Status};
 use super::types::{Batch, Outcome, Raft};
-use crate::state::{Applied, Refused, Txn, Unavailable};
+use crate::state::{Applied, Lineage, Refused, Txn, Unavailable};
 use openraft::error::{ClientWriteError, RaftError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,7 +74,7 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<Proposal>,
     mut status: watch::Receiver<Status>,
     timings: Timings,
-    gate: Gate,
+    (lineage, gate): (Lineage, Gate),
     stop: CancellationToken,
 ) {
     let mut held = None;
@@ -93,8 +93,11 @@ pub(super) async fn run(
         if batch.is_empty() {
             continue;
         }
-        let refusal = cannot_write(&status.borrow_and_update());
-        let refusal = refusal.or_else(|| (!gate.is_open()).then_some(ProposeError::NotActing));
+        let (refusal, term) = {
+            let status = status.borrow_and_update();
+            (cannot_write(&status), status.term)
+        };
+        let refusal = refusal.or_else(|| (!gate.is_open(&lineage, term)).then_some(ProposeError::NotActing));
         if let Some(refusal) = refusal {
             answer_all(batch, &refusal);
             continue;

@@ -27,7 +27,13 @@ async fn what_a_quorum_acknowledged_is_in_each_voters_files_and_founds_the_next_
 
     let view = bench.view("b");
     view.write(|store| store.replace(left.store, left.lineage));
+    // From here on the saved view holds it all, should the node be interrupted before the next epoch is on the disk.
+    let saved = bench.dir("b").join("view");
+    save_view(&saved, &view).unwrap();
     Group::forget(&bench.dir("b")).unwrap();
+    let interrupted = load_view(&saved).unwrap().unwrap();
+    assert_eq!((interrupted.term(), interrupted.revision()), (term, last));
+    assert_eq!(interrupted.lineage().map(|lineage| lineage.epoch), Some(1));
     let (config, port) = (bench.config("b"), bench.hub.port("b"));
     let anew = Group::found(config, port, view.clone(), group_id(), 2).await.unwrap();
     until(&anew, |status| status.role == Role::Leader && status.caught_up).await;
@@ -65,7 +71,7 @@ async fn a_leader_behind_a_closed_gate_orders_nothing() {
     let open = Arc::new(AtomicBool::new(true));
     let gate = Gate::new({
         let open = open.clone();
-        move || open.load(Ordering::SeqCst)
+        move |_, _| open.load(Ordering::SeqCst)
     });
     let (port, view) = (bench.hub.port("a"), bench.view("a"));
     let config = GroupConfig { gate, ..bench.config("a") };
