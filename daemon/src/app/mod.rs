@@ -162,8 +162,16 @@ impl Daemon {
         let me = transport.local().to_string();
         let intent = Intent::open(&dir.path("intent.redb"), &me, KubernetesLists)?;
         let view = View::default();
-        let flock_config = FlockConfig { raft: dir.path("raft"), view: dir.path("view"), started_ms };
-        let flock = Flock::start(flock_config, transport.clone(), membership.clone(), view.clone()).await?;
+        let flock_config = FlockConfig {
+            raft: dir.path("raft"),
+            view: dir.path("view"),
+            word: dir.path("word"),
+            started_ms,
+            autonomy: options.autonomy.map(|autonomy| autonomy.0),
+            voters: options.voters.0,
+        };
+        let (net, gossip) = (transport.clone(), membership.clone());
+        let flock = Flock::start(flock_config, net, gossip, view.clone(), intent.clone()).await?;
 
         let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
         let agent_config = AgentConfig {
@@ -198,6 +206,7 @@ impl Daemon {
             view: view.clone(),
             agent: agent.clone(),
             leave: leave_tx,
+            recover: flock.clone(),
         });
         let state = ApiState {
             view: view.clone(),

@@ -19,6 +19,7 @@ mod kubeconfig;
 mod logs;
 mod manifests;
 mod output;
+mod recover;
 mod scale;
 mod status;
 mod table;
@@ -85,6 +86,7 @@ enum Command {
 enum ClientCommand {
     Down(down::DownArgs),
     Status(status::StatusArgs),
+    Recover(recover::RecoverArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
     Image(image::ImageArgs),
     Apply(apply::ApplyArgs),
@@ -131,6 +133,7 @@ async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {
     match command {
         ClientCommand::Down(args) => down::run(place, args).await,
         ClientCommand::Status(args) => status::run(place, args).await,
+        ClientCommand::Recover(args) => recover::run(place, args).await,
         ClientCommand::Kubeconfig(args) => kubeconfig::run(place, args),
         ClientCommand::Image(args) => image::run(place, args).await,
         ClientCommand::Apply(args) => apply::run(place, args).await,

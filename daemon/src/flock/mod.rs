@@ -6,11 +6,15 @@
 //! stream, and whoever reads the view does not notice which of the two it is.
 
 mod adopt;
+mod clock;
 mod follow;
 mod handle;
+mod orphans;
+mod presence;
 mod propose;
 mod raft_net;
 mod reports;
+mod roster;
 mod rpc;
 mod shell;
 mod sync;
@@ -49,8 +53,12 @@ pub struct FlockStatus {
     pub leader: Option<PeerId>,
     pub voters: Vec<PeerId>,
     pub part: Part,
-    /// A leader is known and writes are ordered.
+    /// A leader acts: more than half of the desktops stand behind it, and writes are ordered.
     pub quorum: bool,
+    /// How many desktops stand behind the leader, or are here while there is none, and how many belong; 0 of 0 while that
+    /// is not known.
+    pub there: usize,
+    pub roster: usize,
     /// The view is following the group now; while it is not, what it shows may be old.
     pub current: bool,
     /// What this node is doing or waiting for, for people.

@@ -63,7 +63,7 @@ impl Shell {
             me: &self.me.to_string(),
             voters: &status.voters,
             candidates: &candidates,
-            rules: &VoterRules::default(),
+            rules: &VoterRules { max: self.config.voters, ..VoterRules::default() },
         };
         let Some(change) = electorate::next_change(&input) else { return };
         tracing::info!(voters = ?change.voters, why = change.why, "changing the electorate");
