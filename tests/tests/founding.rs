@@ -277,3 +277,40 @@ fn with_autonomy_two_of_five_go_on_by_themselves_after_the_time() {
         everywhere(bench, &[1, 2], &["before".to_owned(), "alone".to_owned()])
     });
 }
+
+#[test]
+fn a_leader_that_hears_nobody_is_replaced_and_one_that_a_single_desktop_does_not_hear_is_not() {
+    on_bench(3, |bench| {
+        let before = bench.up()?;
+        let number = |name: &Option<String>| {
+            let desktop = bench.desktops().iter().find(|desktop| Some(desktop.name()) == *name);
+            Ok::<_, anyhow::Error>(desktop.context("the leader is no desktop")?.index())
+        };
+        let leader = number(&before.leader)?;
+        let others: Vec<usize> = (1..=3).filter(|index| *index != leader).collect();
+        // A desktop that flaps: it hears the leader no more, then again, three times.
+        for round in 0..3 {
+            bench.cut_one_way(leader, others[0])?;
+            let name = bench.desktop(others[0]).name();
+            bench.wait_until(SOON, "the deaf desktop to notice", || {
+                Ok((!bench.desktop(others[0]).status()?.quorum).then_some(()))
+            })?;
+            write(bench.desktop(leader), &format!("without-{name}-{round}"))?;
+            bench.heal()?;
+            let healed = bench.assembled(&[1, 2, 3])?;
+            ensure!(
+                (&healed.leader, &healed.term, &healed.epoch)
+                    == (&before.leader, &before.term, &before.epoch),
+                "a good leader was unseated by {name}: {before:?}, then {healed:?}"
+            );
+        }
+        for &other in &others {
+            bench.cut_one_way(other, leader)?;
+        }
+        together(bench, &others, 3, RECOVERS)?;
+        write(bench.desktop(others[0]), "without-the-deaf")?;
+        bench.heal()?;
+        bench.assembled(&[1, 2, 3])?;
+        everywhere(bench, &[1, 2, 3], &["without-the-deaf".to_owned()])
+    });
+}
