@@ -6,7 +6,7 @@ mod status;
 pub use status::{NodeStatus, StatusReport};
 
 use crate::agent::Agent;
-use crate::flock::{FlockStatus, images_by_node};
+use crate::flock::{Flock, FlockStatus, images_by_node};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -42,6 +42,7 @@ pub struct ControlState {
     pub agent: Agent,
     pub propose: Arc<dyn Propose>,
     pub leave: mpsc::Sender<LeaveRequest>,
+    pub recover: Flock,
 }
 
 /// The routes, to be put behind the API's authentication.
@@ -50,6 +51,7 @@ pub fn routes(state: ControlState) -> Router {
         .route("/gaggle/v1/status", get(status))
         .route("/gaggle/v1/leave", post(leave))
         .route("/gaggle/v1/evict", post(evict::evict))
+        .route("/gaggle/v1/recover", post(recover))
         .route("/gaggle/v1/images", get(images).post(load_image))
         .with_state(state)
 }
@@ -67,6 +69,14 @@ async fn leave(State(state): State<ControlState>) -> Response {
     }
     let lines = ReceiverStream::new(lines).map(|line| Ok::<_, std::io::Error>(Bytes::from(line + "\n")));
     Body::from_stream(lines).into_response()
+}
+
+/// Goes on with those who are here, although they are less than half.
+async fn recover(State(state): State<ControlState>) -> Response {
+    match state.recover.recover().await {
+        Ok(done) => Json(json!({"done": done})).into_response(),
+        Err(why) => (StatusCode::CONFLICT, why).into_response(),
+    }
 }
 
 /// Which desktops hold which images, as their gossip says.

@@ -4,11 +4,13 @@
 //! and what to write instead. This module must never know clap, the network or the cluster's state.
 
 mod address;
+mod flock;
 mod quantity;
 #[cfg(test)]
 mod tests;
 
 pub use address::{DEFAULT_API_PORT, DEFAULT_PEER_PORT, PeerAddress, parse_api_listen, parse_listen};
+pub use flock::{Autonomy, MOST_VOTERS, Voters};
 pub use quantity::{CpuMillis, MemoryBytes};
 
 use std::collections::BTreeMap;
@@ -63,6 +65,10 @@ pub enum OptionError {
         "{0:?} is not where a Docker engine listens: write unix:///var/run/docker.sock or tcp://HOST:PORT"
     )]
     DockerHost(String),
+    #[error("{0:?} is not a size of the electorate: write 1, 3, 5 or 7")]
+    Voters(String),
+    #[error("{0:?} is not a time after which to go on alone: write 30s or longer (60s, 5m, 1h)")]
+    Autonomy(String),
     #[error("there is no home directory to keep the node's data in: name one with --data-dir DIR")]
     NoHome,
 }
@@ -301,6 +307,10 @@ pub struct UpOptions {
     pub cpu: Option<CpuMillis>,
     pub memory: Option<MemoryBytes>,
     pub max_pods: u32,
+    /// The largest electorate; the leader's counts.
+    pub voters: Voters,
+    /// `None`: less than half never go on by themselves.
+    pub autonomy: Option<Autonomy>,
 }
 
 impl UpOptions {

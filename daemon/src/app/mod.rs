@@ -2,7 +2,6 @@
 
 mod addresses;
 mod facts;
-mod heard;
 mod leave;
 mod notes;
 
@@ -175,8 +174,16 @@ impl Daemon {
             )));
         }
         let view = View::default();
-        let flock_config = FlockConfig { raft: dir.path("raft"), view: dir.path("view"), started_ms };
-        let flock = Flock::start(flock_config, transport.clone(), membership.clone(), view.clone()).await?;
+        let flock_config = FlockConfig {
+            raft: dir.path("raft"),
+            view: dir.path("view"),
+            word: dir.path("word"),
+            started_ms,
+            autonomy: options.autonomy.map(|autonomy| autonomy.0),
+            voters: options.voters.0,
+        };
+        let (net, gossip) = (transport.clone(), membership.clone());
+        let flock = Flock::start(flock_config, net, gossip, view.clone(), intent.clone()).await?;
 
         let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
         let agent_config = AgentConfig {
@@ -191,7 +198,7 @@ impl Daemon {
             agent_config,
             view.clone(),
             derived(flock.status.clone(), |status| status.current),
-            heard::heard(flock.status.clone()),
+            flock.led.clone(),
             flock.propose.clone(),
             images,
         );
@@ -218,6 +225,7 @@ impl Daemon {
             agent: agent.clone(),
             propose: flock.propose.clone(),
             leave: leave_tx,
+            recover: flock.clone(),
         });
         let state = ApiState {
             view: view.clone(),
@@ -441,14 +449,15 @@ fn derived(
 
 fn runner_inputs(flock: &Flock, membership: &Membership) -> runner::Inputs {
     let mut members = membership.members();
-    let status = flock.status.clone();
+    let (status, whole) = (flock.status.clone(), flock.clone());
     let (nodes_tx, nodes) = watch::channel(Arc::default());
     let (images_tx, images) = watch::channel(Arc::default());
     tokio::spawn(async move {
         // Reports carry times ("dead for"), so they are made anew also when nothing else changes.
         let mut again = tokio::time::interval(Duration::from_millis(500));
         loop {
-            let reports = flock::node_reports(&members.borrow_and_update(), &status.borrow().group);
+            let group = status.borrow().group.clone();
+            let reports = flock::node_reports(&members.borrow_and_update(), &group, &whole.held());
             let held = Arc::new(flock::images_by_node(&members.borrow()));
             if nodes_tx.send(Arc::new(reports)).is_err() {
                 return;

@@ -20,6 +20,7 @@ mod kubeconfig;
 mod logs;
 mod manifests;
 mod output;
+mod recover;
 mod scale;
 mod status;
 mod table;
@@ -91,6 +92,7 @@ enum ClientCommand {
     Down(down::DownArgs),
     Evict(evict::EvictArgs),
     Status(status::StatusArgs),
+    Recover(recover::RecoverArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
     Image(image::ImageArgs),
     Apply(apply::ApplyArgs),
@@ -150,6 +152,7 @@ async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Down(args) => down::run(place, args).await,
         ClientCommand::Evict(args) => evict::run(place, args).await,
         ClientCommand::Status(args) => status::run(place, args).await,
+        ClientCommand::Recover(args) => recover::run(place, args).await,
         ClientCommand::Kubeconfig(args) => kubeconfig::run(place, args),
         ClientCommand::Image(args) => image::run(place, args).await,
         ClientCommand::Apply(args) => apply::run(place, args).await,

@@ -41,6 +41,9 @@ struct ClusterStatus {
     revision: u64,
     leader: Option<String>,
     quorum: bool,
+    there: u64,
+    roster: u64,
+    waiting: String,
     voters: Vec<String>,
     nodes: Vec<NodeStatus>,
     /// Sentences of the daemon about what is wrong.
@@ -87,13 +90,13 @@ fn show(out: &mut impl Write, status: &ClusterStatus) -> std::io::Result<()> {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none yet".to_owned());
     writeln!(
         out,
-        "cluster {}, group {} (epoch {}, term {}), leader {}, quorum {}, revision {}",
+        "cluster {}, group {} (epoch {}, term {}), leader {}, {}, revision {}",
         or_none(&status.cluster),
         or_none(&status.group),
         status.epoch,
         status.term,
         or_none(&status.leader),
-        if status.quorum { "yes" } else { "NO" },
+        acting(status),
         status.revision,
     )?;
     writeln!(out)?;
@@ -127,17 +130,26 @@ fn show(out: &mut impl Write, status: &ClusterStatus) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Whether the cluster acts, and with how many behind it.
+fn acting(status: &ClusterStatus) -> String {
+    let count = match status.roster {
+        0 => String::new(),
+        roster => format!(" with {} of {roster} desktops", status.there),
+    };
+    if status.quorum { format!("acting{count}") } else { format!("WAITING{count}") }
+}
+
 /// What a user should know before trusting the table, the daemon's own sentences first.
 fn problems(status: &ClusterStatus) -> Vec<String> {
     let mut problems = status.problems.clone();
     if status.group.is_none() {
         problems.push("no group has been founded or found yet: give it some seconds".to_owned());
     } else if !status.quorum {
-        problems.push(
-            "less than half of the desktops are here: pods keep running, writes are kept and take effect when \
-             enough are back, nothing new is scheduled"
-                .to_owned(),
-        );
+        let why = if status.waiting.is_empty() { "no leader acts" } else { &status.waiting };
+        problems.push(format!(
+            "{why}; meanwhile pods keep running, writes are kept and take effect when the cluster acts again, and \
+             nothing new is scheduled"
+        ));
     }
     let absent: Vec<&str> =
         status.nodes.iter().filter(|node| !node.ready).map(|node| node.name.as_str()).collect();
@@ -170,12 +182,12 @@ mod tests {
     #[test]
     fn a_healthy_cluster_is_a_line_and_a_table() {
         let text = shown(json!({"cluster": "c1", "group": "g1", "epoch": 1, "term": 2, "revision": 30,
-            "leader": "pc1", "quorum": true, "voters": ["pc1"], "nodes": [
+            "leader": "pc1", "quorum": true, "there": 1, "roster": 1, "voters": ["pc1"], "nodes": [
             {"name": "pc1", "id": "x", "addresses": ["10.0.0.1:7474"], "ready": true, "role": "leader",
              "revision": 30}]}));
         assert_eq!(
             text,
-            "cluster c1, group g1 (epoch 1, term 2), leader pc1, quorum yes, revision 30\n\n\
+            "cluster c1, group g1 (epoch 1, term 2), leader pc1, acting with 1 of 1 desktops, revision 30\n\n\
              NAME   READY   ROLE     ADDRESS         REVISION\n\
              pc1    yes     leader   10.0.0.1:7474   30\n"
         );
@@ -197,10 +209,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let text = shown(json!({"cluster": "c1", "group": "g1", "leader": null, "quorum": false,
+            "there": 1, "roster": 3, "waiting": "1 of 3 desktops are here: more than half are needed",
             "voters": ["pc1", "pc9"], "nodes": [{"name": "pc1", "ready": false}]}));
-        for said in
-            ["quorum NO", "leader none yet", "! less than half", "! not ready: pc1", "! voters", "pc9"]
-        {
+        for said in [
+            "WAITING with 1 of 3",
+            "leader none yet",
+            "! 1 of 3 desktops are here",
+            "! not ready: pc1",
+            "! voters",
+            "pc9",
+        ] {
             assert!(text.contains(said), "{said} is missing in {text}");
         }
         assert!(shown(json!({})).contains("! no group"));

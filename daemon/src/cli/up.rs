@@ -3,8 +3,9 @@
 use super::{Place, say};
 use crate::app::Milestone;
 use crate::options::{
-    CpuMillis, DEFAULT_DOCKER_HOST, DEFAULT_MAX_PODS, DockerHost, Label, MemoryBytes, NodeName, PeerAddress,
-    Phrase, Surroundings, UpOptions, WeakPhrase, collect_labels, parse_api_listen, parse_listen,
+    Autonomy, CpuMillis, DEFAULT_DOCKER_HOST, DEFAULT_MAX_PODS, DockerHost, Label, MOST_VOTERS, MemoryBytes,
+    NodeName, PeerAddress, Phrase, Surroundings, UpOptions, Voters, WeakPhrase, collect_labels,
+    parse_api_listen, parse_listen,
 };
 use anyhow::Context;
 use std::ffi::OsString;
@@ -65,6 +66,15 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PODS,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pods: u32,
+    /// How many desktops vote at most: 1, 3, 5 or 7. Give the same on all; the leader's counts
+    #[arg(long, value_name = "N", default_value_t = Voters(MOST_VOTERS))]
+    pub voters: Voters,
+    /// Go on without the others after this long with less than half of the desktops (60s, 5m) [default: never]
+    ///
+    /// If the others live, they may go on too, and pods may run twice, until the two meet again. Where this is not
+    /// wished, `gaggle recover` does the same when a person says so.
+    #[arg(long, value_name = "DURATION")]
+    pub autonomy: Option<Autonomy>,
     /// Say more of what happens (-vv: everything); GAGGLE_LOG sets filters exactly
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -108,6 +118,8 @@ impl UpArgs {
             cpu: self.cpu,
             memory: self.memory,
             max_pods: self.max_pods,
+            voters: self.voters,
+            autonomy: self.autonomy,
         };
         options.check()?;
         Ok(options)
@@ -152,6 +164,10 @@ impl UpArgs {
             option("--memory", memory.to_string().into());
         }
         option("--max-pods", self.max_pods.to_string().into());
+        option("--voters", self.voters.to_string().into());
+        if let Some(autonomy) = self.autonomy {
+            option("--autonomy", autonomy.to_string().into());
+        }
         let flags = [("--ask", self.ask), ("--force-weak-phrase", self.force_weak_phrase)];
         line.extend(flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.into()));
         line.extend((0..self.verbose).map(|_| "--verbose".into()));
@@ -222,6 +238,10 @@ mod tests {
                 "/s",
                 "--kubeconfig",
                 "k",
+                "--voters",
+                "3",
+                "--autonomy",
+                "2m",
             ],
             &["up", "x", "--phrase-file", "/p"],
         ] {
@@ -246,6 +266,8 @@ mod tests {
             (&["up", "--listen", "pc1"], "--listen", "IP:PORT"),
             (&["up", "--docker-host", "ssh://pc"], "--docker-host", "unix://"),
             (&["up", "--max-pods", "0"], "--max-pods", "1..=1000"),
+            (&["up", "--voters", "4"], "--voters", "1, 3, 5 or 7"),
+            (&["up", "--autonomy", "5"], "--autonomy", "30s"),
         ] {
             let error = Cli::try_parse_from([&["gaggle"], line].concat()).unwrap_err();
             let text = error.to_string();

@@ -19,8 +19,13 @@ pub struct StatusReport {
     pub revision: u64,
     /// The leader's node name; `null` while there is none.
     pub leader: Option<String>,
-    /// Writes are ordered now.
+    /// More than half of the desktops stand behind the leader: writes are ordered and pods scheduled.
     pub quorum: bool,
+    /// How many desktops stand behind the leader, or are here while there is none, of how many that belong.
+    #[serde(default)]
+    pub there: usize,
+    #[serde(default)]
+    pub roster: usize,
     pub voters: Vec<String>,
     pub nodes: Vec<NodeStatus>,
     /// What this desktop is waiting for, if anything.
@@ -127,6 +132,8 @@ pub(super) fn report(cluster: &str, flock: &FlockStatus, members: &[Member], sto
         revision: store.revision().0,
         leader: flock.leader.as_ref().map(name),
         quorum: flock.quorum,
+        there: flock.there,
+        roster: flock.roster,
         voters,
         nodes: nodes.into_values().collect(),
         waiting: flock.why.clone(),

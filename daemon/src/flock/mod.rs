@@ -9,10 +9,13 @@ mod adopt;
 mod evicted;
 mod follow;
 mod handle;
+mod orphans;
+mod presence;
 mod propose;
 mod raft_net;
 mod reports;
 mod returning;
+mod roster;
 mod rpc;
 mod shell;
 mod sync;
@@ -52,8 +55,12 @@ pub struct FlockStatus {
     pub leader: Option<PeerId>,
     pub voters: Vec<PeerId>,
     pub part: Part,
-    /// A leader is known and writes are ordered.
+    /// A leader acts: more than half of the desktops stand behind it, and writes are ordered.
     pub quorum: bool,
+    /// How many desktops stand behind the leader, or are here while there is none, and how many belong; 0 of 0 while that
+    /// is not known.
+    pub there: usize,
+    pub roster: usize,
     /// The view is following the group now; while it is not, what it shows may be old.
     pub current: bool,
     /// What this node is doing or waiting for, for people.

@@ -169,7 +169,8 @@ async fn order(group: &Group, txn: Txn) -> Answer {
     }
     match group.propose(txn).await {
         Ok(outcome) => Answer::Ordered(outcome),
-        Err(ProposeError::NotLeader(_)) => Answer::NotLeader,
+        // A leader that does not act is none: perhaps in a moment, perhaps another.
+        Err(ProposeError::NotLeader(_) | ProposeError::NotActing) => Answer::NotLeader,
         Err(error) => Answer::Unavailable(error.into()),
     }
 }

@@ -6,17 +6,20 @@ use gaggle_gossip::membership::Member;
 use gaggle_sched::controller::node::NodeReport;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One report for each member that has said who it is.
-pub fn node_reports(members: &[Member], group: &str) -> Vec<NodeReport> {
+/// One report for each member that has said who it is. `held`: the peers that stand behind the leader; what runs on
+/// them goes on, whatever gossip says.
+pub fn node_reports(members: &[Member], group: &str, held: &BTreeSet<String>) -> Vec<NodeReport> {
     let reports = members.iter().filter_map(|member| {
         let node = member.node.as_ref()?;
         // A member of another group is not ours to schedule on, until one of the groups yields.
         member.group.as_ref().filter(|facts| facts.group == group)?;
+        let peer = member.peer.to_string();
+        let alive = member.alive || held.contains(&peer);
         Some(NodeReport {
             name: node.name.clone(),
-            peer: member.peer.to_string(),
-            alive: member.alive,
-            since: match member.alive {
+            peer,
+            alive,
+            since: match alive {
                 true => member.since.elapsed(),
                 false => {
                     let alive = members.iter().filter(|other| other.alive);

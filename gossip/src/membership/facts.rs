@@ -81,6 +81,8 @@ pub struct GroupFacts {
     pub term: u64,
     /// The newest revision that the node has.
     pub revision: u64,
+    /// The term in which that revision was ordered; `term` is the group's present one.
+    pub revision_term: u64,
     pub role: Role,
     /// The peer id of the leader that it follows.
     pub leader: Option<String>,

@@ -1,6 +1,7 @@
 //! What a group needs to know before it starts: where it keeps its files, who it is, how patient it is.
 
 use super::types::{GroupId, NodeId};
+use crate::state::Lineage;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,38 @@ pub struct GroupConfig {
     /// This node's peer id.
     pub me: String,
     pub timings: Timings,
+    /// Whether this node, as the leader, may order anything now. Asked right before each batch.
+    pub gate: Gate,
+}
+
+type MayOrder = dyn Fn(&Lineage, u64) -> bool + Send + Sync;
+
+/// Whether the leader of a lineage in a term may order: a condition that is looked at when it matters, not when it
+/// changed.
+#[derive(Clone)]
+pub struct Gate(Arc<MayOrder>);
+
+impl Gate {
+    pub fn new(may_order: impl Fn(&Lineage, u64) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may_order))
+    }
+
+    pub(super) fn is_open(&self, lineage: &Lineage, term: u64) -> bool {
+        (self.0)(lineage, term)
+    }
+}
+
+impl Default for Gate {
+    /// Always open: a group by itself.
+    fn default() -> Self {
+        Self::new(|_, _| true)
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 /// How long to wait for what.

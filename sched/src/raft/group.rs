@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -202,8 +203,13 @@ impl Group {
         let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
         let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
         let pulse = Arc::new(Pulse::default());
-        let links =
-            Links { network, group: identity.group.clone(), epoch: identity.epoch, pulse: pulse.clone() };
+        let links = Links {
+            network,
+            group: identity.group.clone(),
+            epoch: identity.epoch,
+            pulse: pulse.clone(),
+            resigned_until: Arc::default(),
+        };
         let raft = Raft::new(config.id(), settings, links.clone(), log.clone(), machine)
             .await
             .map_err(GroupError::fatal)?;
@@ -228,7 +234,15 @@ impl Group {
         };
         tasks.spawn(keeper.run(stop.clone()));
         let timings = &config.timings;
-        tasks.spawn(proposer::run(raft.clone(), waiting, status.clone(), timings.clone(), stop.clone()));
+        let gate = (identity.lineage(), config.gate.clone());
+        tasks.spawn(proposer::run(
+            raft.clone(),
+            waiting,
+            status.clone(),
+            timings.clone(),
+            gate,
+            stop.clone(),
+        ));
         let (me, timings) = (config.me.clone(), timings.clone());
         tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
         tasks.close();
@@ -327,6 +341,12 @@ impl Group {
         }
     }
 
+    /// Falls silent for `pause`, so that the others elect another leader; if they do not, this one goes on. For a
+    /// leader that the flock does not stand behind. What was proposed meanwhile may be ordered later.
+    pub fn resign(&self, pause: Duration) {
+        self.inner.links.resign(pause);
+    }
+
     /// Whether this node's own log says that it votes.
     pub fn votes(&self) -> bool {
         self.inner.status.borrow().role != Role::Learner
@@ -346,7 +366,7 @@ impl Identity {
         Lineage { group: self.group.to_string(), epoch: self.epoch }
     }
 
-    fn snapshot_file(&self, dir: &Path) -> SnapshotFile {
+    pub(super) fn snapshot_file(&self, dir: &Path) -> SnapshotFile {
         SnapshotFile::new(dir.join(SNAPSHOT_FILE), self.group.clone(), self.epoch)
     }
 }

@@ -68,10 +68,7 @@ impl Machine {
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Outcome {
-        let apply = |store: &mut Store| match &entry.payload {
-            EntryPayload::Normal(batch) => Outcome(batch.txns.iter().map(|txn| store.apply(txn)).collect()),
-            EntryPayload::Blank | EntryPayload::Membership(_) => Outcome::default(),
-        };
+        let apply = |store: &mut Store| apply(store, &entry);
         let outcome = match &mut self.staging {
             Some(staging) => apply(staging),
             None if matches!(entry.payload, EntryPayload::Normal(_)) => self.view.write(apply),
@@ -90,6 +87,17 @@ impl Machine {
             None => self.view.read(Store::freeze),
         }
     }
+}
+
+/// What an entry does to a state.
+pub(super) fn apply(store: &mut Store, entry: &Entry) -> Outcome {
+    let EntryPayload::Normal(batch) = &entry.payload else { return Outcome::default() };
+    let before = store.revision();
+    let outcome = Outcome(batch.txns.iter().map(|txn| store.apply(txn)).collect());
+    if store.revision() > before {
+        store.set_term(entry.log_id.leader_id.term);
+    }
+    outcome
 }
 
 fn unreadable(error: SnapshotError) -> Failure {

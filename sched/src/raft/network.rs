@@ -12,8 +12,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long replication leaves a peer alone that could not be reached: short, since a desktop that came back
 /// should catch up before anyone notices, and a failed dial is cheap.
@@ -41,10 +42,24 @@ pub(super) struct Links {
     pub epoch: u64,
     /// Whether this node, as a leader, hears a quorum.
     pub pulse: Arc<Pulse>,
+    /// Until then this node asks nobody for anything; see [`super::Group::resign`].
+    pub resigned_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Links {
+    pub fn resign(&self, pause: Duration) {
+        *self.resigned_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
+    }
+
+    fn has_resigned(&self) -> bool {
+        let until = *self.resigned_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
     pub async fn ask(&self, peer: &str, request: Request) -> Result<Reply, String> {
+        if self.has_resigned() {
+            return Err("this node has resigned for a moment".into());
+        }
         let frame = wire::encode(&self.group, self.epoch, request).map_err(|error| error.to_string())?;
         let reply = self.network.call(peer, frame).await?;
         match wire::decode(&self.group, self.epoch, &reply).map_err(|error| error.to_string())? {

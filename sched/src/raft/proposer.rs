@@ -1,9 +1,9 @@
 //! The leader's queue: what arrives while one batch is being flushed goes into the next one.
 
-use super::config::Timings;
+use super::config::{Gate, Timings};
 use super::status::{Role, Status};
 use super::types::{Batch, Outcome, Raft};
-use crate::state::{Applied, Refused, Txn, Unavailable};
+use crate::state::{Applied, Lineage, Refused, Txn, Unavailable};
 use openraft::error::{ClientWriteError, RaftError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +30,9 @@ pub enum ProposeError {
     /// Nothing was written.
     #[error("too few of the voters can be reached")]
     NoQuorum,
+    /// Nothing was written.
+    #[error("too few of the flock's desktops stand behind this leader")]
+    NotActing,
     /// It may or may not be committed later.
     #[error("the outcome is not known: {0}")]
     Unknown(&'static str),
@@ -71,6 +74,7 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<Proposal>,
     mut status: watch::Receiver<Status>,
     timings: Timings,
+    (lineage, gate): (Lineage, Gate),
     stop: CancellationToken,
 ) {
     let mut held = None;
@@ -89,7 +93,11 @@ pub(super) async fn run(
         if batch.is_empty() {
             continue;
         }
-        let refusal = cannot_write(&status.borrow_and_update());
+        let (refusal, term) = {
+            let status = status.borrow_and_update();
+            (cannot_write(&status), status.term)
+        };
+        let refusal = refusal.or_else(|| (!gate.is_open(&lineage, term)).then_some(ProposeError::NotActing));
         if let Some(refusal) = refusal {
             answer_all(batch, &refusal);
             continue;

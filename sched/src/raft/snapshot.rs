@@ -74,6 +74,7 @@ pub(super) struct BorrowedState<'a> {
     objects: Vec<(&'a Key, Revision, &'a Value)>,
     adopted: &'a [(Key, Heads)],
     ordered: &'a [(TxnId, Revision)],
+    term: u64,
 }
 
 impl<'a> From<&'a Frozen> for BorrowedState<'a> {
@@ -84,6 +85,7 @@ impl<'a> From<&'a Frozen> for BorrowedState<'a> {
             objects: objects.collect(),
             adopted: &state.adopted,
             ordered: &state.ordered,
+            term: state.term,
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct Status {
     pub applied: u64,
     /// The group's files or its state failed on this node; it takes no part until it is started again.
     pub failed: Option<String>,
+    /// A leader: everything that was ordered before its term is in its state.
+    #[serde(default)]
+    pub caught_up: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,5 +143,7 @@ pub(super) fn derive(
         quorum,
         applied: metrics.last_applied.map_or(0, |id| id.index),
         failed,
+        caught_up: role == Role::Leader
+            && metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term),
     }
 }

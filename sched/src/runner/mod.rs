@@ -9,7 +9,7 @@ mod queue;
 use crate::controller::node::{NodeConfig, NodeReport, reconcile_nodes};
 use crate::controller::{self, Controller, Note, Plan, notes};
 use crate::scheduler::{self, Fencing};
-use crate::state::{Change, Expired, Key, Propose, Resource, Seen, Store, Txn, Unavailable, View};
+use crate::state::{Change, Expired, Key, Propose, Seen, Store, Txn, Unavailable, View};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use queue::Queue;
@@ -31,7 +31,8 @@ const NODES_EVERY: Duration = Duration::from_millis(500);
 /// Unschedulable pods are looked at again when something changed, and at least this often.
 const PENDING_EVERY: Duration = Duration::from_secs(30);
 
-/// The right to act, as the leader of a group in one term.
+/// The right to act, as the leader of a group in one term, with more than half of the roster behind it. Every write is
+/// checked against that once more when it is ordered; see [`crate::raft::Gate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lead {
     pub group: String,
@@ -42,7 +43,7 @@ pub struct Lead {
 /// What the runner reads besides the store.
 #[derive(Clone)]
 pub struct Inputs {
-    /// `Some` while this node leads.
+    /// `Some` while this node leads and may act.
     pub lead: watch::Receiver<Option<Lead>>,
     /// What gossip says of every member.
     pub nodes: watch::Receiver<Arc<Vec<NodeReport>>>,
@@ -89,7 +90,6 @@ struct Turn<'a> {
     placement_stale: bool,
     next_placement: Instant,
     next_nodes: Instant,
-    may_act: bool,
     /// Since when this leader has been acting without a break.
     acting_since: Instant,
 }
@@ -107,7 +107,6 @@ impl<'a> Turn<'a> {
             placement_stale: true,
             next_placement: Instant::now(),
             next_nodes: Instant::now(),
-            may_act: true,
             acting_since: Instant::now(),
         }
     }
@@ -122,13 +121,10 @@ impl<'a> Turn<'a> {
         loop {
             changed.mark_unchanged();
             self.take_changes();
-            if self.acts() {
-                // In here too: a leader that is cut off would take all the others for dead.
-                self.nodes().await;
-                self.reconcile().await;
-                self.place().await;
-            }
-            if self.queue.has_ready(Instant::now()) && self.may_act {
+            self.nodes().await;
+            self.reconcile().await;
+            self.place().await;
+            if self.queue.has_ready(Instant::now()) {
                 continue;
             }
             let wake = self
@@ -180,24 +176,6 @@ impl<'a> Turn<'a> {
                 }
             }
         });
-    }
-
-    /// A flock acts when more than half of its roster is there; the leader counts who gossip sees alive.
-    fn acts(&mut self) -> bool {
-        let reports = self.inputs.nodes.borrow().clone();
-        let (roster, there) = self.view.read(|store| {
-            let roster: BTreeSet<String> =
-                store.list(&Resource::fixed("nodes"), None).map(|(key, _)| key.name).collect();
-            let there = reports.iter().filter(|report| report.alive && roster.contains(&report.name)).count();
-            (roster.len(), there)
-        });
-        let acts = roster == 0 || there * 2 > roster;
-        if acts != self.may_act {
-            tracing::warn!(there, roster, acts, "whether more than half of the roster is there has changed");
-            self.may_act = acts;
-            self.acting_since = Instant::now();
-        }
-        acts
     }
 
     async fn nodes(&mut self) {

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub adopted: Vec<(Key, Heads)>,
     /// Transactions that were ordered lately, oldest first.
     pub ordered: Vec<(TxnId, Revision)>,
+    #[serde(default)]
+    pub term: u64,
 }
 
 /// Which group's order a store holds, and the how-manieth founding of that group.
@@ -61,12 +63,15 @@ pub struct Frozen {
     pub objects: Vec<(Key, Arc<Object>)>,
     pub adopted: Vec<(Key, Heads)>,
     pub ordered: Vec<(TxnId, Revision)>,
+    pub term: u64,
 }
 
 /// Objects by key, with indexes by owner and by node.
 #[derive(Debug, Default)]
 pub struct Store {
     revision: Revision,
+    /// Raft's term of the last change, within the lineage's epoch.
+    term: u64,
     /// Whose order this is; `None` until a group is founded or followed. Not part of a snapshot.
     lineage: Option<Lineage>,
     /// See [`Store::generation`].
@@ -98,6 +103,7 @@ impl Store {
         }
         store.adopted = snapshot.adopted.into_iter().collect();
         store.ordered = snapshot.ordered.into_iter().collect();
+        store.term = snapshot.term;
         store
     }
 
@@ -113,6 +119,7 @@ impl Store {
             objects: objects.collect(),
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
             ordered: self.ordered.list(),
+            term: self.term,
         }
     }
 
@@ -128,6 +135,7 @@ impl Store {
             objects: objects.collect(),
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
             ordered: self.ordered.list(),
+            term: self.term,
         }
     }
 
@@ -137,6 +145,16 @@ impl Store {
 
     pub fn lineage(&self) -> Option<&Lineage> {
         self.lineage.as_ref()
+    }
+
+    /// Raft's term of the last change: of two copies of one lineage, the one of the later term has seen more.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// For whoever applies what a group has ordered, together with the change.
+    pub fn set_term(&mut self, term: u64) {
+        self.term = term;
     }
 
     /// Grows when the content was replaced by another lineage's, or by an older state of the same one: a revision
@@ -192,6 +210,7 @@ impl Store {
         self.generation += u64::from(other_group);
         self.revision = self.revision.max(Revision::first_of(lineage.epoch)).next();
         self.compacted = self.revision;
+        self.term = 0;
         self.history.clear();
         self.lineage = Some(lineage);
     }

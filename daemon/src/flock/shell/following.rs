@@ -31,13 +31,16 @@ impl Shell {
         heard.map(|(heard, _)| heard.status.clone()).or(own)
     }
 
-    pub(super) fn hear(&mut self, news: Heard) {
+    pub(super) async fn hear(&mut self, news: Heard) {
         let followed = self.following.as_ref().is_some_and(|following| following.from == news.from);
-        let Some(of) = self.of.as_mut().filter(|of| followed && of.group == news.status.group.as_str())
-        else {
+        let of = self.of.borrow().clone();
+        let Some(of) = of.filter(|of| followed && of.group == news.status.group.as_str()) else { return };
+        if news.status.epoch > of.epoch {
+            let to = Lineage { epoch: news.status.epoch, ..of };
+            self.yield_to(to, "the group was founded anew".into()).await;
+            self.told_by = Some(news.from);
             return;
-        };
-        of.epoch = of.epoch.max(news.status.epoch);
+        }
         self.unfollowed = None;
         self.heard = Some((news, Instant::now()));
     }
@@ -69,7 +72,9 @@ impl Shell {
         if self.following.is_some() || Instant::now() < self.follow_after {
             return;
         }
-        let Some(from) = self.of.as_ref().and_then(|of| self.best_source(of, members)) else { return };
+        let of = self.of.borrow().clone();
+        let best = of.and_then(|of| self.best_source(&of, members)).or(self.told_by);
+        let Some(from) = best.filter(|from| *from != self.me) else { return };
         // While our own part holds the view we only listen: it may have been voted out without being told.
         let view = if self.view.read(Store::is_owned) { View::default() } else { self.view.clone() };
         let task = follow::follow_peer(self.transport.clone(), from, view, self.heard_tx.clone());

@@ -1,24 +1,32 @@
 //! The task that owns this node's place in the flock: one loop, whose steps are in the files beside it.
 
 mod following;
+mod founding;
 mod part;
 mod publish;
+mod recover;
 mod voters;
 
 pub(super) use part::take_up;
 
 use super::FlockStatus;
 use super::follow::Heard;
-use super::handle::{FlockConfig, Stop};
+use super::handle::{FlockConfig, RecoverOrder, Stop};
+use super::presence::{Errand, Leases, PRESENCE, Promises};
 use super::raft_net::{Invitation, RaftNetwork};
+use super::rpc::Rpc;
 use following::Following;
+use founding::Founding;
 use gaggle_gossip::PeerId;
+use gaggle_gossip::intent::Intent;
 use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::electorate::assembly::{
     self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
 };
-use gaggle_sched::raft::{self, Group};
+use gaggle_sched::electorate::founding::FoundingRules;
+use gaggle_sched::electorate::roster::Roster;
+use gaggle_sched::raft::{self, Group, Salvaged};
 use gaggle_sched::runner::Lead;
 use gaggle_sched::state::{Lineage, Resource, Revision, View};
 use std::collections::BTreeSet;
@@ -41,11 +49,22 @@ pub(super) struct Shell {
     view: View,
     network: Arc<RaftNetwork>,
     rules: AssemblyRules,
+    founding_rules: FoundingRules,
+    intent: Intent,
+    promises: Promises,
+    leases: Leases,
+    /// To peers, about presence.
+    rpc: Rpc,
     /// This node's part in the electorate.
     part: watch::Sender<Option<Group>>,
+    /// What the files of a part hold that this node has given up for a founding, and still keeps.
+    aside: Option<Salvaged>,
+    founding: Founding,
     /// The group that this node is of.
-    of: Option<Lineage>,
-    /// Whether a quorum of it was heard since this node started.
+    of: watch::Sender<Option<Lineage>>,
+    /// Who told of it first: gossip may not say yet that it can be followed.
+    told_by: Option<PeerId>,
+    /// Whether it acted since this node started.
     confirmed: bool,
     without_quorum_since: Instant,
     heard: Option<(Heard, Instant)>,
@@ -75,9 +94,26 @@ pub(super) struct Shell {
     why: String,
 }
 
+/// What the shell works with.
+pub(super) struct Surroundings {
+    pub transport: Transport,
+    pub membership: Membership,
+    pub view: View,
+    pub network: Arc<RaftNetwork>,
+}
+
+/// What others want of the shell.
+pub(super) struct Inlets {
+    pub invitations: mpsc::Receiver<Invitation>,
+    pub errands: mpsc::Receiver<Errand>,
+    pub recover: mpsc::Receiver<RecoverOrder>,
+    pub stop: mpsc::Receiver<Stop>,
+}
+
 /// Where the shell says what it knows.
 pub(super) struct Outlets {
     pub part: watch::Sender<Option<Group>>,
+    pub of: watch::Sender<Option<Lineage>>,
     pub status: watch::Sender<FlockStatus>,
     pub lead: watch::Sender<Option<Lead>>,
 }
@@ -85,27 +121,36 @@ pub(super) struct Outlets {
 impl Shell {
     pub fn new(
         config: FlockConfig,
-        transport: Transport,
-        membership: Membership,
-        view: View,
-        network: Arc<RaftNetwork>,
-        of: Option<Lineage>,
+        surroundings: Surroundings,
+        intent: Intent,
+        promises: Promises,
+        leases: Leases,
         outlets: Outlets,
+        aside: Option<Salvaged>,
     ) -> Self {
+        let Surroundings { transport, membership, view, network } = surroundings;
         let now = Instant::now();
         // The channel lives as long as the shell: its own tasks send, it receives.
         let (heard_tx, heard_rx) = mpsc::channel(64);
         Self {
             config,
             me: transport.local(),
+            rpc: Rpc::new(transport.clone(), PRESENCE, super::presence::FRAME_LIMIT),
             transport,
             membership,
             saved: (now, view.revision()),
             view,
             network,
             rules: AssemblyRules::default(),
+            founding_rules: FoundingRules::default(),
+            intent,
+            promises,
+            leases,
             part: outlets.part,
-            of,
+            aside,
+            founding: Founding::default(),
+            of: outlets.of,
+            told_by: None,
             confirmed: false,
             without_quorum_since: now,
             heard: None,
@@ -131,8 +176,10 @@ impl Shell {
         }
     }
 
-    pub async fn run(mut self, mut invitations: mpsc::Receiver<Invitation>, mut stop: mpsc::Receiver<Stop>) {
+    pub async fn run(mut self, inlets: Inlets) {
+        let Inlets { mut invitations, mut errands, mut recover, mut stop } = inlets;
         let mut members = self.membership.members();
+        let (mut leading, mut heard_leader) = (self.leases.leading(), self.promises.heard());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut own_status: Option<watch::Receiver<raft::Status>> = None;
@@ -146,7 +193,12 @@ impl Shell {
                 _ = tick.tick() => {}
                 changed = members.changed() => if changed.is_err() { break },
                 changed = changed(&mut own_status) => if changed.is_err() { own_status = None },
-                Some(news) = self.heard_rx.recv() => self.hear(news),
+                Some(news) = self.heard_rx.recv() => self.hear(news).await,
+                // The senders live as long as the tasks that this daemon is made of.
+                _ = leading.changed() => {}
+                _ = heard_leader.changed() => {}
+                Some(errand) = errands.recv() => self.run_errand(errand).await,
+                Some(order) = recover.recv() => self.recover_for_people(order).await,
                 Some(invitation) = invitations.recv() => {
                     let group = self.accept(invitation.from).await;
                     let _ = invitation.answer.send(group);
@@ -169,17 +221,16 @@ impl Shell {
             Decision::Wait { why } => self.why = why,
             Decision::Found { why } => self.found(why).await,
             Decision::Follow { lineage, why, .. } => self.turn_to(lineage, why),
-            Decision::Yield { to, why } => {
-                tracing::warn!(group = to.group, epoch = to.epoch, why, "this group yields to another");
-                self.drop_part().await;
-                self.turn_to(to, why);
-            }
+            Decision::Yield { to, why } => self.yield_to(to, why).await,
         }
+        self.tend_founding(members).await;
         self.keep_following(members).await;
         self.tell_part();
         self.revive_failed_part().await;
         self.drop_unnamed_part().await;
-        self.tend_electorate(members);
+        if self.acts() {
+            self.tend_electorate(members);
+        }
         self.publish();
         self.save();
     }
@@ -190,7 +241,7 @@ impl Shell {
         if live != self.live {
             (self.live, self.live_since) = (live, Instant::now());
         }
-        if self.known().is_some_and(|status| status.quorum) {
+        if self.acting().is_some() {
             self.confirmed = true;
             self.without_quorum_since = Instant::now();
         }
@@ -204,10 +255,11 @@ impl Shell {
             group: member.group.as_ref().and_then(claim),
         });
         let others: Vec<Seen> = others.collect();
-        let mine = self.of.clone().map(|lineage| Mine {
+        let of = self.of.borrow().clone();
+        let mine = of.map(|lineage| Mine {
             lineage,
             members: self.roster(),
-            quorum: self.known().is_some_and(|status| status.quorum),
+            quorum: self.acting().is_some(),
             heard: self.confirmed,
             without_quorum_ms: millis(self.without_quorum_since),
         });
@@ -237,27 +289,39 @@ impl Shell {
         self.part.borrow().as_ref().map(|group| group.status().borrow().clone())
     }
 
+    /// How many belong, as far as this node knows.
     fn roster(&self) -> usize {
-        self.view.read(|store| store.list(&Resource::fixed("nodes"), None).count())
+        let listed = |store: &gaggle_sched::state::Store| store.list(&Resource::fixed("nodes"), None).count();
+        self.view
+            .read(|store| Roster::of(store).map_or_else(|| listed(store), |(roster, _)| roster.members.len()))
     }
 
     /// From now on this node is of that group.
     fn turn_to(&mut self, lineage: Lineage, why: String) {
-        if self.of.as_ref() != Some(&lineage) {
+        if self.of.borrow().as_ref() != Some(&lineage) {
             tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
             self.stop_following();
             self.heard = None;
+            self.told_by = None;
             self.confirmed = false;
             self.without_quorum_since = Instant::now();
-            self.of = Some(lineage);
+            self.of.send_replace(Some(lineage));
         }
         self.why = why;
+    }
+
+    /// Gives up the present group for another. What its log holds for people is kept as their intent.
+    async fn yield_to(&mut self, to: Lineage, why: String) {
+        tracing::warn!(group = to.group, epoch = to.epoch, why, "this group yields to another");
+        self.give_up_part().await;
+        self.turn_to(to, why);
     }
 
     async fn end(&mut self, forget: bool) {
         self.stop_following();
         if forget {
             self.drop_part().await;
+            let _ = std::fs::remove_file(&self.config.word);
             // What is not there is as forgotten as what is removed.
             let _ = std::fs::remove_file(&self.config.view);
             return;

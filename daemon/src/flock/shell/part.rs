@@ -1,10 +1,10 @@
 //! This node's part in the electorate: founding, being invited, being voted out, failing.
 
 use super::{STALE, Shell};
-use crate::flock::FlockConfig;
 use crate::flock::raft_net::RaftNetwork;
+use crate::flock::{FlockConfig, orphans};
 use gaggle_gossip::PeerId;
-use gaggle_sched::raft::{Group, GroupConfig, GroupError, GroupId, SetAside, Timings};
+use gaggle_sched::raft::{self, Gate, Group, GroupConfig, GroupError, GroupId, SetAside, Timings};
 use gaggle_sched::state::{Lineage, Resource, View};
 use rand::Rng;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ impl Shell {
             (GroupId::from_random(random.random()), random.random_range(1..FIRST_EPOCHS))
         };
         tracing::info!(group = %id, epoch, why, "founding a group");
-        let config = raft_config(&self.config, self.me);
+        let config = raft_config(&self.config, self.me, self.leases.gate());
         match Group::found(config, self.network.clone(), self.view.clone(), id.clone(), epoch).await {
             Ok(group) => {
-                self.of = Some(Lineage { group: id.to_string(), epoch });
+                self.of.send_replace(Some(Lineage { group: id.to_string(), epoch }));
                 self.part.send_replace(Some(group));
             }
             Err(error) => {
@@ -48,14 +48,18 @@ impl Shell {
         if let Some(group) = &*self.part.borrow() {
             return Some(group.clone());
         }
-        let of = self.of.clone()?;
+        let of = self.of.borrow().clone()?;
+        if self.aside.is_some() || self.promises.has_passed(&of).await {
+            tracing::debug!(peer = %from, "this desktop has promised not to go on with this epoch");
+            return None;
+        }
         let status = self.known()?;
         let leads = status.leader.as_deref() == Some(from.to_string().as_str());
         if !leads || status.group.as_str() != of.group {
             tracing::debug!(peer = %from, "Raft frames from a peer that is not the leader we follow");
             return None;
         }
-        let config = raft_config(&self.config, self.me);
+        let config = raft_config(&self.config, self.me, self.leases.gate());
         let mut voters = status.voters.clone();
         voters.insert(from.to_string());
         if status.voters.contains(&self.me.to_string()) {
@@ -83,11 +87,54 @@ impl Shell {
         }
     }
 
+    /// Takes no part in the electorate any more, for a founding or because another group is followed, and looks what the
+    /// part's files hold. They stay until they are forgotten.
+    pub(super) async fn set_aside(&mut self) {
+        if let Some(group) = self.part.send_replace(None) {
+            self.lead.send_replace(None);
+            group.stop().await;
+        }
+        if self.aside.is_none() {
+            self.aside = match raft::salvage(&self.config.raft).await {
+                Ok(left) => left,
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "what this desktop's log held beyond its view is lost"
+                    );
+                    None
+                }
+            };
+        }
+    }
+
+    /// Takes the part up again that was set aside, unless that has been promised away.
+    pub(super) async fn take_up_again(&mut self) {
+        self.aside = None;
+        let config = raft_config(&self.config, self.me, self.leases.gate());
+        match Group::resume(config, self.network.clone(), self.view.clone()).await {
+            Ok(group) => _ = self.part.send_replace(group),
+            Err(error) => tracing::error!(%error, "this node's part cannot be taken up again"),
+        }
+    }
+
+    /// Ends this node's part in the electorate, also on disk, but for what people wrote.
+    pub(super) async fn give_up_part(&mut self) {
+        self.set_aside().await;
+        if let Some(left) = &self.aside {
+            orphans::keep_intent(&left.store, &self.intent).await;
+        }
+        self.drop_part().await;
+    }
+
     /// Ends this node's part in the electorate, also on disk.
     pub(super) async fn drop_part(&mut self) {
-        let Some(group) = self.part.send_replace(None) else { return };
-        self.lead.send_replace(None);
-        group.stop().await;
+        self.aside = None;
+        if let Some(group) = self.part.send_replace(None) {
+            self.lead.send_replace(None);
+            group.stop().await;
+        }
         if let Err(error) = Group::forget(&self.config.raft) {
             tracing::warn!(%error, "the files of a group that this node no longer votes in could not be removed");
         }
@@ -153,7 +200,7 @@ impl Shell {
             self.lead.send_replace(None);
             group.stop().await;
         }
-        match take_up(&self.config, self.me, self.network.clone(), &self.view).await {
+        match take_up(&self.config, self.me, self.leases.gate(), self.network.clone(), &self.view).await {
             Ok(group) => {
                 tracing::info!("this node's part in the group is taken up again");
                 self.revive_at = None;
@@ -192,10 +239,11 @@ impl Shell {
 pub(in crate::flock) async fn take_up(
     config: &FlockConfig,
     me: PeerId,
+    gate: Gate,
     network: Arc<RaftNetwork>,
     view: &View,
 ) -> Result<Option<Group>, GroupError> {
-    let error = match Group::resume(raft_config(config, me), network, view.clone()).await {
+    let error = match Group::resume(raft_config(config, me, gate), network, view.clone()).await {
         Err(error) if error.is_damage() => error,
         other => return other,
     };
@@ -229,6 +277,6 @@ pub(in crate::flock) async fn take_up(
     Ok(None)
 }
 
-pub(in crate::flock) fn raft_config(config: &FlockConfig, me: PeerId) -> GroupConfig {
-    GroupConfig { dir: config.raft.clone(), me: me.to_string(), timings: Timings::lan() }
+pub(in crate::flock) fn raft_config(config: &FlockConfig, me: PeerId, gate: Gate) -> GroupConfig {
+    GroupConfig { dir: config.raft.clone(), me: me.to_string(), timings: Timings::lan(), gate }
 }

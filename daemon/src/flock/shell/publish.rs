@@ -1,9 +1,11 @@
 //! What this node says of its place in the flock, to the daemon and to the other desktops, and what it writes down.
 
-use super::Shell;
+use super::{Shell, millis};
 use crate::flock::{FlockStatus, Part};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{GroupFacts, Role as GossipRole};
+use gaggle_sched::electorate::presence::LEASE_MS;
+use gaggle_sched::electorate::roster::Count;
 use gaggle_sched::raft::{self, Role};
 use gaggle_sched::runner::Lead;
 use std::str::FromStr;
@@ -14,6 +16,65 @@ use tokio::time::Instant;
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 impl Shell {
+    /// The leader that acts for this node's group, if one was heard within a lease or is this node itself.
+    pub(super) fn acting(&self) -> Option<PeerId> {
+        let of = self.of.borrow().clone()?;
+        if self.acts() {
+            return Some(self.me);
+        }
+        let heard = self.promises.heard();
+        let heard = heard.borrow();
+        let heard = heard.as_ref().filter(|heard| heard.acting && heard.lineage == of && heard.is_recent());
+        // What it said to itself may be older than what its leases say now.
+        heard.map(|heard| heard.peer).filter(|peer| *peer != self.me)
+    }
+
+    /// Whether this node itself leads its group and may act.
+    pub(super) fn acts(&self) -> bool {
+        let leading = self.leases.leading();
+        let leading = leading.borrow();
+        let of = self.of.borrow();
+        leading.acts && leading.of.as_ref().map(|(lineage, _)| lineage) == of.as_ref()
+    }
+
+    /// How many stand behind the leader, or are here while there is none.
+    fn count(&self) -> Option<Count> {
+        let leading = self.leases.leading();
+        if let Some(count) = leading.borrow().count {
+            return Some(count);
+        }
+        let heard = self.promises.heard();
+        let heard = heard.borrow();
+        let of = self.of.borrow();
+        let heard = heard.as_ref().filter(|heard| Some(&heard.lineage) == of.as_ref() && heard.is_recent());
+        heard.map(|heard| heard.count).or(self.founding.here)
+    }
+
+    /// What is waited for, for people; empty while the group acts.
+    fn waits_for(&self, known: Option<&raft::Status>, count: Option<Count>, acts: bool) -> String {
+        if let Some(failed) = known.and_then(|known| known.failed.as_ref()) {
+            return format!("this node's part in the group failed: {failed}");
+        }
+        if acts || !self.why.is_empty() {
+            return self.why.clone();
+        }
+        if !self.founding.why.is_empty() {
+            return self.founding.why.clone();
+        }
+        let leads = known.is_some_and(|known| known.leader.is_some());
+        match count {
+            // A leader that has just begun has not been answered yet.
+            Some(count)
+                if leads && count.there * 2 <= count.of && millis(self.without_quorum_since) > LEASE_MS =>
+            {
+                format!("{} of {} desktops are here: more than half are needed", count.there, count.of)
+            }
+            _ if leads => "the leader gathers the desktops behind it".into(),
+            _ if known.is_some() => "a leader is being elected, or waited for".into(),
+            _ => "looking for the others of this group".into(),
+        }
+    }
+
     pub(super) fn publish(&mut self) {
         let me = self.me.to_string();
         let own = self.own_status();
@@ -23,32 +84,36 @@ impl Shell {
             Some(own) if own.voters.contains(&me) => Part::Voter,
             _ => Part::Follower,
         };
-        let status = match (&self.of, known) {
+        let acting = self.acting();
+        let count = self.count();
+        let of = self.of.borrow().clone();
+        let (there, roster) = count.map_or((0, 0), |count| (count.there, count.of));
+        let why = self.waits_for(known.as_ref(), count, acting.is_some());
+        let peer = |name: &String| PeerId::from_str(name).ok();
+        let leader = known.as_ref().and_then(|known| known.leader.as_ref()).and_then(peer).or(acting);
+        let status = match (&of, known) {
             (Some(of), Some(known)) => FlockStatus {
                 group: of.group.clone(),
                 epoch: known.epoch,
                 term: known.term,
-                leader: known.leader.as_ref().and_then(|leader| PeerId::from_str(leader).ok()),
-                voters: known.voters.iter().filter_map(|voter| PeerId::from_str(voter).ok()).collect(),
+                leader,
+                voters: known.voters.iter().filter_map(peer).collect(),
                 part,
-                quorum: known.quorum && known.leader.is_some(),
+                quorum: acting.is_some() && leader.is_some(),
+                there,
+                roster,
                 current: known.leader.is_some() && self.view.read(|store| store.lineage() == Some(of)),
-                why: match (known.failed, known.leader.is_some()) {
-                    (Some(failed), _) => format!("this node's part in the group failed: {failed}"),
-                    (None, false) => "waiting for enough of the voters".into(),
-                    (None, true) => self.why.clone(),
-                },
+                why,
             },
             (Some(of), None) => FlockStatus {
                 group: of.group.clone(),
                 epoch: of.epoch,
                 part,
-                why: match self.why.is_empty() {
-                    true => match &self.unfollowed {
-                        Some(why) => format!("no voter of group {} can be followed: {why}", of.group),
-                        None => format!("no voter of group {} can be reached", of.group),
-                    },
-                    false => self.why.clone(),
+                there,
+                roster,
+                why: match &self.unfollowed {
+                    Some(why) => format!("no voter of group {} can be followed: {why}", of.group),
+                    None => why,
                 },
                 ..FlockStatus::default()
             },
@@ -58,7 +123,8 @@ impl Shell {
             Some(trouble) => FlockStatus { why: trouble.clone(), ..status },
             None => status,
         };
-        let lead = own.filter(|own| own.role == Role::Leader && own.quorum).map(|own| Lead {
+        let acts = self.acts();
+        let lead = own.filter(|own| acts && own.role == Role::Leader && own.quorum).map(|own| Lead {
             group: own.group.to_string(),
             epoch: own.epoch,
             term: own.term,
@@ -69,7 +135,8 @@ impl Shell {
             epoch: status.epoch,
             term: status.term,
             revision: self.view.revision().0,
-            role: match (&self.of, part) {
+            revision_term: self.view.read(gaggle_sched::state::Store::term),
+            role: match (&of, part) {
                 (None, _) => GossipRole::None,
                 (_, Part::Leader) => GossipRole::Leader,
                 (_, Part::Voter) => GossipRole::Voter,

@@ -89,7 +89,7 @@ impl Shell {
             voters: &status.voters,
             candidates: &candidates,
             swapped_ms: tending.swapped_ms,
-            rules: &VoterRules::default(),
+            rules: &VoterRules { max: self.config.voters, ..VoterRules::default() },
         };
         let Some(change) = electorate::next_change(&input) else { return };
         if change.need == Need::Steadier {

@@ -47,10 +47,10 @@ where
                 let state = receive(&mut stream, bytes, &mut on_status).await?;
                 replace(&view, claim, state, lineage)?;
             }
-            Message::Changes(items) => {
+            Message::Changes { term, items } => {
                 let items = items.iter().map(|item| rmp_serde::from_slice(item));
                 let items = items.collect::<Result<Vec<Item>, _>>();
-                apply(&view, claim, items.map_err(|error| FollowError::Protocol(error.to_string()))?)?;
+                apply(&view, claim, term, items.map_err(|error| FollowError::Protocol(error.to_string()))?)?;
             }
             Message::Beat(status) => {
                 if !view.read(|store| store.is_claimed_by(claim)) {
@@ -99,7 +99,7 @@ fn replace(view: &View, claim: Claim, state: Snapshot, lineage: Lineage) -> Resu
     })
 }
 
-fn apply(view: &View, claim: Claim, items: Vec<Item>) -> Result<(), FollowError> {
+fn apply(view: &View, claim: Claim, term: u64, items: Vec<Item>) -> Result<(), FollowError> {
     view.write(|store| {
         if !store.is_claimed_by(claim) {
             return Err(FollowError::Superseded);
@@ -109,6 +109,7 @@ fn apply(view: &View, claim: Claim, items: Vec<Item>) -> Result<(), FollowError>
                 return Err(FollowError::Protocol(format!("revision {} comes twice", item.revision)));
             }
             store.follow(item.revision, &item.key, item.value, item.intent);
+            store.set_term(term);
         }
         Ok(())
     })

@@ -33,8 +33,11 @@ pub(super) enum Message {
         bytes: u64,
     },
     Part(ByteBuf),
-    /// Each an encoded [`Item`], in order.
-    Changes(Vec<ByteBuf>),
+    /// Each an encoded [`Item`], in order; `term`: the one in which the last of them was ordered.
+    Changes {
+        term: u64,
+        items: Vec<ByteBuf>,
+    },
     Beat(Status),
     /// This node cannot be followed now.
     Refused(String),

@@ -60,7 +60,8 @@ struct Served<S> {
 /// What a follower needs now.
 enum Next {
     Snapshot(Lineage),
-    Changes(Vec<Arc<Change>>),
+    /// With the term of the last one.
+    Changes(u64, Vec<Arc<Change>>),
     /// It is further than this node, which will get there.
     Wait,
 }
@@ -84,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
             match next {
                 None => return self.refuse("this node is in no group").await,
                 Some(Next::Snapshot(lineage)) => self.send_snapshot(lineage).await?,
-                Some(Next::Changes(changes)) => self.send_changes(&changes).await?,
+                Some(Next::Changes(term, changes)) => self.send_changes(term, &changes).await?,
                 Some(Next::Wait) => {
                     let since: Instant = *ahead_since.get_or_insert_with(Instant::now);
                     if status.role != Role::Leader || !status.quorum {
@@ -132,26 +133,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
                 return Some(Next::Wait);
             }
             Some(match store.changes_after(self.revision) {
-                Ok(changes) => Next::Changes(changes),
+                Ok(changes) => Next::Changes(store.term(), changes),
                 Err(Expired { .. }) => Next::Snapshot(lineage.clone()),
             })
         })
     }
 
-    async fn send_changes(&mut self, changes: &[Arc<Change>]) -> Result<(), ServeError> {
+    async fn send_changes(&mut self, term: u64, changes: &[Arc<Change>]) -> Result<(), ServeError> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for change in changes {
             let item = frame::item(change).map_err(|error| ServeError::Encode(error.to_string()))?;
             if bytes + item.len() > PART_BYTES && !items.is_empty() {
-                let full = std::mem::take(&mut items);
-                frame::write(&mut self.stream, &Message::Changes(full)).await?;
+                let items = std::mem::take(&mut items);
+                frame::write(&mut self.stream, &Message::Changes { term, items }).await?;
                 bytes = 0;
             }
             bytes += item.len();
             items.push(item);
         }
         if !items.is_empty() {
-            frame::write(&mut self.stream, &Message::Changes(items)).await?;
+            frame::write(&mut self.stream, &Message::Changes { term, items }).await?;
         }
         self.revision = changes.last().map_or(self.revision, |change| change.revision);
         Ok(())

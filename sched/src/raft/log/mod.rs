@@ -199,6 +199,12 @@ impl Log {
 }
 
 impl Log {
+    /// Every entry from `first` on.
+    pub async fn read_from(&self, first: u64) -> Result<Vec<Entry>, LogError> {
+        let read = self.blocking(move |shared| shared.disk.read(first, u64::MAX, u64::MAX)).await;
+        read.map_err(|fault| self.error(fault))
+    }
+
     async fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), Failure> {
         let removed = self.blocking(move |shared| {
             shared.disk.remove(range, purged)?;

@@ -5,9 +5,10 @@ mod disk;
 mod following;
 mod guard;
 mod quorum;
+mod salvaging;
 
 use super::*;
-use crate::state::{Applied, Expect, Key, Resource, Revision, Txn, TxnId, View, Write};
+use crate::state::{Applied, Expect, Key, Lineage, Resource, Revision, Txn, TxnId, View, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,7 +102,7 @@ impl Bench {
             change_deadline: PATIENCE,
             ..Timings::lan()
         };
-        GroupConfig { dir: self.dir(peer), me: peer.into(), timings }
+        GroupConfig { dir: self.dir(peer), me: peer.into(), timings, gate: Gate::default() }
     }
 
     pub fn view(&mut self, peer: &str) -> View {
