@@ -33,6 +33,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// No leader that acts for this long: then writes are kept as intent without looking for one.
+const QUORUM_PATIENCE: Duration = Duration::from_millis(2500);
 /// How often what helps a restart (peers' addresses) is written down.
 const REMEMBER_EVERY: Duration = Duration::from_secs(10);
 /// How long open requests may take when the daemon ends.
@@ -234,7 +236,7 @@ impl Daemon {
             pods,
             auth: Arc::new(admin.known()),
             node: name.clone(),
-            quorum: derived(flock.status.clone(), |status| status.quorum),
+            quorum: lasting_quorum(flock.status.clone()),
         };
         let stop_api = CancellationToken::new();
         let router = api::router_with(state, own);
@@ -442,6 +444,29 @@ fn derived(
         while status.changed().await.is_ok() {
             let now = fact(&status.borrow_and_update());
             sender.send_if_modified(|last| std::mem::replace(last, now) != now);
+        }
+    });
+    receiver
+}
+
+/// Whether writes are worth bringing to a leader: not once there has been none for a while. A moment without one (an
+/// election, a desktop that is held up) is waited for by whoever brings a write.
+fn lasting_quorum(mut status: watch::Receiver<FlockStatus>) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            if status.wait_for(|status| status.quorum).await.is_err() {
+                return;
+            }
+            sender.send_if_modified(|there| !std::mem::replace(there, true));
+            if status.wait_for(|status| !status.quorum).await.is_err() {
+                return;
+            }
+            match tokio::time::timeout(QUORUM_PATIENCE, status.wait_for(|status| status.quorum)).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(_)) => return,
+                Err(_) => _ = sender.send_replace(false),
+            }
         }
     });
     receiver

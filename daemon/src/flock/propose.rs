@@ -97,6 +97,7 @@ impl Propose for ToLeader {
         let mut status = self.status.clone();
         // Once a leader has been asked and did not answer, "not ordered" cannot be said any more.
         let mut lost: Option<String> = None;
+        let mut no_quorum: Option<String> = None;
         loop {
             let leader = status.borrow_and_update().leader;
             if let Some(leader) = leader {
@@ -122,6 +123,8 @@ impl Propose for ToLeader {
                         tracing::debug!(peer = %leader, why, "a write was not answered; it is sent again");
                         lost = Some(why);
                     }
+                    // A leader that has just begun, or was held up, may be able to act in a moment.
+                    Answer::Unavailable(Unavailable::NoQuorum(why)) => no_quorum = Some(why),
                     Answer::Unavailable(unavailable) if lost.is_none() => return Err(unavailable),
                     Answer::Unavailable(unavailable) => {
                         tracing::debug!(%unavailable, "a write is sent again")
@@ -135,7 +138,10 @@ impl Propose for ToLeader {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(unavailable(lost, "this daemon is stopping")),
                 Err(_) if Instant::now() < give_up => {}
-                Err(_) => return Err(unavailable(lost, &self.status.borrow().why)),
+                Err(_) => {
+                    let why = no_quorum.unwrap_or_else(|| self.status.borrow().why.clone());
+                    return Err(unavailable(lost, &why));
+                }
             }
         }
     }
