@@ -6,4 +6,7 @@
 
 pub mod bench;
 pub mod engine;
+pub mod history;
 pub mod kube;
+pub mod nemesis;
+pub mod seed;
