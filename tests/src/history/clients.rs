@@ -95,6 +95,40 @@ fn body(name: &str, fields: &Fields, expects: Option<&Version>) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": fields})
 }
 
+/// Tries, when all is whole again, whether every contended object can still be written: an object that answers every
+/// write with a conflict loses nothing that was acknowledged, and is of no use.
+///
+/// # Errors
+/// Names the first that cannot.
+pub fn probe(access: &Access, recorder: &Recorder, number: usize, deadline: Duration) -> anyhow::Result<()> {
+    let seed = Seed::new(0);
+    let mut client = Client::new(access, recorder, number, &seed, 1);
+    let registers = (0..REGISTERS).map(|register| format!("register-{register}"));
+    for name in registers.chain((0..LOGS).map(|log| log_name(0, log))) {
+        crate::bench::poll(deadline, &format!("a write of {name} to be ordered"), || {
+            let value = client.value();
+            let outcome = match (client.perform(Action::Get { name: name.clone(), at_least: None }), &name) {
+                (Outcome::Found { .. }, name) if name.starts_with("log") => {
+                    let fields = Fields::from([(value, "1".to_owned())]);
+                    client.perform(Action::Merge { name: name.clone(), fields })
+                }
+                (Outcome::Found { version }, name) => {
+                    let fields = Fields::from([("value".to_owned(), value)]);
+                    client.perform(Action::Replace { name: name.clone(), expects: version, fields })
+                }
+                (Outcome::Absent, name) => {
+                    let fields = Fields::from([("value".to_owned(), value)]);
+                    client.perform(Action::Create { name: name.clone(), fields })
+                }
+                (other, _) => other,
+            };
+            anyhow::ensure!(matches!(outcome, Outcome::Ordered { .. }), "the last one was {outcome:?}");
+            Ok(Some(()))
+        })?;
+    }
+    Ok(())
+}
+
 /// One client.
 pub struct Client<'a> {
     access: &'a Access,

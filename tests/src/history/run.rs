@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::check::{Violation, describe, durable, judge, operations::Operations, work as judged_work};
-use super::clients::{Client, Stop, collection, generations, prepare};
+use super::clients::{Client, Stop, collection, generations, prepare, probe};
 use super::record::{Entry, History, Outcome, Recorder};
 use super::watchers::{Watcher, holds};
 use super::work::Work;
@@ -20,7 +20,9 @@ use std::time::Duration;
 /// Clients and watchers beside each other: enough to collide on three registers all the time.
 const CLIENTS: usize = 5;
 const WATCHERS: usize = 3;
-/// From the end of the faults until every desktop holds the same, with everything in it that was acknowledged.
+/// From the end of the faults until an object can be written.
+const WRITABLE: Duration = Duration::from_secs(20);
+/// From then until every desktop holds the same, with everything in it that was acknowledged.
 const AGREE: Duration = Duration::from_secs(30);
 /// The object that tells the watchers that it is over.
 const LAST: &str = "last";
@@ -150,7 +152,10 @@ fn attempt(bench: &Bench, trial: &Trial, recorder: &Recorder) -> Result<Vec<Viol
         for client in clients {
             let _ = client.join();
         }
-        let ended = ended.and_then(|()| agree(&access, recorder)).and_then(|()| finish(&access));
+        let ended = ended
+            .and_then(|()| probe(&access, recorder, CLIENTS, WRITABLE))
+            .and_then(|()| agree(&access, recorder))
+            .and_then(|()| finish(&access));
         // Watchers that are not told in time are stopped, and what they lack is told.
         let told = ended.is_ok().then(|| {
             poll(SOON, "the watchers", || {
