@@ -7,5 +7,8 @@
 pub mod bench;
 pub mod comparison;
 pub mod engine;
+pub mod history;
 pub mod http;
 pub mod kube;
+pub mod nemesis;
+pub mod seed;
