@@ -112,8 +112,16 @@ pub fn decide(situation: &Situation) -> Decision {
 /// the same and says so in [`Situation::contest`].
 pub fn rival(situation: &Situation) -> Option<Lineage> {
     let mine = situation.mine?;
-    let best =
-        living_groups(situation).filter(|group| *group.lineage != mine.lineage).max_by_key(Group::rank)?;
+    // A majority of the roster has pledged itself to it, whether or not it acts already: it waits for its members.
+    let anew = claims(situation).filter(|(_, claim)| claim.part != Part::Follower);
+    let anew = anew.map(|(_, claim)| &claim.lineage);
+    let anew = anew.filter(|other| other.group == mine.lineage.group && other.epoch > mine.lineage.epoch);
+    if let Some(newest) = anew.max_by_key(|other| other.epoch) {
+        return Some(newest.clone());
+    }
+    let best = living_groups(situation)
+        .filter(|group| group.lineage.group != mine.lineage.group)
+        .max_by_key(Group::rank)?;
     gives_way(mine, &best).then(|| best.lineage.clone())
 }
 
@@ -147,9 +155,6 @@ fn living_groups<'a>(situation: &Situation<'a>) -> impl Iterator<Item = Group<'a
 }
 
 fn gives_way(mine: &Mine, other: &Group) -> bool {
-    if other.lineage.group == mine.lineage.group {
-        return other.lineage.epoch > mine.lineage.epoch;
-    }
     let own = Group { lineage: &mine.lineage, members: mine.members };
     own.rank() < other.rank() || !mine.quorum
 }

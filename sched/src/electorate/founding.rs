@@ -79,21 +79,39 @@ pub fn next(situation: &Situation) -> Step {
     if !roster.has_majority(there) {
         return Step::TooFew(roster.count(there));
     }
-    let rank = |position: Position, peer: &str| (position, Reverse(peer.to_owned()));
-    let mine = rank(situation.position, me);
-    let better = survivors.iter().filter(|survivor| roster.members.contains(&survivor.peer));
-    let mut better: Vec<_> = better.map(|s| (rank(s.position, &s.peer), &s.peer)).collect();
-    better.retain(|(rank, _)| *rank > mine);
-    let turn = u64::try_from(better.len()).unwrap_or(u64::MAX).saturating_mul(rules.turn_ms);
-    match better.into_iter().max() {
-        Some((_, founder)) if situation.unled_ms < rules.wait_ms.saturating_add(turn) => {
-            Step::Wait { founder: founder.clone() }
+    let better = better_placed(situation);
+    match better.last() {
+        Some(founder) if situation.unled_ms < rules.wait_ms.saturating_add(turn_ms(situation, &better)) => {
+            Step::Wait { founder: (*founder).clone() }
         }
         _ => {
             let Count { there, of } = roster.count(there);
             Step::Ask { why: format!("no leader is heard, and {there} of {of} desktops are here") }
         }
     }
+}
+
+/// Whether less than half have been by themselves for so long that they go on, where their owners wish it so
+/// (`after_ms`), and it is this node's turn to see to it.
+pub fn is_left_alone(situation: &Situation, after_ms: u64) -> bool {
+    let turn_ms = turn_ms(situation, &better_placed(situation));
+    situation.roster.members.contains(situation.me) && situation.unled_ms >= after_ms.saturating_add(turn_ms)
+}
+
+/// Who of those who are here should found before this node does, the best placed last.
+fn better_placed<'a>(situation: &Situation<'a>) -> Vec<&'a String> {
+    let rank = |position: Position, peer: &'a str| (position, Reverse(peer));
+    let mine = rank(situation.position, situation.me);
+    let members = situation.survivors.iter().filter(|s| situation.roster.members.contains(&s.peer));
+    let mut better: Vec<_> = members.map(|s| (rank(s.position, &s.peer), &s.peer)).collect();
+    better.retain(|(rank, _)| *rank > mine);
+    better.sort_unstable();
+    better.into_iter().map(|(_, peer)| peer).collect()
+}
+
+/// How long they are given, in all.
+fn turn_ms(situation: &Situation, better: &[&String]) -> u64 {
+    u64::try_from(better.len()).unwrap_or(u64::MAX).saturating_mul(situation.rules.turn_ms)
 }
 
 /// "Pledge yourself to this epoch, with me as its founder."
@@ -114,6 +132,8 @@ pub enum NoPledge {
     Passed(u64),
     #[error("a leader may still count on this node")]
     Led,
+    #[error("this node lost what it promised before")]
+    Unsure,
     #[error("this node holds more: {0:?}")]
     Newer(Position),
     #[error("this node knows of a newer roster, of revision {0}")]
@@ -148,6 +168,9 @@ pub fn pledge(
             return Err(NoPledge::Passed(pledge.epoch));
         }
         _ => {}
+    }
+    if word.unsure {
+        return Err(NoPledge::Unsure);
     }
     if grants.is_held(now_ms) {
         return Err(NoPledge::Led);
@@ -197,6 +220,22 @@ mod tests {
         assert!(matches!(step("b", 8, &two, 4_500), Step::Ask { .. }), "the better one had its turn");
         assert!(matches!(step("b", 9, &two, 3_000), Step::Ask { .. }), "the lower id of two equals");
         assert_eq!(step("x", 99, &two, 3_000), Step::Stay, "not of the roster");
+    }
+
+    #[test]
+    fn those_who_are_left_alone_go_on_one_after_the_other() {
+        let (roster, rules) = (roster("a b c d e"), FoundingRules::default());
+        let others = [survivor("a", 9)];
+        let alone = |me: &str, revision: u64, unled_ms: u64| {
+            let position = at(revision);
+            let situation =
+                Situation { me, position, roster: &roster, survivors: &others, unled_ms, rules: &rules };
+            is_left_alone(&situation, 60_000)
+        };
+        assert!(!alone("b", 9, 60_000), "a holds as much and has the lower id");
+        assert!(alone("b", 9, 61_500), "it had its turn, or its owner does not wish so");
+        assert!(alone("b", 10, 60_000) && !alone("b", 10, 59_999));
+        assert!(!alone("x", 99, 99_999), "not of the roster");
     }
 
     #[test]

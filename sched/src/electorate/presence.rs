@@ -74,13 +74,15 @@ impl Leases {
         if !roster.has_majority(there) {
             return Standing::Waits(roster.count(there));
         }
-        // The moment at which one lease after the other has run out and no majority is left.
-        let mut ends: Vec<u64> = self.of.values().map(|lease| lease.asked_ms + LEASE_MS).collect();
-        ends.retain(|end| *end > now_ms);
-        ends.sort_unstable();
-        let until_ms = ends.into_iter().find(|end| !roster.has_majority(|peer| self.holds(peer, *end)));
+        // One lease after the other runs out; the set whose majority is gone first decides.
+        let ends = roster.sets().filter_map(|set| {
+            let ends = set.iter().filter_map(|peer| self.of.get(peer)).map(|lease| lease.asked_ms + LEASE_MS);
+            let mut ends: Vec<u64> = ends.collect();
+            ends.sort_unstable_by_key(|end| std::cmp::Reverse(*end));
+            ends.get(set.len() / 2).copied()
+        });
         // An empty roster: nobody is needed, and nothing is known for longer than one lease.
-        Standing::Acts { until_ms: until_ms.unwrap_or(now_ms + LEASE_MS) }
+        Standing::Acts { until_ms: ends.min().unwrap_or(now_ms + LEASE_MS) }
     }
 }
 
@@ -93,6 +95,10 @@ pub struct Word {
     pub pledge: Option<Pledge>,
     /// Revision of the newest roster that it has seen of that group.
     pub roster: Revision,
+    /// What was promised before was lost with a damaged disk: no pledge is given until `given` is a newer lineage
+    /// than the one that the lost word may have been about.
+    #[serde(default)]
+    pub unsure: bool,
 }
 
 /// "I help to found this epoch of my group, led by this peer, and no older one goes on with me."
@@ -132,13 +138,27 @@ impl Grants {
         Self { word, held_until_ms: now_ms + HOLD_MS }
     }
 
+    /// A node that starts at `now_ms` and finds a word on its disk that it cannot read. `mine`: what it follows.
+    pub fn lost(mine: Option<Lineage>, now_ms: u64) -> Self {
+        let word = Word { given: mine, unsure: true, ..Word::default() };
+        Self { word, held_until_ms: now_ms + HOLD_MS }
+    }
+
     pub fn word(&self) -> &Word {
         &self.word
     }
 
     /// Whether some leader may still count on this node.
     pub fn is_held(&self, now_ms: u64) -> bool {
-        self.word.given.is_some() && now_ms < self.held_until_ms
+        (self.word.given.is_some() || self.word.unsure) && now_ms < self.held_until_ms
+    }
+
+    /// Whether this node has pledged itself beyond this lineage, or given leases beyond it: it takes no part in it.
+    pub fn has_passed(&self, lineage: &Lineage) -> bool {
+        let Word { given, pledge, .. } = &self.word;
+        let same_group = given.as_ref().is_some_and(|given| given.group == lineage.group);
+        let reached = given.as_ref().map(|given| given.epoch).max(pledge.as_ref().map(|pledge| pledge.epoch));
+        same_group && reached.is_some_and(|epoch| epoch > lineage.epoch)
     }
 
     /// A roster of this revision is in force in the group that leases are given to.
@@ -163,12 +183,14 @@ impl Grants {
             return Err(NoLease::Passed(epoch));
         }
         if self.word.given.as_ref() != Some(leader) {
-            if let Some(given) = self.word.given.as_ref().filter(|_| self.is_held(now_ms)) {
-                return Err(NoLease::Held(given.clone()));
+            if self.is_held(now_ms) {
+                return Err(NoLease::Held(self.word.given.clone().unwrap_or_else(|| leader.clone())));
             }
             let roster = if same_group { self.word.roster } else { Revision::default() };
             let pledge = self.word.pledge.take().filter(|_| same_group);
-            self.word = Word { given: Some(leader.clone()), pledge, roster };
+            // Who does not even know what the lost word was about learns it here, and stays unsure.
+            let unsure = self.word.unsure && self.word.given.is_none();
+            self.word = Word { given: Some(leader.clone()), pledge, roster, unsure };
         }
         self.held_until_ms = self.held_until_ms.max(now_ms + HOLD_MS);
         Ok(())
@@ -181,7 +203,7 @@ impl Grants {
             true => (self.word.given.take(), self.word.roster),
             false => (Some(mine.clone()), Revision::default()),
         };
-        self.word = Word { given, pledge: Some(pledge), roster };
+        self.word = Word { given, pledge: Some(pledge), roster, unsure: false };
     }
 }
 
@@ -246,6 +268,27 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_lost_its_word_waits_out_what_it_may_have_given() {
+        let mut grants = Grants::lost(None, 1_000);
+        let early = grants.grant(&lineage(1), Some(&lineage(1)), 1_000 + HOLD_MS - 1);
+        assert_eq!(early, Err(NoLease::Held(lineage(1))));
+        assert_eq!(grants.grant(&lineage(1), Some(&lineage(1)), 1_000 + HOLD_MS), Ok(()));
+        assert!(grants.word().unsure, "it may have pledged itself beyond that");
+        assert_eq!(grants.grant(&lineage(2), Some(&lineage(2)), 1_000 + 2 * HOLD_MS), Ok(()));
+        assert!(!grants.word().unsure, "what it promised before is history");
+    }
+
+    #[test]
+    fn both_sets_of_a_joint_roster_bound_how_long_a_leader_acts() {
+        let joint = roster("a b c").next(&roster("c d e").members, |_| false).unwrap();
+        let mut leases = Leases::default();
+        for (peer, asked_ms) in [("a", 500), ("b", 400), ("c", 300), ("d", 100), ("e", 0)] {
+            leases.granted(peer, asked_ms, Revision::default());
+        }
+        assert_eq!(leases.standing(&joint, 600), Standing::Acts { until_ms: 2_100 });
+    }
+
+    #[test]
     fn no_two_lineages_may_count_on_a_node_at_once_also_after_a_restart() {
         let other = Lineage { group: "h".into(), epoch: 9 };
         let mut grants = Grants::new(Word::default(), 0);
@@ -258,7 +301,7 @@ mod tests {
         assert_eq!(restarted.grant(&other, Some(&other), 2_000 + HOLD_MS - 1), held);
         assert_eq!(restarted.grant(&lineage(1), Some(&lineage(1)), 2_001), Ok(()), "its own goes on at once");
         assert_eq!(restarted.grant(&other, Some(&other), 2_001 + HOLD_MS), Ok(()));
-        let word = Word { given: Some(other), pledge: None, roster: Revision::default() };
+        let word = Word { given: Some(other), pledge: None, roster: Revision::default(), unsure: false };
         assert_eq!(restarted.word(), &word, "rosters of different groups do not compare");
     }
 }

@@ -54,8 +54,14 @@ impl Roster {
         serde_json::json!({"metadata": {"name": NAME}, "roster": self})
     }
 
-    fn sets(&self) -> impl Iterator<Item = &BTreeSet<String>> {
+    /// The sets of which a majority each is needed.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &BTreeSet<String>> {
         std::iter::once(&self.members).chain(&self.before)
+    }
+
+    /// Whether a peer still counts, as one of the members or of those before.
+    pub fn names(&self, peer: &str) -> bool {
+        self.sets().any(|set| set.contains(peer))
     }
 
     /// Whether more than half is there, of the old and of the new members.

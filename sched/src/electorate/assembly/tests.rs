@@ -73,7 +73,11 @@ fn the_smaller_group_then_the_higher_id_yields_when_it_stays_so() {
     let other_without = Claim { quorum: false, ..claim("g2", 9, Part::Voter) };
     assert!(!yields(&mine("g1", 3), other_without, 900), "a group that does not act wins nothing");
     let later = Claim { lineage: lineage("g1", 2), ..claim("g1", 1, Part::Leader) };
-    assert!(yields(&mine("g1", 5), later, 0), "a newer founding of the same group wins at once");
+    assert!(yields(&mine("g1", 5), later.clone(), 0), "a newer founding of the same group wins at once");
+    let waiting = Claim { quorum: false, ..later };
+    assert!(yields(&mine("g1", 5), waiting.clone(), 0), "also while it waits for its members' leases");
+    let told = Claim { part: Part::Follower, ..waiting };
+    assert!(!yields(&mine("g1", 5), told, 0), "but only its voters can be followed");
 }
 
 #[test]
