@@ -9,3 +9,4 @@ pub mod comparison;
 pub mod engine;
 pub mod http;
 pub mod kube;
+pub mod simulation;
