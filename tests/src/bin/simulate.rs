@@ -98,7 +98,7 @@ fn main() -> ExitCode {
         total.messages,
         total.virtual_ms / 1_000
     );
-    println!("{total:#?}");
+    println!("{total:?}");
     match found.into_inner().unwrap_or_else(|e| e.into_inner()) {
         None => ExitCode::SUCCESS,
         Some((plan, violation)) => {
@@ -144,5 +144,6 @@ fn add(total: &mut Stats, run: &Stats) {
     total.yields += run.yields;
     total.left += run.left;
     total.evicted += run.evicted;
+    total.needs_people += run.needs_people;
     total.healed_ms = total.healed_ms.max(run.healed_ms);
 }

@@ -3,6 +3,7 @@
 use super::ledger::{Content, Id};
 use super::world::{World, index, name};
 use super::super::faults::Moment;
+use gaggle_sched::electorate::size_for;
 use gaggle_sched::state::Lineage;
 use std::rc::Rc;
 
@@ -74,7 +75,9 @@ impl World<'_> {
     fn stands_behind(&self, node: usize, lineage: &Rc<Lineage>) -> bool {
         let machine = &self.machines[node];
         let word = &machine.disk.word;
-        let given = word.given.as_ref() == Some(&**lineage);
+        // Who lost its word waits, whatever it was, and pledges itself to nobody.
+        let lost = (machine.disk.word_lost || word.unsure) && (word.given.is_none() || machine.process.is_none());
+        let given = lost || word.given.as_ref() == Some(&**lineage);
         let passed = word.pledge.as_ref().is_some_and(|pledge| pledge.epoch > lineage.epoch);
         // One that is off holds still for a while when it comes back.
         let held = machine.process.as_ref().is_none_or(|process| process.grants.is_held(self.ms(node)));
@@ -92,6 +95,11 @@ impl World<'_> {
         let Some(process) = &self.machines[leader].process else { return Err("it ended".into()) };
         let Some(view) = process.view else { return Err("its view is empty".into()) };
         let roster = self.ledger.get(view).roster.clone();
+        let belong = up.iter().filter(|node| roster.members.contains(&name(**node))).count();
+        let voters = self.ledger.get(view).voters.clone();
+        if voters.now.len() < size_for(belong, 7) || voters.before.is_some() {
+            return Err(format!("{voters:?} vote, of {belong} that are up"));
+        }
         for node in up.iter().copied().filter(|node| !roster.evicted.contains_key(&name(*node))) {
             let Some(other) = &self.machines[node].process else { continue };
             if other.of != process.of {

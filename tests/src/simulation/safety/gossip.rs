@@ -85,6 +85,7 @@ impl World<'_> {
         };
         let position = of.as_ref().map(|of| self.position_in(&of.group, process.view)).unwrap_or_default();
         let acting = self.acting(node);
+        let counted = self.known_status(node).1.is_some_and(|voters| voters.names(node));
         Facts {
             position,
             role,
@@ -93,7 +94,7 @@ impl World<'_> {
             acting: acting.is_some(),
             started_ms: process.started_ms,
             leaving: process.leaving_since_ms.is_some(),
-            lost: of.as_ref().is_some_and(|of| machine.disk.gave_up.contains(&**of)),
+            lost: counted && of.as_ref().is_some_and(|of| machine.disk.gave_up.contains(&**of)),
             of,
         }
     }

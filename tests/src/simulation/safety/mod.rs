@@ -103,6 +103,8 @@ pub struct Stats {
     pub yields: u64,
     pub left: u64,
     pub evicted: u64,
+    /// Runs in which too few who could help were left.
+    pub needs_people: u64,
     /// How long after the last fault the flock was one, at most.
     pub healed_ms: u64,
 }

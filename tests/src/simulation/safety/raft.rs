@@ -197,7 +197,7 @@ impl World<'_> {
     }
 
     pub fn on_append(&mut self, from: usize, node: usize, lineage: Rc<Lineage>, term: u64, (head, commit): (Id, Id)) {
-        if self.part(node).is_none() && !self.accept_part(from, node, &lineage, term, commit) {
+        if self.part(node).is_none() && !self.accept_part(from, node, &lineage, term, (head, commit)) {
             return;
         }
         let Some(part) = self.part(node).filter(|part| part.lineage == lineage) else { return };

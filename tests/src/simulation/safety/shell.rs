@@ -212,15 +212,13 @@ impl World<'_> {
     }
 
     /// Frames arrive although this node has no part: the leader that it follows makes it a voter.
-    pub fn accept_part(&mut self, from: usize, node: usize, lineage: &Rc<Lineage>, term: u64, commit: Id) -> bool {
-        let (leader, voters) = self.known_status(node);
+    pub fn accept_part(&mut self, from: usize, node: usize, lineage: &Rc<Lineage>, term: u64, (head, commit): (Id, Id)) -> bool {
+        let (leader, _) = self.known_status(node);
         let process = self.process(node);
         let passed = process.aside || process.grants.has_passed(lineage);
-        let gave_up = self.machines[node].disk.gave_up.contains(&**lineage);
-        if gave_up && voters.is_some_and(|voters| !voters.names(node)) {
-            // Voted out: what it may have promised as a voter counts no more.
-            self.machines[node].disk.gave_up.remove(&**lineage);
-        }
+        // Once it is voted out, what it may have promised as a voter counts no more.
+        let counted = self.ledger.get(commit).voters.names(node) || self.ledger.get(head).voters.names(node);
+        let gave_up = counted && self.machines[node].disk.gave_up.contains(&**lineage);
         if gave_up || passed || self.process(node).of.as_ref() != Some(lineage) || leader != Some(from) {
             return false;
         }
@@ -229,6 +227,7 @@ impl World<'_> {
         }
         let part = Part { lineage: lineage.clone(), term, vote: Some(from), head: commit, commit, base: commit };
         self.machines[node].disk.part = Some(part);
+        self.machines[node].disk.gave_up.remove(&**lineage);
         self.note(node, || "takes a part in the electorate".into());
         let process = self.process(node);
         process.unnamed_since_ms = None;
@@ -289,8 +288,7 @@ impl World<'_> {
         }
         process.told = Some(Told { leader, voters, at_ms });
         // While a part of this node's own writes the view, it only listens.
-        let aside = process.aside;
-        if self.part(node).is_some() || aside || self.ledger.get(view).lineage != lineage {
+        if self.part(node).is_some() || self.ledger.get(view).lineage != lineage {
             return;
         }
         let behind = self.process(node).view.is_none_or(|mine| {

@@ -58,6 +58,7 @@ pub(super) struct World<'a> {
     pub committed: BTreeMap<Lineage, Id>,
     pub healed_at: Option<Micros>,
     steady_since: Option<Micros>,
+    must_heal: bool,
     done: bool,
 }
 
@@ -81,6 +82,7 @@ impl<'a> World<'a> {
             committed: BTreeMap::new(),
             healed_at: None,
             steady_since: None,
+            must_heal: true,
             done: false,
             random: random.split(),
         };
@@ -242,8 +244,11 @@ impl<'a> World<'a> {
         let now_ms = self.ms(node);
         let nodes = self.plan.nodes;
         let disk = &self.machines[node].disk;
-        let view = disk.views.last().copied();
-        let in_view = view.map(|view| self.ledger.get(view).lineage.clone());
+        let saved = disk.views.last().copied();
+        // A voter's state machine goes on from what the log's mark says.
+        let marked = disk.part.as_ref().map(|part| part.commit);
+        let view = saved.into_iter().chain(marked).max_by_key(|id| self.ledger.get(*id).position);
+        let in_view = saved.map(|view| self.ledger.get(view).lineage.clone());
         let mut grants = match disk.word_lost {
             true => Grants::lost(in_view.as_deref().cloned(), now_ms),
             false => Grants::new(disk.word.clone(), now_ms),
@@ -289,9 +294,6 @@ impl<'a> World<'a> {
             // It stays lost until a new one was given, as the file stays unreadable.
             machine.disk.word = word;
         }
-        if let (Some(part), false) = (&mut machine.disk.part, aside) {
-            part.commit = part.base;
-        }
         machine.process = Some(process);
         let incarnation = machine.incarnation;
         self.note(node, || "is switched on".into());
@@ -309,8 +311,16 @@ impl<'a> World<'a> {
             return;
         }
         if older_view {
+            // A power cut: what was written and not flushed may be older.
             let left = choice as usize % (machine.disk.views.len() + 1);
             machine.disk.views.truncate(left.max(1));
+            if let Some(part) = &mut machine.disk.part {
+                let back = (choice >> 32) as usize % 4;
+                let known = self.ledger.back_from(part.commit).take_while(|(_, entry)| {
+                    entry.depth >= self.ledger.get(part.base).depth
+                });
+                part.commit = known.take(back + 1).last().map_or(part.commit, |(id, _)| id);
+            }
         }
         self.note(node, || "crashes".into());
     }
@@ -322,6 +332,9 @@ impl<'a> World<'a> {
         self.healed_at = Some(self.queue.now());
         self.trace.note(self.queue.now(), "-", || "the network is whole, and everybody is up".into());
         let staying_dead = self.who_may_stay_dead();
+        self.stats.needs_people += u64::from(staying_dead.is_none());
+        self.must_heal = staying_dead.is_some();
+        let staying_dead = staying_dead.unwrap_or_default();
         for node in 0..self.plan.nodes {
             self.machines[node].incarnation += u32::from(self.machines[node].process.is_none());
             if self.machines[node].gone || staying_dead.contains(&node) {
@@ -337,29 +350,36 @@ impl<'a> World<'a> {
         self.queue.after(500 * MS, Event::Checks);
     }
 
-    /// Some, as long as more than half of every roster that anybody knows is left.
-    fn who_may_stay_dead(&mut self) -> BTreeSet<usize> {
-        let mut dead: BTreeSet<usize> =
-            (0..self.plan.nodes).filter(|node| self.machines[*node].gone).collect();
-        if !self.random.permille(500) {
-            return dead;
-        }
+    /// Some, as long as more than half of every roster that anybody knows is left. `None` if that much is not left of one
+    /// even when everybody is up: then only people can go on.
+    fn who_may_stay_dead(&mut self) -> Option<BTreeSet<usize>> {
         let known = self.machines.iter().flat_map(|machine| {
             let part = machine.disk.part.as_ref().map(|part| part.head);
             let view = machine.process.as_ref().and_then(|process| process.view);
             part.into_iter().chain(view).chain(machine.disk.views.last().copied())
         });
         let known: BTreeSet<Id> = known.collect();
-        for _ in 0..self.plan.nodes / 2 {
-            let candidate = self.random.below(self.plan.nodes);
+        // Who lost its word helps nobody to found, and counts as missing for that.
+        let unsure = |machine: &Machine| machine.disk.word_lost || machine.disk.word.unsure;
+        let left = |dead: &BTreeSet<usize>| {
+            let helps = |peer: &str| !dead.contains(&index(peer)) && !unsure(&self.machines[index(peer)]);
+            known.iter().all(|id| self.ledger.get(*id).roster.has_majority(helps))
+        };
+        let mut dead: BTreeSet<usize> =
+            (0..self.plan.nodes).filter(|node| self.machines[*node].gone).collect();
+        if !left(&dead) {
+            return None;
+        }
+        let mut random = self.random.split();
+        let candidates = if random.permille(500) { self.plan.nodes / 2 } else { 0 };
+        for _ in 0..candidates {
             let mut with = dead.clone();
-            with.insert(candidate);
-            let left = |peer: &str| !with.contains(&index(peer));
-            if known.iter().all(|id| self.ledger.get(*id).roster.has_majority(left)) && with.len() < self.plan.nodes {
+            with.insert(random.below(self.plan.nodes));
+            if left(&with) {
                 dead = with;
             }
         }
-        dead
+        Some(dead)
     }
 
     fn check_liveness(&mut self) {
@@ -370,13 +390,19 @@ impl<'a> World<'a> {
                 if now - since >= STEADY {
                     self.done = true;
                     let healed = self.healed_at.unwrap_or(now);
-                    self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS);
+                    if self.must_heal {
+                        self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS);
+                    }
                     return;
                 }
             }
             Err(why) => {
                 self.steady_since = None;
                 if now - self.healed_at.unwrap_or(now) > PATIENCE {
+                    if !self.must_heal {
+                        self.done = true;
+                        return;
+                    }
                     self.describe();
                     return self.violated("one group acts and everybody follows it", why);
                 }
