@@ -145,5 +145,6 @@ fn add(total: &mut Stats, run: &Stats) {
     total.left += run.left;
     total.evicted += run.evicted;
     total.needs_people += run.needs_people;
+    total.steps_aside += run.steps_aside;
     total.healed_ms = total.healed_ms.max(run.healed_ms);
 }

@@ -170,7 +170,9 @@ impl World<'_> {
         if let Err(no_pledge) = self.would_pledge(node, from, ask) {
             return self.send(node, from, Message::Answer { number, answer: Some(Err(no_pledge)) });
         }
-        if !self.best_known(node).is_some_and(|known| known.roster.names(&name(from))) {
+        // A roster newer than the one known here may name whom this one does not.
+        let knows = self.best_known(node);
+        if !knows.is_none_or(|known| ask.roster > known.revision || known.roster.names(&name(from))) {
             return self.send(node, from, Message::Answer { number, answer: None });
         }
         self.set_aside(node);

@@ -6,6 +6,13 @@ use gaggle_sched::electorate::founding::{Ask, NoPledge};
 use gaggle_sched::state::{Lineage, Revision};
 use std::rc::Rc;
 
+/// Why there is no lease, as far as a leader cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Passed,
+    Other,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Message {
     /// All that the sender knows of everybody, and how new it is.
@@ -20,7 +27,7 @@ pub(super) enum Message {
     Poll,
     Served { view: Id, lineage: Rc<Lineage>, leader: Option<usize>, voters: Rc<Voters> },
     Lease { lineage: Rc<Lineage>, term: u64, acting: bool, asked_ms: u64 },
-    Leased { lineage: Rc<Lineage>, term: u64, asked_ms: u64, noted: Option<Revision> },
+    Leased { lineage: Rc<Lineage>, term: u64, asked_ms: u64, noted: Result<Revision, Refusal> },
     Preview { number: u64, ask: Rc<Ask> },
     Pledge { number: u64, ask: Rc<Ask> },
     /// `None`: it does not know the founder.

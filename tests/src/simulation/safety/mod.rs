@@ -105,6 +105,7 @@ pub struct Stats {
     pub evicted: u64,
     /// Runs in which too few who could help were left.
     pub needs_people: u64,
+    pub steps_aside: u64,
     /// How long after the last fault the flock was one, at most.
     pub healed_ms: u64,
 }

@@ -65,6 +65,8 @@ pub struct Lead {
     pub ask_due_ms: u64,
     pub waits_since_ms: Option<u64>,
     pub silent_until_ms: u64,
+    /// It asks for no leases until then.
+    pub aside_until_ms: u64,
 }
 
 /// The leader that asked this node last.

@@ -3,10 +3,10 @@
 use super::super::faults::Moment;
 use super::Mutation;
 use super::ledger::Content;
-use super::message::Message;
+use super::message::{Message, Refusal};
 use super::node::{Heard, Lead};
 use super::world::{World, index};
-use gaggle_sched::electorate::presence::{ASK_EVERY_MS, LEASE_MS, Leases, Standing};
+use gaggle_sched::electorate::presence::{ASK_EVERY_MS, LEASE_MS, Leases, NoLease, STEP_ASIDE_MS, Standing};
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::state::{Lineage, Revision};
 use std::collections::BTreeSet;
@@ -22,15 +22,24 @@ impl World<'_> {
     pub fn tick_lead(&mut self, node: usize) {
         let of = self.lead_of(node);
         if of != self.process(node).lead.of {
-            let silent_until_ms = self.process(node).lead.silent_until_ms;
-            self.process(node).lead = Lead { of: of.clone(), silent_until_ms, ..Lead::default() };
+            let Lead { silent_until_ms, aside_until_ms, .. } = self.process(node).lead;
+            self.process(node).lead = Lead { of: of.clone(), silent_until_ms, aside_until_ms, ..Lead::default() };
         }
         if of.is_none() {
             return;
         }
         self.recompute(node);
         let now_ms = self.ms(node);
-        if now_ms >= self.process(node).lead.ask_due_ms {
+        let lead = &mut self.process(node).lead;
+        if lead.leases.steps_aside(&lead.roster.0, now_ms) {
+            lead.aside_until_ms = now_ms + STEP_ASIDE_MS;
+            lead.leases = Leases::default();
+            lead.until_ms = None;
+            self.stats.steps_aside += 1;
+            self.note(node, || "steps aside: members have gone beyond its epoch".into());
+        }
+        let lead = &self.process(node).lead;
+        if now_ms >= lead.ask_due_ms && now_ms >= lead.aside_until_ms {
             self.process(node).lead.ask_due_ms = now_ms + ASK_EVERY_MS;
             self.ask_all(node);
         }
@@ -100,12 +109,12 @@ impl World<'_> {
     }
 
     pub fn on_lease(&mut self, from: usize, node: usize, lineage: Rc<Lineage>, term: u64, acting: bool, asked_ms: u64) {
-        let refused = Message::Leased { lineage: lineage.clone(), term, asked_ms, noted: None };
+        let refused = |why: Refusal| Message::Leased { lineage: lineage.clone(), term, asked_ms, noted: Err(why) };
         let now_ms = self.ms(node);
         let mine = self.process(node).of.clone();
         if mine.as_ref() == Some(&lineage) {
             if !self.may_lead(node, from) {
-                return self.send(node, from, refused);
+                return self.send(node, from, refused(Refusal::Other));
             }
             let heard = self.process(node).heard.as_ref();
             if heard.is_none_or(|last| last.lineage != lineage || last.term <= term) {
@@ -116,12 +125,17 @@ impl World<'_> {
         let granted = self.process(node).grants.grant(&lineage, mine.as_deref(), now_ms);
         if let Err(no_lease) = granted {
             self.note(node, || format!("gives {} no lease: {no_lease}", super::world::name(from)));
+            let why = match no_lease {
+                NoLease::Passed(_) => Refusal::Passed,
+                _ => Refusal::Other,
+            };
+            let answer = refused(why);
             let newer = |of: &Rc<Lineage>| of.group == lineage.group && lineage.epoch > of.epoch;
             if mine.as_ref().is_some_and(newer) {
-                self.yield_to(node, lineage, "the group was founded anew");
+                self.yield_to(node, lineage.clone(), "the group was founded anew");
                 self.process(node).told_by = Some(from);
             }
-            return self.send(node, from, refused);
+            return self.send(node, from, answer);
         }
         let view = self.process(node).view.map(|view| self.ledger.get(view));
         let in_force = view.filter(|entry| entry.lineage == lineage);
@@ -129,7 +143,7 @@ impl World<'_> {
         let process = self.process(node);
         process.grants.note_roster(in_force);
         process.given_ms = now_ms;
-        let noted = Some(process.grants.word().roster);
+        let noted = Ok(process.grants.word().roster);
         self.keep_word(node);
         self.send_synced(node, from, Message::Leased { lineage, term, asked_ms, noted });
     }
@@ -152,15 +166,16 @@ impl World<'_> {
         leader.is_none_or(|leader| leader == peer) || voters.is_some_and(|voters| voters.names(peer))
     }
 
-    pub fn on_leased(&mut self, from: usize, node: usize, of: (Rc<Lineage>, u64), asked_ms: u64, noted: Option<Revision>) {
+    pub fn on_leased(&mut self, from: usize, node: usize, of: (Rc<Lineage>, u64), asked_ms: u64, noted: Result<Revision, Refusal>) {
         let peer = self.machines[from].name.clone();
         let lead = &mut self.process(node).lead;
         if lead.of.as_ref() != Some(&of) {
             return;
         }
         match noted {
-            Some(noted) => lead.leases.granted(&peer, asked_ms, noted),
-            None => lead.leases.refused(&peer),
+            Ok(noted) => lead.leases.granted(&peer, asked_ms, noted),
+            Err(Refusal::Passed) => lead.leases.passed(&peer, asked_ms),
+            Err(Refusal::Other) => lead.leases.refused(&peer),
         }
         self.recompute(node);
         self.check_lead(node);

@@ -284,8 +284,10 @@ impl World<'_> {
             return;
         }
         if lineage.epoch > of.epoch {
-            process.of = Some(lineage.clone());
+            // What is left of a part of the older epoch would be in the way of an invitation.
+            self.yield_to(node, lineage.clone(), "its voter says that the group was founded anew");
         }
+        let process = self.process(node);
         process.told = Some(Told { leader, voters, at_ms });
         // While a part of this node's own writes the view, it only listens.
         if self.part(node).is_some() || self.ledger.get(view).lineage != lineage {
