@@ -23,8 +23,9 @@ pub const HOLD_MS: u64 = 2_500;
 pub const ASK_EVERY_MS: u64 = 300;
 
 /// A node that has gone beyond a leader's epoch is heard for this long before the leader steps aside: the founding that it
-/// pledged itself to may be about to succeed.
-pub const BEYOND_MS: u64 = 6_000;
+/// pledged itself to may be about to succeed. Shorter than a leader that may not act waits before it lets others be elected,
+/// who would begin to count anew.
+pub const BEYOND_MS: u64 = 3_000;
 /// How long a leader asks nobody, itself neither, when it steps aside: until everybody's leases have run out and those who
 /// are here had time to found the group anew.
 pub const STEP_ASIDE_MS: u64 = 2 * HOLD_MS + 3_000;

@@ -53,6 +53,10 @@ enum Bent {
     Unsynced,
     /// The roster changes in one step.
     OneStep,
+    /// Who leaves forgets its word.
+    Forget,
+    /// A new leader's first entry does not make a log newer.
+    Blanks,
     /// Joint stages end early.
     Unnoted,
     /// Clocks beyond the bound.
@@ -117,6 +121,8 @@ fn plan(arguments: &Arguments, seed: u64) -> Plan {
         Bent::Older => Mutation::PledgeToOlder,
         Bent::Unsynced => Mutation::WordNotSynced,
         Bent::OneStep => Mutation::NoJointRoster,
+        Bent::Forget => Mutation::LeaversForget,
+        Bent::Blanks => Mutation::BlanksDoNotCount,
         Bent::Unnoted => Mutation::NobodyNotes,
         Bent::None | Bent::Clocks | Bent::BlankVotes => Mutation::None,
     };

@@ -5,6 +5,7 @@ use super::world::{World, index, name};
 use super::super::faults::Moment;
 use gaggle_sched::electorate::size_for;
 use gaggle_sched::state::Lineage;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 impl World<'_> {
@@ -118,6 +119,23 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether more than half of the newest roster of some group is up, of that group, and knows its word: then it must act.
+    pub fn could_act(&self) -> bool {
+        let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
+        let groups: BTreeSet<&String> = (0..self.plan.nodes).filter_map(of).map(|of| &of.group).collect();
+        groups.into_iter().any(|group| {
+            let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
+            let views = views.map(|view| self.ledger.get(view)).filter(|entry| entry.lineage.group == *group);
+            let newest = views.max_by_key(|entry| entry.position);
+            newest.is_some_and(|entry| {
+                entry.roster.has_majority(|peer| {
+                    let node = index(peer);
+                    of(node).is_some_and(|of| of.group == *group) && !self.machines[node].disk.word.unsure
+                })
+            })
+        })
     }
 
     /// What every machine knows, for people.

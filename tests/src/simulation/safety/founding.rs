@@ -31,7 +31,8 @@ impl World<'_> {
         let machine = &self.machines[node];
         let process = machine.process.as_ref()?;
         let of = process.of.as_ref()?;
-        let left = machine.disk.part.as_ref().filter(|_| process.aside).map(|part| part.head);
+        // Also while the part runs: who holds more in its log than in its view must not ask as if it held less.
+        let left = machine.disk.part.as_ref().map(|part| part.head);
         let of_group = left.into_iter().chain(process.view).filter(|id| self.ledger.get(*id).lineage.group == of.group);
         let best = of_group.max_by_key(|id| self.ledger.get(*id).position)?;
         let entry = self.ledger.get(best);

@@ -64,10 +64,16 @@ pub struct Entry {
 
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// A bent rule: an entry that changes nothing does not make a log newer.
+    only_changes_count: bool,
     entries: Vec<Entry>,
 }
 
 impl Ledger {
+    pub fn new(only_changes_count: bool) -> Self {
+        Self { only_changes_count, entries: Vec::new() }
+    }
+
     pub fn get(&self, id: Id) -> &Entry {
         &self.entries[id.0 as usize]
     }
@@ -106,9 +112,12 @@ impl Ledger {
     pub fn append(&mut self, head: Id, term: u64, what: Content) -> Id {
         let last = self.get(head).clone();
         let mut entry = Entry { before: Some(head), depth: last.depth + 1, term, committed: false, ..last };
-        if matches!(what, Content::Roster(_) | Content::Write) {
-            let revision = entry.position.revision.next();
-            entry.position = Position { term, revision, ..entry.position };
+        let changes = matches!(what, Content::Roster(_) | Content::Write);
+        if changes {
+            entry.position.revision = entry.position.revision.next();
+        }
+        if changes || !self.only_changes_count {
+            entry.position.term = term;
         }
         match &what {
             Content::Voters(voters) => entry.voters = voters.clone(),

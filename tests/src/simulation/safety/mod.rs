@@ -40,6 +40,10 @@ pub enum Mutation {
     WordNotSynced,
     /// The roster changes in one step.
     NoJointRoster,
+    /// Who leaves forgets its word as well.
+    LeaversForget,
+    /// How new a log is goes by its last change, not by its last entry.
+    BlanksDoNotCount,
     /// The joint stage ends although nobody has noted it.
     NobodyNotes,
 }

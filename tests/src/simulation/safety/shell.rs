@@ -3,7 +3,8 @@
 use super::super::faults::Moment;
 use super::ledger::{Content, Id, Voters};
 use super::message::Message;
-use super::node::{Part, Place, Role, Told};
+use super::Mutation;
+use super::node::{Disk, Part, Place, Role, Told};
 use super::world::{World, index};
 use gaggle_sched::electorate::assembly::{self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation};
 use gaggle_sched::electorate::{Candidate, Input, VoterRules, next_change};
@@ -402,10 +403,15 @@ impl World<'_> {
         if (named || votes) && now_ms - since_ms < LEAVE_WITHIN_MS {
             return;
         }
-        self.note(node, || "has left, and forgets everything".into());
+        self.note(node, || "has left, and forgets what it saw".into());
         self.stats.left += 1;
         self.crash(node, false);
-        self.machines[node].disk = Default::default();
+        // But not what it promised: a leader may still count on it when it is back.
+        let (word, word_lost) = match self.plan.mutation {
+            Mutation::LeaversForget => Default::default(),
+            _ => (self.machines[node].disk.word.clone(), self.machines[node].disk.word_lost),
+        };
+        self.machines[node].disk = Disk { word, word_lost, ..Disk::default() };
         let incarnation = self.machines[node].incarnation;
         let back = self.random.within(100_000, 5_000_000);
         self.queue.after(back, super::world::Event::Up { node, incarnation });

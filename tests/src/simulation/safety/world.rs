@@ -71,7 +71,7 @@ impl<'a> World<'a> {
             queue: Queue::default(),
             network,
             machines: Vec::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(plan.mutation == Mutation::BlanksDoNotCount),
             trace: Trace::new(tracing),
             stats: Stats::default(),
             violation: None,
@@ -399,7 +399,8 @@ impl<'a> World<'a> {
             Err(why) => {
                 self.steady_since = None;
                 if now - self.healed_at.unwrap_or(now) > PATIENCE {
-                    if !self.must_heal {
+                    if !self.must_heal || !self.could_act() {
+                        self.stats.needs_people += u64::from(self.must_heal);
                         self.done = true;
                         return;
                     }
