@@ -132,7 +132,9 @@ impl World<'_> {
             newest.is_some_and(|entry| {
                 entry.roster.has_majority(|peer| {
                     let node = index(peer);
-                    of(node).is_some_and(|of| of.group == *group) && !self.machines[node].disk.word.unsure
+                    of(node).is_some_and(|of| of.group == *group) 
+                        && !self.machines[node].disk.word.unsure
+                        && !entry.roster.evicted.contains_key(peer)
                 })
             })
         })

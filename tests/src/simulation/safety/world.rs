@@ -363,7 +363,10 @@ impl<'a> World<'a> {
         let unsure = |machine: &Machine| machine.disk.word_lost || machine.disk.word.unsure;
         let left = |dead: &BTreeSet<usize>| {
             let helps = |peer: &str| !dead.contains(&index(peer)) && !unsure(&self.machines[index(peer)]);
-            known.iter().all(|id| self.ledger.get(*id).roster.has_majority(helps))
+            known.iter().all(|id| {
+                let roster = &self.ledger.get(*id).roster;
+                roster.has_majority(|peer| helps(peer) && !roster.evicted.contains_key(peer))
+            })
         };
         let mut dead: BTreeSet<usize> =
             (0..self.plan.nodes).filter(|node| self.machines[*node].gone).collect();
