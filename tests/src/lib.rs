@@ -12,3 +12,4 @@ pub mod http;
 pub mod kube;
 pub mod nemesis;
 pub mod seed;
+pub mod simulation;

@@ -17,7 +17,9 @@ use std::cmp::Reverse;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     pub epoch: u64,
-    /// Raft's term of the last entry.
+    /// Raft's term of the last entry, also of one that changed nothing, as a new leader's first: it is what commits the
+    /// entries of earlier terms before it. Without it a tail that an earlier leader left behind would count for more than
+    /// what was committed after it.
     pub term: u64,
     pub revision: Revision,
 }

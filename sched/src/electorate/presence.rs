@@ -22,10 +22,20 @@ pub const HOLD_MS: u64 = 2_500;
 /// How often the leader asks. Several times per lease, so that one lost answer is no lost lease.
 pub const ASK_EVERY_MS: u64 = 300;
 
+/// A node that has gone beyond a leader's epoch is heard for this long before the leader steps aside: the founding that it
+/// pledged itself to may be about to succeed. Shorter than a leader that may not act waits before it lets others be elected,
+/// who would begin to count anew.
+pub const BEYOND_MS: u64 = 3_000;
+/// How long a leader asks nobody, itself neither, when it steps aside: until everybody's leases have run out and those who
+/// are here had time to found the group anew.
+pub const STEP_ASIDE_MS: u64 = 2 * HOLD_MS + 3_000;
+
 /// The leader's count of leases, of one lead: begun anew when it is elected again.
 #[derive(Clone, Debug, Default)]
 pub struct Leases {
     of: BTreeMap<String, Lease>,
+    /// Who has gone beyond this leader's epoch, and when it was asked when it said so first.
+    beyond: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +57,7 @@ pub enum Standing {
 impl Leases {
     /// A peer answered a question asked at `asked_ms`; the newest roster it has durably noted is that of revision `noted`.
     pub fn granted(&mut self, peer: &str, asked_ms: u64, noted: Revision) {
+        self.beyond.remove(peer);
         let lease = self.of.entry(peer.to_owned()).or_insert(Lease { asked_ms, noted });
         // Answers may overtake each other.
         lease.asked_ms = lease.asked_ms.max(asked_ms);
@@ -56,6 +67,20 @@ impl Leases {
     /// A peer gives no lease any more: it pledged itself elsewhere, or follows another group.
     pub fn refused(&mut self, peer: &str) {
         self.of.remove(peer);
+    }
+
+    /// A peer has pledged itself to a founding that came to nothing: it gives this leader no lease any more.
+    pub fn passed(&mut self, peer: &str, asked_ms: u64) {
+        self.refused(peer);
+        self.beyond.entry(peer.to_owned()).or_insert(asked_ms);
+    }
+
+    /// Whether this leader should stop asking for leases for [`STEP_ASIDE_MS`]: members of the roster have gone beyond its
+    /// epoch, for good, so that it would lead without them, and could not have them as voters. With nobody leading, the
+    /// group is founded anew with everybody, at an epoch that all of them can follow.
+    pub fn steps_aside(&self, roster: &Roster, now_ms: u64) -> bool {
+        let long = |since: u64| now_ms.saturating_sub(since) >= BEYOND_MS;
+        self.beyond.iter().any(|(peer, since)| long(*since) && roster.names(peer))
     }
 
     /// Whether a peer's lease counts now.
@@ -242,6 +267,19 @@ mod tests {
         leases.granted("a", 300, Revision(5));
         assert!(leases.holds("a", 900 + LEASE_MS - 1) && leases.noted("a", Revision(7)));
         assert!(!leases.holds("a", 900 + LEASE_MS));
+    }
+
+    #[test]
+    fn a_leader_steps_aside_for_members_who_have_gone_beyond_its_epoch() {
+        let mut leases = Leases::default();
+        leases.passed("b", 1_000);
+        leases.passed("x", 0);
+        leases.passed("b", 5_000);
+        assert!(!leases.steps_aside(&roster("a b c"), 1_000 + BEYOND_MS - 1));
+        assert!(leases.steps_aside(&roster("a b c"), 1_000 + BEYOND_MS));
+        assert!(!leases.steps_aside(&roster("a c"), 99_999), "x and b are strangers");
+        leases.granted("b", 5_300, Revision::default());
+        assert!(!leases.steps_aside(&roster("a b c"), 99_999), "it has come back, with the epoch");
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! Runs the simulation over many seeds: `cargo run -p gaggle-tests --bin simulate -- --seeds 1000`.
+
+use clap::{Parser, ValueEnum};
+use gaggle_tests::simulation::safety::{self, CLOCK_PPM, Mutation, Plan, Stats, Violation};
+use gaggle_tests::simulation::shrink;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Machines in a run, 2 to 26; by seed if not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=26))]
+    nodes: Option<u64>,
+    /// End each run after so many events.
+    #[arg(long)]
+    steps: Option<u64>,
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Threads.
+    #[arg(long, default_value_t = 1)]
+    jobs: u64,
+    /// Bend a rule, to see that it is noticed.
+    #[arg(long, value_enum, default_value_t = Bent::None)]
+    bend: Bent,
+    /// Lines of the trace to print when a run fails.
+    #[arg(long, default_value_t = 80)]
+    lines: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Safety,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bent {
+    None,
+    /// Half of the roster counts as more than half.
+    Half,
+    /// Who restarts does not wait.
+    NoHold,
+    /// Who holds less may found.
+    Older,
+    /// Promises are not flushed.
+    Unsynced,
+    /// The roster changes in one step.
+    OneStep,
+    /// Who leaves forgets its word.
+    Forget,
+    /// A new leader's first entry does not make a log newer.
+    Blanks,
+    /// Joint stages end early.
+    Unnoted,
+    /// Clocks beyond the bound.
+    Clocks,
+    /// Voters that gave up their log vote with a blank one.
+    BlankVotes,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let _ = arguments.only;
+    let began = Instant::now();
+    let (next, done, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let found: Mutex<Option<(Plan, Violation)>> = Mutex::new(None);
+    let total: Mutex<Stats> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| {
+                while !failed.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= arguments.seeds {
+                        break;
+                    }
+                    let plan = plan(&arguments, arguments.from + number);
+                    match safety::run(&plan, false).0 {
+                        Ok(stats) => add(&mut total.lock().unwrap_or_else(|e| e.into_inner()), &stats),
+                        Err(violation) => {
+                            failed.store(true, Ordering::Relaxed);
+                            found.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert((plan, violation));
+                        }
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (seconds, done) = (began.elapsed().as_secs_f64(), done.load(Ordering::Relaxed));
+    let total = total.into_inner().unwrap_or_else(|e| e.into_inner());
+    println!(
+        "{done} seeds in {seconds:.1} s ({:.0} a minute), {} steps, {} messages, {} s of virtual time",
+        done as f64 * 60.0 / seconds,
+        total.steps,
+        total.messages,
+        total.virtual_ms / 1_000
+    );
+    println!("{total:?}");
+    match found.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        None => ExitCode::SUCCESS,
+        Some((plan, violation)) => {
+            println!("{}", shrink::report(&plan, &violation, arguments.lines));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn plan(arguments: &Arguments, seed: u64) -> Plan {
+    let mut plan = Plan::of_seed(seed, arguments.nodes.map(|nodes| nodes as usize));
+    plan.max_steps = arguments.steps.unwrap_or(u64::MAX);
+    plan.mutation = match arguments.bend {
+        Bent::Half => Mutation::HalfIsEnough,
+        Bent::NoHold => Mutation::NoHoldAfterRestart,
+        Bent::Older => Mutation::PledgeToOlder,
+        Bent::Unsynced => Mutation::WordNotSynced,
+        Bent::OneStep => Mutation::NoJointRoster,
+        Bent::Forget => Mutation::LeaversForget,
+        Bent::Blanks => Mutation::BlanksDoNotCount,
+        Bent::Unnoted => Mutation::NobodyNotes,
+        Bent::None | Bent::Clocks | Bent::BlankVotes => Mutation::None,
+    };
+    if arguments.bend == Bent::Clocks {
+        plan.clock_ppm = 2 * CLOCK_PPM;
+    }
+    plan.remembers_votes = arguments.bend != Bent::BlankVotes;
+    plan
+}
+
+fn add(total: &mut Stats, run: &Stats) {
+    total.steps += run.steps;
+    total.messages += run.messages;
+    total.virtual_ms += run.virtual_ms;
+    for (kind, count) in &run.faults {
+        *total.faults.entry(kind).or_default() += count;
+    }
+    total.elections += run.elections;
+    total.ordered += run.ordered;
+    total.checked += run.checked;
+    total.voter_changes += run.voter_changes;
+    total.roster_changes += run.roster_changes;
+    total.pledges += run.pledges;
+    total.foundings += run.foundings;
+    total.yields += run.yields;
+    total.left += run.left;
+    total.evicted += run.evicted;
+    total.needs_people += run.needs_people;
+    total.steps_aside += run.steps_aside;
+    total.healed_ms = total.healed_ms.max(run.healed_ms);
+}

@@ -1,0 +1,204 @@
+//! What must be true, whatever breaks.
+
+use super::super::faults::Moment;
+use super::ledger::{Content, Id};
+use super::world::{World, index, name};
+use gaggle_sched::electorate::size_for;
+use gaggle_sched::state::Lineage;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+impl World<'_> {
+    /// A node's view becomes this one.
+    pub fn set_view(&mut self, node: usize, view: Id) {
+        let old = self.process(node).view.replace(view);
+        let new = self.ledger.get(view);
+        let Some(old) = old.map(|old| self.ledger.get(old)) else { return };
+        if old.lineage.group == new.lineage.group && old.position.revision > new.position.revision {
+            let what = format!("{} goes from {:?} to {:?}", name(node), old.position, new.position);
+            self.violated("a view's revision never goes back in its group", what);
+        }
+    }
+
+    /// A leader finds that a quorum holds everything up to `now`.
+    pub fn committed(&mut self, node: usize, before: Id, now: Id) {
+        let lineage = self.ledger.get(now).lineage.clone();
+        let open: Vec<Id> =
+            self.ledger.back_from(now).take_while(|(id, _)| *id != before).map(|(id, _)| id).collect();
+        for id in open {
+            let roster = matches!(self.ledger.get(id).what, Content::Roster(_));
+            if roster && !self.ledger.get(id).committed {
+                self.moments.push((Moment::RosterCommitted, node));
+            }
+            self.ledger.mark_committed(id);
+        }
+        match self.committed.get(&*lineage).copied() {
+            Some(known) if self.ledger.holds(known, now) => {}
+            Some(known) if !self.ledger.holds(now, known) => {
+                let what = format!(
+                    "{} commits in epoch {} without what was committed before",
+                    name(node),
+                    lineage.epoch
+                );
+                self.violated("what was committed in an epoch stays in its logs", what);
+            }
+            _ => _ = self.committed.insert((*lineage).clone(), now),
+        }
+    }
+
+    /// A leader that may act at this moment: more than half of its roster stands behind it and has gone no further, and
+    /// nobody acts for another lineage that could meet it.
+    pub fn check_lead(&mut self, node: usize) {
+        if !self.gate_is_open(node) || self.violation.is_some() {
+            return;
+        }
+        self.stats.checked += 1;
+        let Some((lineage, term)) = self.process(node).lead.of.clone() else { return };
+        let roster = self.process(node).lead.roster.0.clone();
+        if !roster.has_majority(|peer| self.stands_behind(index(peer), &lineage)) {
+            let away: Vec<String> = roster
+                .members
+                .iter()
+                .chain(roster.before.iter().flatten())
+                .filter(|peer| !self.stands_behind(index(peer), &lineage))
+                .cloned()
+                .collect();
+            let what = format!(
+                "{} acts for {} epoch {}, and these of its roster do not stand behind it: {away:?}",
+                name(node),
+                lineage.group,
+                lineage.epoch
+            );
+            return self.violated("a leader that acts has more than half of its roster behind it", what);
+        }
+        for other in (0..self.plan.nodes).filter(|other| *other != node) {
+            // Also one that sleeps, or whose words reach nobody: it will think that it may go on where it was.
+            if !self.gate_is_open(other) {
+                continue;
+            }
+            let Some((of, in_term)) = self.machines[other].process.as_ref().and_then(|p| p.lead.of.clone())
+            else {
+                continue;
+            };
+            if of.group == lineage.group && (of.epoch != lineage.epoch || in_term == term) {
+                let what = format!(
+                    "{} acts for epoch {} in term {term}, {} for epoch {} in term {in_term}",
+                    name(node),
+                    lineage.epoch,
+                    name(other),
+                    of.epoch
+                );
+                return self.violated("no two leaders act at once", what);
+            }
+        }
+    }
+
+    /// Whether a node has given its word to this lineage and may not help another now.
+    fn stands_behind(&self, node: usize, lineage: &Rc<Lineage>) -> bool {
+        let machine = &self.machines[node];
+        let word = &machine.disk.word;
+        // Who lost its word waits, whatever it was, and pledges itself to nobody.
+        let lost =
+            (machine.disk.word_lost || word.unsure) && (word.given.is_none() || machine.process.is_none());
+        let given = lost || word.given.as_ref() == Some(&**lineage);
+        let passed = word.pledge.as_ref().is_some_and(|pledge| pledge.epoch > lineage.epoch);
+        // One that is off holds still for a while when it comes back.
+        let held = machine.process.as_ref().is_none_or(|process| process.grants.is_held(self.ms(node)));
+        given && !passed && held
+    }
+
+    /// Whether exactly one group acts, and every node that is up follows it and has what it had a moment ago.
+    pub fn is_one(&self) -> Result<(), String> {
+        let up: Vec<usize> = (0..self.plan.nodes).filter(|node| self.machines[*node].acts()).collect();
+        let acting: Vec<usize> = up.iter().copied().filter(|node| self.acts(*node)).collect();
+        let [leader] = acting[..] else {
+            let names: Vec<String> = acting.iter().map(|node| name(*node)).collect();
+            return Err(format!("these act: {names:?}"));
+        };
+        let Some(process) = &self.machines[leader].process else { return Err("it ended".into()) };
+        let Some(view) = process.view else { return Err("its view is empty".into()) };
+        let roster = self.ledger.get(view).roster.clone();
+        let belong = up.iter().filter(|node| roster.members.contains(&name(**node))).count();
+        let voters = self.ledger.get(view).voters.clone();
+        if voters.now.len() < size_for(belong, 7) || voters.before.is_some() {
+            return Err(format!("{voters:?} vote, of {belong} that are up"));
+        }
+        for node in up.iter().copied().filter(|node| !roster.evicted.contains_key(&name(*node))) {
+            let Some(other) = &self.machines[node].process else { continue };
+            if other.of != process.of {
+                return Err(format!(
+                    "{} is of {:?}, while {} acts for {:?}",
+                    name(node),
+                    other.of,
+                    name(leader),
+                    process.of
+                ));
+            }
+            if self.acting(node).is_none() {
+                return Err(format!("{} hears of no leader that acts", name(node)));
+            }
+            let Some(theirs) = other.view else { return Err(format!("{} sees nothing", name(node))) };
+            let (mine, theirs) = (self.ledger.get(view), self.ledger.get(theirs));
+            if mine.lineage != theirs.lineage || theirs.depth + 20 < mine.depth {
+                return Err(format!(
+                    "{} sees {:?}, and {} {:?}",
+                    name(node),
+                    theirs.position,
+                    name(leader),
+                    mine.position
+                ));
+            }
+            if !roster.members.contains(&name(node)) || roster.before.is_some() {
+                return Err(format!(
+                    "{} is not on the roster {:?}, before {:?}",
+                    name(node),
+                    roster.members,
+                    roster.before
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether more than half of the newest roster of some group is up, of that group, and knows its word: then it must act.
+    pub fn could_act(&self) -> bool {
+        let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
+        let groups: BTreeSet<&String> = (0..self.plan.nodes).filter_map(of).map(|of| &of.group).collect();
+        groups.into_iter().any(|group| {
+            let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
+            let views = views.map(|view| self.ledger.get(view)).filter(|entry| entry.lineage.group == *group);
+            let newest = views.max_by_key(|entry| entry.position);
+            newest.is_some_and(|entry| {
+                entry.roster.has_majority(|peer| {
+                    let node = index(peer);
+                    of(node).is_some_and(|of| of.group == *group)
+                        && !self.machines[node].disk.word.unsure
+                        && !entry.roster.evicted.contains_key(peer)
+                })
+            })
+        })
+    }
+
+    /// What every machine knows, for people.
+    pub fn describe(&mut self) {
+        for node in 0..self.plan.nodes {
+            let machine = &self.machines[node];
+            let text = match &machine.process {
+                None => "is off".to_owned(),
+                Some(process) => {
+                    let position = process.view.map(|view| self.ledger.get(view).position);
+                    let roster = process.view.map(|view| self.ledger.get(view).roster.clone());
+                    let part = machine.disk.part.as_ref().map(|part| {
+                        let head = self.ledger.get(part.head);
+                        (&part.lineage, part.term, &head.voters, head.position)
+                    });
+                    format!(
+                        "of {:?}; view {position:?}; roster {roster:?}; word {:?}; part {part:?}, aside {}; {:?}; told {:?}",
+                        process.of, machine.disk.word, process.aside, process.role, process.told
+                    )
+                }
+            };
+            self.note(node, || text);
+        }
+    }
+}
