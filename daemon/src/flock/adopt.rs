@@ -325,18 +325,21 @@ async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
             .into_iter()
             .filter_map(|(doc, _, heads)| {
                 let adopted = store.adopted(&object_key(&doc)?).cloned();
-                (adopted.as_ref() != Some(&heads)).then_some((doc, heads, adopted))
+                (adopted.as_ref() != Some(&heads)).then_some((doc, adopted))
             })
             .collect()
     });
     let mut ahead = Vec::new();
-    for (doc, heads, adopted) in candidates {
+    for (doc, adopted) in candidates {
         // A document that lacks what was adopted is behind, not ahead: its changes are still on the way.
         let behind = match &adopted {
             Some(adopted) => !intent.covers(&doc, adopted).await.unwrap_or(false),
             None => false,
         };
-        if !behind {
+        // Looked at again: what was adopted may have reached the document only since the digest was made, and then the
+        // digest's heads are those of before.
+        let heads = intent.heads(&doc).filter(|heads| adopted.as_ref() != Some(heads));
+        if let (false, Some(heads)) = (behind, heads) {
             ahead.push(Ahead { doc, heads, adopted });
         }
     }
