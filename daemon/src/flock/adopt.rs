@@ -331,15 +331,13 @@ async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
     });
     let mut ahead = Vec::new();
     for (doc, adopted) in candidates {
-        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way.
-        let behind = match &adopted {
-            Some(adopted) => !intent.covers(&doc, adopted).await.unwrap_or(false),
-            None => false,
+        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way. Its heads are
+        // those of the moment in which it held it: any older ones would take back what was adopted.
+        let heads = match &adopted {
+            Some(adopted) => intent.heads_beyond(&doc, adopted).await.unwrap_or_default(),
+            None => intent.heads(&doc),
         };
-        // Looked at again: what was adopted may have reached the document only since the digest was made, and then the
-        // digest's heads are those of before.
-        let heads = intent.heads(&doc).filter(|heads| adopted.as_ref() != Some(heads));
-        if let (false, Some(heads)) = (behind, heads) {
+        if let Some(heads) = heads.filter(|heads| adopted.as_ref() != Some(heads)) {
             ahead.push(Ahead { doc, heads, adopted });
         }
     }

@@ -251,6 +251,12 @@ impl Intent {
         if lock(&self.0.index).get(key).is_some_and(|summary| summary.heads == *heads) {
             return Ok(true);
         }
+        Ok(self.heads_beyond(key, heads).await?.is_some())
+    }
+
+    /// The heads of this node's copy, if it holds all changes up to `heads`: both looked at in the same moment, which
+    /// [`covers`](Self::covers) and then [`heads`](Self::heads) are not. The latter may be of before.
+    pub async fn heads_beyond(&self, key: &str, heads: &Heads) -> Result<Option<Heads>, IntentError> {
         let (key, heads) = (key.to_owned(), heads.clone());
         self.ask(|answer| Request::Covers { key, heads, answer }).await?
     }

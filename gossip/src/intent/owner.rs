@@ -50,7 +50,8 @@ pub enum Request {
     Covers {
         key: DocKey,
         heads: Heads,
-        answer: oneshot::Sender<Result<bool, IntentError>>,
+        /// The document's heads, if it holds all of these.
+        answer: oneshot::Sender<Result<Option<Heads>, IntentError>>,
     },
     Conflicts {
         key: DocKey,
@@ -142,9 +143,9 @@ impl Owner {
             }
             Request::Covers { key, heads, answer } => {
                 let covers = self.state(&key, cache, batch).map(|state| match state {
-                    Some(State::Document(document)) => document.covers(&heads),
-                    Some(State::Buried { .. }) => true,
-                    None => heads.is_empty(),
+                    Some(State::Document(document)) => document.covers(&heads).then(|| document.heads()),
+                    Some(State::Buried { .. }) => Some(Heads::new()),
+                    None => heads.is_empty().then(Heads::new),
                 });
                 let _ = answer.send(covers.map_err(IntentError::from));
             }
