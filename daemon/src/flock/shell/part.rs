@@ -87,6 +87,8 @@ impl Shell {
     pub(super) async fn drop_part(&mut self) {
         let Some(group) = self.part.send_replace(None) else { return };
         self.lead.send_replace(None);
+        // The next part begins anew, perhaps before anybody looks again.
+        self.has_voted = false;
         group.stop().await;
         if let Err(error) = Group::forget(&self.config.raft) {
             tracing::warn!(%error, "the files of a group that this node no longer votes in could not be removed");
@@ -101,9 +103,11 @@ impl Shell {
         };
         let me = self.me.to_string();
         let own_names = own.voters.contains(&me);
-        self.has_voted |= own_names;
         let heard =
             self.heard.as_ref().filter(|(heard, at)| at.elapsed() < STALE && heard.status.leader.is_some());
+        // A log that is still catching up may name this node as the voter that it was once: only what the leader says
+        // as well makes it one, or it would be taken for voted out before it can ever be voted in.
+        self.has_voted |= own_names && heard.is_none_or(|(heard, _)| heard.status.voters.contains(&me));
         let unnamed = match heard {
             // Named by the others and not by its own log: they count on a log that is gone.
             Some((heard, _)) if own.leader.is_none() || !own_names => {
