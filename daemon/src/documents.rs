@@ -19,6 +19,10 @@ pub trait Documents: Send + Sync + 'static {
     /// change goes into the transaction, and comes back to every node with the committed write.
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError>;
 
+    /// The change that does to the object's document what tells `after` from `before`, and takes nothing else back: the
+    /// document may hold edits that wait for somebody to order them, and that the object does not show.
+    async fn prepare_edit(&self, key: &Key, before: &Value, after: &Value) -> Result<Adopted, DocumentError>;
+
     /// Stores a prepared change and spreads it, where no quorum can order it now. Fsynced before it returns.
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError>;
 }

@@ -21,8 +21,10 @@ pub struct Pending<'a> {
     pub key: Key,
     /// `None`: the object is removed.
     pub object: Option<Value>,
-    /// What the write was computed from.
+    /// What is shown of an object that is removed.
     pub before: Option<&'a Value>,
+    /// What the write was computed from; `None` for a new object.
+    pub base: Option<&'a Value>,
     pub expect: Expect,
     pub intent: Intent,
     pub run: Run,
@@ -72,7 +74,7 @@ impl CommitError {
 
 /// Brings a write into order, or keeps it as intent when nobody can order it now.
 pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, CommitError> {
-    let Pending { kind, key, object, before, expect, intent, run } = pending;
+    let Pending { kind, key, object, before, base, expect, intent, run } = pending;
     let shown = object.as_ref().or(before).cloned().unwrap_or_default();
     if shown.to_string().len() > BODY_BYTES {
         return Err(ApiError::too_large(BODY_BYTES).into());
@@ -80,18 +82,28 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
     if run == Run::Dry {
         return Ok(Done { object: shown, warning: None });
     }
-    let adopted = match bears_intent(kind, &shown, intent) {
-        false => None,
-        true => {
-            let wish = object.as_ref().filter(|_| intent == Intent::Wish).map(wish_of);
-            let prepared = state.documents.prepare(&key, wish.as_ref()).await;
-            Some(prepared.map_err(|error| CommitError::Failed(ApiError::from_documents(&error)))?)
+    let wish = object.as_ref().filter(|_| intent == Intent::Wish).map(wish_of);
+    let failed = |error| CommitError::Failed(ApiError::from_documents(&error));
+    let bears_intent = bears_intent(kind, &shown, intent);
+    // The same wish where nobody orders it: the object may have been edited since what is shown of it was ordered.
+    let unordered = async |prepared: Option<Adopted>| match (base.map(wish_of), &wish) {
+        (Some(base), Some(wish)) if bears_intent => {
+            state.documents.prepare_edit(&key, &base, wish).await.map(Some).map_err(failed)
         }
+        (_, wish) if bears_intent && prepared.is_none() => {
+            state.documents.prepare(&key, wish.as_ref()).await.map(Some).map_err(failed)
+        }
+        _ => Ok(prepared),
     };
     if !*state.quorum.borrow() {
         let why = "less than half of the cluster's desktops can be reached";
+        let adopted = unordered(None).await?;
         return keep(state, &key, shown, adopted, Unavailable::NoQuorum(why.into())).await;
     }
+    let adopted = match bears_intent {
+        false => None,
+        true => Some(state.documents.prepare(&key, wish.as_ref()).await.map_err(failed)?),
+    };
     let write = match object {
         Some(value) => Write::Put { key: key.clone(), value, expect, intent: adopted.clone() },
         None => Write::Delete { key: key.clone(), expect, intent: adopted.clone() },
@@ -109,7 +121,9 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
         Ok(Err(refused)) => Err(CommitError::Refused(refused)),
         // Should an answer that was lost have been "yes", the documents hold the very same change: keeping it says
         // nothing twice, and whoever asked knows that their wish is not lost.
-        Err(unavailable @ (Unavailable::NoQuorum(_) | Unavailable::Unknown(_))) => {
+        Err(unavailable @ Unavailable::Unknown(_)) => keep(state, &key, shown, adopted, unavailable).await,
+        Err(unavailable @ Unavailable::NoQuorum(_)) => {
+            let adopted = unordered(adopted).await?;
             keep(state, &key, shown, adopted, unavailable).await
         }
         Err(unavailable) => Err(ApiError::from_unavailable(&unavailable).into()),

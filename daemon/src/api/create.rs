@@ -66,7 +66,7 @@ async fn attempt(
     }
     let object = Some(object);
     let (expect, intent) = (Expect::Absent, Intent::Wish);
-    commit(state, Pending { kind, key, object, before: None, expect, intent, run }).await
+    commit(state, Pending { kind, key, object, before: None, base: None, expect, intent, run }).await
 }
 
 /// Turns what a client sent into what is stored first: metadata, defaults, status; and checks it.

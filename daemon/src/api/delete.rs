@@ -118,6 +118,7 @@ pub async fn delete(state: &ApiState, target: &Target, options: &Options) -> Res
             key: kind.key(&target.namespace, &target.name),
             object: Some(object.clone()).filter(|_| !gone),
             before: Some(&object),
+            base: Some(current.value()),
             expect: Expect::Revision(current.revision()),
             // The wish ends when deletion is asked for, however long the object takes to go.
             intent: if current.is_terminating() { Intent::None } else { Intent::Drop },

@@ -124,6 +124,7 @@ pub async fn change(
             key: kind.key(&target.namespace, &target.name),
             object: Some(object.clone()).filter(|_| !finished),
             before: Some(&object),
+            base: Some(current.value()),
             expect: Expect::Revision(current.revision()),
             intent,
             run,

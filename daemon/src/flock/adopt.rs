@@ -5,7 +5,7 @@
 //! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
 
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Conflict, Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Conflict, Heads, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
@@ -120,6 +120,12 @@ impl Documents for FlockDocuments {
         }
     }
 
+    async fn prepare_edit(&self, key: &Key, before: &Value, after: &Value) -> Result<Adopted, DocumentError> {
+        let prepared = self.intent.prepare_edit(&doc_key(key), before, after).await;
+        let change = prepared.map_err(|error| document_error(key, error))?;
+        Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base })
+    }
+
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
         let kept = self.keeper.keep(&doc_key(key), &adopted.change).await;
         kept.map(|_| ()).map_err(|error| document_error(key, error))
@@ -201,9 +207,9 @@ pub async fn adopt_forever(
         let mut again = false;
         bury(&view, &intent, &*propose).await;
         let ahead = ahead(&view, &intent).await;
-        strangers.retain(|key, _| ahead.iter().any(|(doc, _)| object_key(doc).as_ref() == Some(key)));
+        strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
-        for (doc, heads) in ahead {
+        for Ahead { doc, heads, adopted } in ahead {
             let Some(key) = object_key(&doc) else { continue };
             // A pod that nobody here knows may run already, on a desktop of a group that has just yielded: that desktop
             // is to say so before the pod is bound elsewhere.
@@ -223,10 +229,12 @@ pub async fn adopt_forever(
                     continue;
                 }
             };
-            let since = view.read(|store| store.adopted(&key).cloned()).unwrap_or_default();
+            let since = adopted.clone().unwrap_or_default();
             let conflicts = intent.conflicts(&doc, &since).await.unwrap_or_default();
             let now = crate::app::now();
-            let Some(txn) = view.read(|store| adoption(store, &key, object, heads, &now)) else { continue };
+            let Some(txn) = view.read(|store| adoption(store, &key, object, (adopted, heads), &now)) else {
+                continue;
+            };
             match propose.propose(txn).await {
                 Ok(Ok(applied)) => {
                     tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum");
@@ -321,44 +329,56 @@ async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
     }
 }
 
-/// The documents that hold more than was adopted from them.
-async fn ahead(view: &View, intent: &Intent) -> Vec<(String, Vec<[u8; 32]>)> {
+/// A document that holds more than was adopted from it.
+struct Ahead {
+    doc: String,
+    heads: Heads,
+    /// What was adopted from it when it was looked at.
+    adopted: Option<Heads>,
+}
+
+async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
     let digest = intent.digest();
     let candidates: Vec<_> = view.read(|store| {
         digest
             .into_iter()
             .filter_map(|(doc, _, heads)| {
                 let adopted = store.adopted(&object_key(&doc)?).cloned();
-                (adopted.as_ref() != Some(&heads)).then_some((doc, heads, adopted))
+                (adopted.as_ref() != Some(&heads)).then_some((doc, adopted))
             })
             .collect()
     });
     let mut ahead = Vec::new();
-    for (doc, heads, adopted) in candidates {
-        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way.
-        let behind = match &adopted {
-            Some(adopted) => !intent.covers(&doc, adopted).await.unwrap_or(false),
-            None => false,
+    for (doc, adopted) in candidates {
+        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way. Its heads are
+        // those of the moment in which it held it: any older ones would take back what was adopted.
+        let heads = match &adopted {
+            Some(adopted) => intent.heads_beyond(&doc, adopted).await.unwrap_or_default(),
+            None => intent.heads(&doc),
         };
-        if !behind {
-            ahead.push((doc, heads));
+        if let Some(heads) = heads.filter(|heads| adopted.as_ref() != Some(heads)) {
+            ahead.push(Ahead { doc, heads, adopted });
         }
     }
     ahead
 }
 
-/// The write that makes the scheduling state what the document says.
+/// The write that makes the scheduling state what the document says. It is refused if something else was adopted since
+/// the document was looked at: what it said then may be older than what was ordered meanwhile.
 fn adoption(
     store: &Store,
     key: &Key,
     intended: Option<Value>,
-    heads: Vec<[u8; 32]>,
+    (before, heads): (Option<Heads>, Heads),
     now: &Time,
 ) -> Option<Txn> {
-    let adopted = Some(Adopted { change: Vec::new(), heads, base: None });
+    let known = before.is_some();
+    let adopted = Some(Adopted { change: Vec::new(), heads, base: before });
     let current = store.get(key);
     let write = match (intended, current) {
-        (None, None) => return None,
+        (None, None) if !known => return None,
+        // Both sides deleted it. Unless that is noted, the document stays ahead, and nobody can make the object anew.
+        (None, None) => Write::Delete { key: key.clone(), expect: Expect::Absent, intent: adopted },
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
         }
@@ -438,13 +458,61 @@ mod tests {
             .unwrap();
         let intended =
             json!({"metadata": {"uid": "u", "annotations": {"note": "mine"}}, "spec": {"containers": []}});
-        let txn = adoption(&store, &key, Some(intended), vec![[1; 32]], &crate::app::now()).unwrap();
+        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["spec"], json!({"nodeName": "ada", "containers": []}));
         assert_eq!(object["metadata"]["annotations"], json!({ATTEMPT: "1.2", GROUP: "g", "note": "mine"}));
         assert_eq!(object["metadata"]["finalizers"], json!(["x"]));
         assert!(store.get(&key).unwrap().is_terminating());
+    }
+
+    #[test]
+    fn what_a_document_said_before_the_last_write_is_not_adopted() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+        let put = |expect, heads: [u8; 32], base: Option<[u8; 32]>, data: &str| -> Txn {
+            let base = base.map(|base| vec![base]);
+            let intent = Some(Adopted { change: vec![1], heads: vec![heads], base });
+            Write::Put { key: key.clone(), value: json!({"metadata": {}, "data": data}), expect, intent }
+                .into()
+        };
+        store.apply(&put(Expect::Absent, [1; 32], None, "old")).unwrap();
+        // The document is looked at now, and before what it says is proposed, somebody else writes.
+        let (before, heads) = (Some(vec![[1; 32]]), vec![[1; 32], [9; 32]]);
+        store.apply(&put(Expect::Any, [2; 32], Some([1; 32]), "new")).unwrap();
+        let old = json!({"metadata": {}, "data": "old"});
+        let txn = adoption(&store, &key, Some(old), (before, heads), &crate::app::now()).unwrap();
+        let refused = store.apply(&txn).unwrap_err();
+        assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
+        assert_eq!(store.get(&key).unwrap().value()["data"], "new");
+        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
+    }
+
+    #[test]
+    fn what_both_sides_deleted_can_be_made_anew() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+        let intent = |heads: Heads, base| Some(Adopted { change: vec![1], heads, base });
+        let made = intent(vec![[1; 32]], None);
+        let value = json!({"metadata": {}});
+        let put = Write::Put { key: key.clone(), value: value.clone(), expect: Expect::Absent, intent: made };
+        store.apply(&put.into()).unwrap();
+        let deleted = intent(vec![[2; 32]], Some(vec![[1; 32]]));
+        store
+            .apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: deleted }.into())
+            .unwrap();
+        let both = vec![[2; 32], [3; 32]];
+        let seen = (Some(vec![[2; 32]]), both.clone());
+        store.apply(&adoption(&store, &key, None, seen, &crate::app::now()).unwrap()).unwrap();
+        assert_eq!(store.adopted(&key), Some(&both));
+        let anew = intent(vec![[4; 32]], Some(both));
+        store
+            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: anew }.into())
+            .unwrap();
+        // Nothing is written about what no group ever held.
+        let unknown = Key::new(Resource::fixed("configmaps"), "default", "b");
+        assert!(adoption(&store, &unknown, None, (None, vec![[5; 32]]), &crate::app::now()).is_none());
     }
 
     #[test]
@@ -516,7 +584,7 @@ mod tests {
             .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
             .unwrap();
         let intended = json!({"metadata": {}, "spec": {"replicas": 2}});
-        let txn = adoption(&store, &key, Some(intended), vec![[1; 32]], &crate::app::now()).unwrap();
+        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["status"]["replicas"], 1);

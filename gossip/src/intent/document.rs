@@ -52,7 +52,14 @@ pub enum DocumentError {
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     Object(&'a Value),
-    Deleted { at_ms: u64 },
+    /// What tells `after` from `before` is done to whatever else the document says.
+    Edit {
+        before: &'a Value,
+        after: &'a Value,
+    },
+    Deleted {
+        at_ms: u64,
+    },
 }
 
 /// A change that was computed and not stored.
@@ -198,13 +205,26 @@ impl Document {
         schema: &dyn Schema,
     ) -> Result<Prepared, DocumentError> {
         let current = self.leaves();
+        let fits = |object: &Value| match object.to_string().len() {
+            length if length > MAX_JSON_BYTES => Err(DocumentError::ObjectTooLarge(length)),
+            _ => Ok(()),
+        };
+        let mut untouched = Leaves::new();
         let (wanted, deleted_at) = match target {
             Target::Object(object) => {
-                let length = object.to_string().len();
-                if length > MAX_JSON_BYTES {
-                    return Err(DocumentError::ObjectTooLarge(length));
-                }
+                fits(object)?;
                 (flatten(object, &current, schema)?, None)
+            }
+            Target::Edit { before, after } => {
+                fits(after)?;
+                let (before, after) = (flatten(before, &current, schema)?, flatten(after, &current, schema)?);
+                let same = |path: &String, leaf: &Leaf| after.get(path) == Some(leaf);
+                // What the edit leaves as it was, and what it never knew of, stays as the document has it.
+                untouched.extend(current.clone().into_iter().filter(|(path, _)| {
+                    before.get(path).map_or(!after.contains_key(path), |leaf| same(path, leaf))
+                }));
+                let edited = after.into_iter().filter(|(path, leaf)| before.get(path) != Some(leaf));
+                (edited.collect(), None)
             }
             Target::Deleted { at_ms } => (Leaves::new(), Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
         };
@@ -212,6 +232,7 @@ impl Document {
         let present: BTreeSet<String> = self.doc.keys(MAP).collect();
         let gone: Vec<&String> =
             present.iter().filter(|key| !wanted.contains_key(*key) && *key != DELETED_AT).collect();
+        let gone: Vec<&String> = gone.into_iter().filter(|key| !untouched.contains_key(*key)).collect();
         let put: Vec<(&String, &Leaf)> =
             wanted.iter().filter(|(path, leaf)| current.get(*path) != Some(leaf)).collect();
         let stamp = deleted_at.filter(|_| !present.contains(DELETED_AT) || present.contains(ROOT));

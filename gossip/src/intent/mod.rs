@@ -187,7 +187,20 @@ impl Intent {
     /// [`PrepareError::Missing`] if an object is to be deleted that this node does not hold.
     pub async fn prepare(&self, key: &str, object: Option<&Value>) -> Result<Change, IntentError> {
         let (key, object) = (key.to_owned(), object.cloned());
-        self.ask(|answer| Request::Prepare { key, object, now_ms: now_ms(), answer }).await?
+        self.ask(|answer| Request::Prepare { key, before: None, object, now_ms: now_ms(), answer }).await?
+    }
+
+    /// The change that does to the key's document what tells `after` from `before`: for an edit of an object that is
+    /// not shown as its document has it, since edits before this one wait for somebody to order them. With
+    /// [`prepare`](Self::prepare) it would take those back.
+    pub async fn prepare_edit(
+        &self,
+        key: &str,
+        before: &Value,
+        after: &Value,
+    ) -> Result<Change, IntentError> {
+        let (key, before, object) = (key.to_owned(), Some(before.clone()), Some(after.clone()));
+        self.ask(|answer| Request::Prepare { key, before, object, now_ms: now_ms(), answer }).await?
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
@@ -238,6 +251,12 @@ impl Intent {
         if lock(&self.0.index).get(key).is_some_and(|summary| summary.heads == *heads) {
             return Ok(true);
         }
+        Ok(self.heads_beyond(key, heads).await?.is_some())
+    }
+
+    /// The heads of this node's copy, if it holds all changes up to `heads`: both looked at in the same moment, which
+    /// [`covers`](Self::covers) and then [`heads`](Self::heads) are not. The latter may be of before.
+    pub async fn heads_beyond(&self, key: &str, heads: &Heads) -> Result<Option<Heads>, IntentError> {
         let (key, heads) = (key.to_owned(), heads.clone());
         self.ask(|answer| Request::Covers { key, heads, answer }).await?
     }

@@ -32,6 +32,8 @@ const HISTORY_SMALL_BYTES: usize = 64 * 1024;
 pub enum Request {
     Prepare {
         key: DocKey,
+        /// What the object was edited from, where only the edit is to be made.
+        before: Option<Value>,
         object: Option<Value>,
         now_ms: u64,
         answer: oneshot::Sender<Result<Change, IntentError>>,
@@ -48,7 +50,8 @@ pub enum Request {
     Covers {
         key: DocKey,
         heads: Heads,
-        answer: oneshot::Sender<Result<bool, IntentError>>,
+        /// The document's heads, if it holds all of these.
+        answer: oneshot::Sender<Result<Option<Heads>, IntentError>>,
     },
     Conflicts {
         key: DocKey,
@@ -120,8 +123,9 @@ impl Owner {
     fn serve(&self, request: Request, cache: &mut Cache, batch: &mut Batch) {
         // An asker that is gone does not want its answer, hence the ignored results of `send`.
         match request {
-            Request::Prepare { key, object, now_ms, answer } => {
-                let _ = answer.send(self.prepare(&key, object.as_ref(), now_ms, cache, batch));
+            Request::Prepare { key, before, object, now_ms, answer } => {
+                let wanted = (before.as_ref(), object.as_ref());
+                let _ = answer.send(self.prepare(&key, wanted, now_ms, cache, batch));
             }
             Request::Apply { frames, now_ms, answer } => {
                 let results = frames.into_iter().map(|(key, frame)| {
@@ -139,9 +143,9 @@ impl Owner {
             }
             Request::Covers { key, heads, answer } => {
                 let covers = self.state(&key, cache, batch).map(|state| match state {
-                    Some(State::Document(document)) => document.covers(&heads),
-                    Some(State::Buried { .. }) => true,
-                    None => heads.is_empty(),
+                    Some(State::Document(document)) => document.covers(&heads).then(|| document.heads()),
+                    Some(State::Buried { .. }) => Some(Heads::new()),
+                    None => heads.is_empty().then(Heads::new),
                 });
                 let _ = answer.send(covers.map_err(IntentError::from));
             }
@@ -185,15 +189,19 @@ impl Owner {
     fn prepare(
         &self,
         key: &DocKey,
-        object: Option<&Value>,
+        wanted: (Option<&Value>, Option<&Value>),
         now_ms: u64,
         cache: &mut Cache,
         batch: &Batch,
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
-        let (bytes, heads) = state::prepare(state, &self.actor, object, &*self.schema, now_ms)
-            .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
+        let (author, schema) = (&self.actor, &*self.schema);
+        let (bytes, heads) = match wanted {
+            (Some(before), Some(after)) => state::prepare_edit(state, author, before, after, schema, now_ms),
+            (_, object) => state::prepare(state, author, object, schema, now_ms),
+        }
+        .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
         let base = match state {
             Some(State::Document(document)) => Some(document.heads()),
             Some(State::Buried { .. }) | None => None,

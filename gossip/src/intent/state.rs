@@ -95,6 +95,24 @@ impl State {
     }
 }
 
+/// The change that does to `state` what tells `after` from `before`, and the heads afterwards. What was deleted stays
+/// so: a deletion wins over edits.
+pub fn prepare_edit(
+    state: Option<&State>,
+    author: &str,
+    before: &Value,
+    after: &Value,
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<(Vec<u8>, Heads), PrepareError> {
+    let Some(State::Document(document)) = state.filter(|state| !state.heads().is_empty()) else {
+        return prepare(state, author, Some(after), schema, now_ms);
+    };
+    let Prepared { change, heads } = document.prepare(author, Target::Edit { before, after }, schema)?;
+    let body = Body::Changes(change.iter().map(Vec::as_slice).collect());
+    Ok((Frame { incarnation: document.incarnation(), body }.encode(), heads))
+}
+
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
 pub fn prepare(
     state: Option<&State>,

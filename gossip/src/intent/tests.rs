@@ -76,6 +76,34 @@ fn meet(mut left: Side, mut right: Side, from_left: &[Vec<u8>], from_right: &[Ve
 }
 
 #[test]
+fn edits_that_wait_for_an_order_are_all_kept() {
+    // The object is shown as it was ordered last, however often it was edited since.
+    let shown = json!({"metadata": {"name": "a"}, "data": {"kept": "1", "gone": "1"}});
+    let mut side = Side::named("side");
+    side.set(&shown);
+    let edit = |side: &mut Side, after: &Value| {
+        let state = side.state.as_ref();
+        let (frame, heads) =
+            state::prepare_edit(state, "side", &shown, after, &KubernetesLists, side.now_ms).unwrap();
+        side.take(&frame);
+        assert_eq!(side.identity().map(|(_, heads)| heads), Some(heads));
+    };
+    edit(&mut side, &with(&shown, "/data/first", json!("1")));
+    edit(&mut side, &json!({"metadata": {"name": "a"}, "data": {"kept": "2"}}));
+    edit(&mut side, &with(&shown, "/data/third", json!("1")));
+    let wanted = json!({"metadata": {"name": "a"}, "data": {"kept": "2", "first": "1", "third": "1"}});
+    assert_eq!(side.value(), Some(wanted));
+    // The later one of one person's edits of a field wins.
+    edit(&mut side, &with(&shown, "/data/first", json!("2")));
+    assert_eq!(side.value().unwrap()["data"]["first"], "2");
+    // And a deletion wins over all.
+    side.delete();
+    edit(&mut side, &with(&shown, "/data/fourth", json!("1")));
+    assert_eq!(side.value(), None);
+    assert_eq!(side.state.as_ref().unwrap().incarnation(), 1);
+}
+
+#[test]
 fn edits_of_different_fields_are_both_kept() {
     let base = deployment();
     let (mut left, mut right) = apart(&base);

@@ -246,6 +246,24 @@ async fn without_a_quorum_wishes_are_kept_and_the_rest_is_refused() {
 }
 
 #[tokio::test]
+async fn without_a_quorum_an_edit_is_kept_as_what_it_edits() {
+    let server = Server::start().await;
+    server.config_map("a", json!({"color": "red"})).await;
+    server.quorum.send(false).unwrap();
+    let patch = json!({"data": {"size": "1"}}).to_string();
+    let path = format!("{CONFIG_MAPS}/a");
+    let answer = server.call("PATCH", &path, "application/merge-patch+json", patch).await;
+    assert!(answer.code == 200 && answer.warnings[0].contains("kept as intent"), "{:?}", answer.warnings);
+    let edited = server.documents.edited.lock().unwrap().clone();
+    let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+    assert_eq!((edited.len(), &edited[0].0), (1, &key));
+    assert_eq!(edited[0].1["data"], json!({"color": "red"}), "the edit is told from what was shown");
+    assert!(edited[0].1["metadata"].get("resourceVersion").is_none(), "which is no wish itself");
+    let kept = server.documents.kept.lock().unwrap().pop().unwrap().1.unwrap();
+    assert_eq!(kept["data"], json!({"color": "red", "size": "1"}));
+}
+
+#[tokio::test]
 async fn objects_that_controllers_made_are_no_intent() {
     let server = Server::start().await;
     let owner =

@@ -40,6 +40,8 @@ impl Propose for Direct {
 pub struct Memory {
     pub kept: Mutex<Vec<(Key, Option<Value>)>>,
     pub prepared: Mutex<Vec<(Key, Option<Value>)>>,
+    /// What edits were made from, where nobody ordered them.
+    pub edited: Mutex<Vec<(Key, Value)>>,
 }
 
 #[async_trait::async_trait]
@@ -48,6 +50,11 @@ impl Documents for Memory {
         let change = object.map(Value::to_string).unwrap_or_default().into_bytes();
         self.prepared.lock().unwrap().push((key.clone(), object.cloned()));
         Ok(Adopted { change, heads: vec![[0; 32]], base: None })
+    }
+
+    async fn prepare_edit(&self, key: &Key, before: &Value, after: &Value) -> Result<Adopted, DocumentError> {
+        self.edited.lock().unwrap().push((key.clone(), before.clone()));
+        self.prepare(key, Some(after)).await
     }
 
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// A voter that is no longer named drops its part after this: the change may be one of several.
 const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
 /// A newcomer that was invited and is still not named gives up after this; it may be invited again.
-const NEVER_VOTED_AFTER: Duration = Duration::from_secs(15);
+const NEVER_VOTED_AFTER: Duration = Duration::from_secs(60);
 /// A part whose core or files failed is taken up again from the disk after this.
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
 /// After this if the disk refuses.
@@ -131,6 +131,8 @@ impl Shell {
     /// Ends this node's part in the electorate, also on disk.
     pub(super) async fn drop_part(&mut self) {
         self.aside = None;
+        // The next part begins anew, perhaps before anybody looks again.
+        self.has_voted = false;
         if let Some(group) = self.part.send_replace(None) {
             self.lead.send_replace(None);
             group.stop().await;
@@ -148,9 +150,11 @@ impl Shell {
         };
         let me = self.me.to_string();
         let own_names = own.voters.contains(&me);
-        self.has_voted |= own_names;
         let heard =
             self.heard.as_ref().filter(|(heard, at)| at.elapsed() < STALE && heard.status.leader.is_some());
+        // A log that is still catching up may name this node as the voter that it was once: only what the leader says
+        // as well makes it one, or it would be taken for voted out before it can ever be voted in.
+        self.has_voted |= own_names && heard.is_none_or(|(heard, _)| heard.status.voters.contains(&me));
         let unnamed = match heard {
             // Named by the others and not by its own log: they count on a log that is gone.
             Some((heard, _)) if own.leader.is_none() || !own_names => {
