@@ -131,7 +131,7 @@ impl World<'_> {
         }));
         let others = self.survivors(node).into_iter().filter(|survivor| roster.names(&survivor.peer));
         let waits_for: BTreeSet<usize> = others.map(|survivor| index(&survivor.peer)).collect();
-        let number = self.random.next();
+        let number = self.random.draw();
         let asked = Rc::new(ask.clone());
         for peer in &waits_for {
             let ask = asked.clone();
