@@ -84,16 +84,17 @@ fn is_whole(bench: &Bench, sides: &[&[usize]], round: usize) -> Result<()> {
     let acted = sides.iter().find(|side| side.len() * 2 > bench.desktops().len());
     let held: Vec<String> =
         sides.iter().filter(|side| Some(*side) != acted).map(|side| bench.desktop(side[0]).name()).collect();
+    let wanted = round.to_string();
     for desktop in bench.desktops() {
         bench.wait_until(SOON, &format!("all edits on {}", desktop.name()), || {
             let web = &desktop.get("deployment", "web")?["metadata"];
             if acted.is_some() {
                 desktop.get("configmap", &format!("many-{round}"))?;
-                ensure!(web["annotations"]["many"] == round.to_string(), "{web}");
+                ensure!(web["annotations"]["many"] == wanted.as_str(), "{web}");
             }
             for name in &held {
                 desktop.get("configmap", &format!("few-{round}-{name}"))?;
-                ensure!(web["labels"][name] == round.to_string(), "the edit of {name} is missing: {web}");
+                ensure!(web["labels"][name] == wanted.as_str(), "the edit of {name} is missing: {web}");
             }
             Ok(Some(()))
         })?;
