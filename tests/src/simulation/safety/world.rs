@@ -402,7 +402,7 @@ impl<'a> World<'a> {
             Err(why) => {
                 self.steady_since = None;
                 if now - self.healed_at.unwrap_or(now) > PATIENCE {
-                    if !self.must_heal || !self.could_act() {
+                    if !self.must_heal || !self.plan.liveness || !self.could_act() {
                         self.stats.needs_people += u64::from(self.must_heal);
                         self.done = true;
                         return;
