@@ -250,7 +250,7 @@ impl<'a> World<'a> {
         let view = saved.into_iter().chain(marked).max_by_key(|id| self.ledger.get(*id).position);
         let in_view = saved.map(|view| self.ledger.get(view).lineage.clone());
         let mut grants = match disk.word_lost {
-            true => Grants::lost(in_view.as_deref().cloned(), now_ms),
+            true => Grants::lost(now_ms),
             false => Grants::new(disk.word.clone(), now_ms),
         };
         if self.plan.mutation == Mutation::NoHoldAfterRestart {
