@@ -74,7 +74,13 @@ pub enum Step {
 /// What to do now.
 pub fn next(situation: &Situation) -> Step {
     let Situation { me, roster, survivors, rules, .. } = situation;
-    if situation.unled_ms < rules.wait_ms || !roster.names(me) {
+    if situation.unled_ms < rules.wait_ms {
+        return Step::Stay;
+    }
+    // Who does not belong keeps out of it, unless none of those who do holds as much: they pledge themselves to nobody who
+    // holds less, nor does this node, whose log may end with the very entry that takes it off the roster.
+    let as_much = |s: &Survivor| roster.names(&s.peer) && s.position >= situation.position;
+    if !roster.names(me) && survivors.iter().any(as_much) {
         return Step::Stay;
     }
     let there = |peer: &str| peer == *me || survivors.iter().any(|survivor| survivor.peer == peer);
@@ -221,7 +227,10 @@ mod tests {
         assert_eq!(step("b", 8, &two, 3_000), Step::Wait { founder: "c".into() });
         assert!(matches!(step("b", 8, &two, 4_500), Step::Ask { .. }), "the better one had its turn");
         assert!(matches!(step("b", 9, &two, 3_000), Step::Ask { .. }), "the lower id of two equals");
-        assert_eq!(step("x", 99, &two, 3_000), Step::Stay, "not of the roster");
+        assert_eq!(step("x", 9, &two, 3_000), Step::Stay, "not of the roster");
+        assert_eq!(step("x", 99, &two, 3_000), Step::TooFew(Count { there: 2, of: 5 }), "it does not count itself");
+        let three = [survivor("a", 7), survivor("c", 9), survivor("d", 9)];
+        assert!(matches!(step("x", 99, &three, 3_000), Step::Ask { .. }), "nobody who belongs could found");
     }
 
     #[test]
