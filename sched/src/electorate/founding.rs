@@ -228,7 +228,11 @@ mod tests {
         assert!(matches!(step("b", 8, &two, 4_500), Step::Ask { .. }), "the better one had its turn");
         assert!(matches!(step("b", 9, &two, 3_000), Step::Ask { .. }), "the lower id of two equals");
         assert_eq!(step("x", 9, &two, 3_000), Step::Stay, "not of the roster");
-        assert_eq!(step("x", 99, &two, 3_000), Step::TooFew(Count { there: 2, of: 5 }), "it does not count itself");
+        assert_eq!(
+            step("x", 99, &two, 3_000),
+            Step::TooFew(Count { there: 2, of: 5 }),
+            "it does not count itself"
+        );
         let three = [survivor("a", 7), survivor("c", 9), survivor("d", 9)];
         assert!(matches!(step("x", 99, &three, 3_000), Step::Ask { .. }), "nobody who belongs could found");
     }
@@ -239,7 +243,8 @@ mod tests {
         let joint = Roster { before: Some(roster("a b c d").members), ..roster("a c d") };
         let others = [survivor("c", 7), survivor("d", 7)];
         let (me, position) = ("b", at(8));
-        let mine = Situation { me, position, roster: &joint, survivors: &others, unled_ms: 3_000, rules: &rules };
+        let mine =
+            Situation { me, position, roster: &joint, survivors: &others, unled_ms: 3_000, rules: &rules };
         assert!(matches!(next(&mine), Step::Ask { .. }), "it would pledge itself to nobody who holds less");
         let others = [survivor("b", 8), survivor("d", 7)];
         let theirs = Situation { me: "c", position: at(7), survivors: &others, ..mine };

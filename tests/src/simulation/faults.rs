@@ -113,9 +113,8 @@ pub fn draw(random: &mut Random, nodes: usize, until: Micros) -> Vec<Fault> {
 fn draw_kind(random: &mut Random, nodes: usize, kind: usize) -> What {
     let one = random.below(nodes);
     let other = (one + 1 + random.below(nodes - 1)) % nodes;
-    let some = |random: &mut Random| -> BTreeSet<usize> {
-        (0..nodes).filter(|_| random.permille(500)).collect()
-    };
+    let some =
+        |random: &mut Random| -> BTreeSet<usize> { (0..nodes).filter(|_| random.permille(500)).collect() };
     match kind {
         0 | 1 => What::Crash { nodes: [one].into(), older_view: random.permille(500) },
         2 => What::Crash { nodes: some(random), older_view: random.permille(500) },

@@ -53,7 +53,8 @@ impl Network {
         // Now and then one is much later than the rest, and overtaken by many.
         let late = if from != to && self.random.permille(5) { 40 } else { 1 };
         let first = passes.then(|| self.random.within(low, high) * late);
-        let again = (passes && from != to && self.random.permille(3)).then(|| self.random.within(low, high * 30));
+        let again =
+            (passes && from != to && self.random.permille(3)).then(|| self.random.within(low, high * 30));
         first.into_iter().chain(again)
     }
 }

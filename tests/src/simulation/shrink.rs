@@ -50,7 +50,8 @@ pub fn report(plan: &Plan, violation: &Violation, lines: usize) -> String {
     let _ = writeln!(text, "  {}", shown.what);
     let _ = writeln!(text, "{} of {} faults are enough:", smallest.faults.len(), plan.faults.len());
     for fault in &smallest.faults {
-        let _ = writeln!(text, "  at {} ms for {} ms: {:?}", fault.at / 1_000, fault.lasts / 1_000, fault.what);
+        let _ =
+            writeln!(text, "  at {} ms for {} ms: {:?}", fault.at / 1_000, fault.lasts / 1_000, fault.what);
     }
     let _ = writeln!(text, "what happened last:");
     for line in trace.last(lines) {

@@ -1,8 +1,8 @@
 //! What must be true, whatever breaks.
 
+use super::super::faults::Moment;
 use super::ledger::{Content, Entry, Id};
 use super::world::{World, index, name};
-use super::super::faults::Moment;
 use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::size_for;
 use gaggle_sched::state::Lineage;
@@ -36,7 +36,11 @@ impl World<'_> {
         match self.committed.get(&*lineage).copied() {
             Some(known) if self.ledger.holds(known, now) => {}
             Some(known) if !self.ledger.holds(now, known) => {
-                let what = format!("{} commits in epoch {} without what was committed before", name(node), lineage.epoch);
+                let what = format!(
+                    "{} commits in epoch {} without what was committed before",
+                    name(node),
+                    lineage.epoch
+                );
                 self.violated("what was committed in an epoch stays in its logs", what);
             }
             _ => _ = self.committed.insert((*lineage).clone(), now),
@@ -53,9 +57,19 @@ impl World<'_> {
         let Some((lineage, term)) = self.process(node).lead.of.clone() else { return };
         let roster = self.process(node).lead.roster.0.clone();
         if !roster.has_majority(|peer| self.stands_behind(index(peer), &lineage)) {
-            let away: Vec<String> = roster.members.iter().chain(roster.before.iter().flatten())
-                .filter(|peer| !self.stands_behind(index(peer), &lineage)).cloned().collect();
-            let what = format!("{} acts for {} epoch {}, and these of its roster do not stand behind it: {away:?}", name(node), lineage.group, lineage.epoch);
+            let away: Vec<String> = roster
+                .members
+                .iter()
+                .chain(roster.before.iter().flatten())
+                .filter(|peer| !self.stands_behind(index(peer), &lineage))
+                .cloned()
+                .collect();
+            let what = format!(
+                "{} acts for {} epoch {}, and these of its roster do not stand behind it: {away:?}",
+                name(node),
+                lineage.group,
+                lineage.epoch
+            );
             return self.violated("a leader that acts has more than half of its roster behind it", what);
         }
         for other in (0..self.plan.nodes).filter(|other| *other != node) {
@@ -63,11 +77,18 @@ impl World<'_> {
             if !self.gate_is_open(other) {
                 continue;
             }
-            let Some((of, in_term)) = self.machines[other].process.as_ref().and_then(|p| p.lead.of.clone()) else {
+            let Some((of, in_term)) = self.machines[other].process.as_ref().and_then(|p| p.lead.of.clone())
+            else {
                 continue;
             };
             if of.group == lineage.group && (of.epoch != lineage.epoch || in_term == term) {
-                let what = format!("{} acts for epoch {} in term {term}, {} for epoch {} in term {in_term}", name(node), lineage.epoch, name(other), of.epoch);
+                let what = format!(
+                    "{} acts for epoch {} in term {term}, {} for epoch {} in term {in_term}",
+                    name(node),
+                    lineage.epoch,
+                    name(other),
+                    of.epoch
+                );
                 return self.violated("no two leaders act at once", what);
             }
         }
@@ -78,7 +99,8 @@ impl World<'_> {
         let machine = &self.machines[node];
         let word = &machine.disk.word;
         // Who lost its word waits, whatever it was, and pledges itself to nobody.
-        let lost = (machine.disk.word_lost || word.unsure) && (word.given.is_none() || machine.process.is_none());
+        let lost =
+            (machine.disk.word_lost || word.unsure) && (word.given.is_none() || machine.process.is_none());
         let given = lost || word.given.as_ref() == Some(&**lineage);
         let passed = word.pledge.as_ref().is_some_and(|pledge| pledge.epoch > lineage.epoch);
         // One that is off holds still for a while when it comes back.
@@ -105,7 +127,13 @@ impl World<'_> {
         for node in up.iter().copied().filter(|node| !roster.evicted.contains_key(&name(*node))) {
             let Some(other) = &self.machines[node].process else { continue };
             if other.of != process.of {
-                return Err(format!("{} is of {:?}, while {} acts for {:?}", name(node), other.of, name(leader), process.of));
+                return Err(format!(
+                    "{} is of {:?}, while {} acts for {:?}",
+                    name(node),
+                    other.of,
+                    name(leader),
+                    process.of
+                ));
             }
             if self.acting(node).is_none() {
                 return Err(format!("{} hears of no leader that acts", name(node)));
@@ -113,10 +141,21 @@ impl World<'_> {
             let Some(theirs) = other.view else { return Err(format!("{} sees nothing", name(node))) };
             let (mine, theirs) = (self.ledger.get(view), self.ledger.get(theirs));
             if mine.lineage != theirs.lineage || theirs.depth + 20 < mine.depth {
-                return Err(format!("{} sees {:?}, and {} {:?}", name(node), theirs.position, name(leader), mine.position));
+                return Err(format!(
+                    "{} sees {:?}, and {} {:?}",
+                    name(node),
+                    theirs.position,
+                    name(leader),
+                    mine.position
+                ));
             }
             if !roster.members.contains(&name(node)) || roster.before.is_some() {
-                return Err(format!("{} is not on the roster {:?}, before {:?}", name(node), roster.members, roster.before));
+                return Err(format!(
+                    "{} is not on the roster {:?}, before {:?}",
+                    name(node),
+                    roster.members,
+                    roster.before
+                ));
             }
         }
         Ok(())
@@ -161,7 +200,10 @@ impl World<'_> {
                         let head = self.ledger.get(part.head);
                         (&part.lineage, part.term, &head.voters, head.position)
                     });
-                    format!("of {:?}; view {position:?}; roster {roster:?}; word {:?}; part {part:?}, aside {}; {:?}; told {:?}", process.of, machine.disk.word, process.aside, process.role, process.told)
+                    format!(
+                        "of {:?}; view {position:?}; roster {roster:?}; word {:?}; part {part:?}, aside {}; {:?}; told {:?}",
+                        process.of, machine.disk.word, process.aside, process.role, process.told
+                    )
                 }
             };
             self.note(node, || text);

@@ -7,7 +7,9 @@ use super::message::Message;
 use super::node::Campaign;
 use super::presence::counted;
 use super::world::{World, index, name};
-use gaggle_sched::electorate::founding::{self, Ask, FoundingRules, NoPledge, Position, Situation, Step, Survivor};
+use gaggle_sched::electorate::founding::{
+    self, Ask, FoundingRules, NoPledge, Position, Situation, Step, Survivor,
+};
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::state::{Lineage, Revision};
 use std::collections::BTreeSet;
@@ -33,7 +35,8 @@ impl World<'_> {
         let of = process.of.as_ref()?;
         // Also while the part runs: who holds more in its log than in its view must not ask as if it held less.
         let left = machine.disk.part.as_ref().map(|part| part.head);
-        let of_group = left.into_iter().chain(process.view).filter(|id| self.ledger.get(*id).lineage.group == of.group);
+        let of_group =
+            left.into_iter().chain(process.view).filter(|id| self.ledger.get(*id).lineage.group == of.group);
         let best = of_group.max_by_key(|id| self.ledger.get(*id).position)?;
         let entry = self.ledger.get(best);
         (entry.roster_revision != Revision::default()).then(|| Best {
@@ -110,7 +113,8 @@ impl World<'_> {
         let given = word.given.as_ref().filter(|given| given.group == of.group);
         let reached = given.map_or(0, |given| given.epoch);
         let pledged = given.and(word.pledge.as_ref()).map_or(0, |pledge| pledge.epoch);
-        let highest = [told.unwrap_or(0), of.epoch, reached, pledged, process.epochs].into_iter().max().unwrap_or(0);
+        let highest =
+            [told.unwrap_or(0), of.epoch, reached, pledged, process.epochs].into_iter().max().unwrap_or(0);
         process.again_after_ms = now_ms + AGAIN_MS;
         let lineage = Lineage { group: of.group.clone(), epoch: highest + 1 };
         let ask = Ask { lineage, position: known.position, roster: known.revision };
@@ -131,7 +135,8 @@ impl World<'_> {
         let asked = Rc::new(ask.clone());
         for peer in &waits_for {
             let ask = asked.clone();
-            let message = if pledging { Message::Pledge { number, ask } } else { Message::Preview { number, ask } };
+            let message =
+                if pledging { Message::Pledge { number, ask } } else { Message::Preview { number, ask } };
             self.send(node, *peer, message);
         }
         let until_ms = now_ms + if pledging { PLEDGE_WITHIN_MS } else { PREVIEW_WITHIN_MS };
@@ -188,7 +193,9 @@ impl World<'_> {
     pub fn on_answer(&mut self, from: usize, node: usize, number: u64, answer: Option<Result<(), NoPledge>>) {
         self.note(node, || format!("hears from {} about its founding: {answer:?}", name(from)));
         let process = self.process(node);
-        let Some(campaign) = process.campaign.as_mut().filter(|campaign| campaign.number == number) else { return };
+        let Some(campaign) = process.campaign.as_mut().filter(|campaign| campaign.number == number) else {
+            return;
+        };
         campaign.waits_for.remove(&from);
         match answer {
             Some(Ok(())) => _ = campaign.granted.insert(from),
@@ -203,7 +210,9 @@ impl World<'_> {
         let now_ms = self.ms(node);
         let Some(done) = self.process(node).campaign.take() else { return };
         self.process(node).again_after_ms = now_ms + AGAIN_MS;
-        let enough = |roster: &Roster| roster.has_majority(|peer| index(peer) == node || done.granted.contains(&index(peer)));
+        let enough = |roster: &Roster| {
+            roster.has_majority(|peer| index(peer) == node || done.granted.contains(&index(peer)))
+        };
         if self.acting(node).is_some() || !enough(&done.roster) {
             return;
         }
@@ -243,13 +252,21 @@ impl World<'_> {
         self.note(node, || format!("founds epoch {} at {:?}", lineage.epoch, known.position));
         self.stats.foundings += 1;
         for peer in done.granted.iter().copied().chain([node]) {
-            let Some((to, Some(seen))) = self.pledges.get(&(lineage.clone(), peer)).copied() else { continue };
-            let of_group = self.ledger.get(seen).lineage.group == lineage.group;
-            if of_group && to == node && !self.ledger.holds(known.id, seen) {
+            let Some((to, Some(seen))) = self.pledges.get(&(lineage.clone(), peer)).copied() else {
+                continue;
+            };
+            // What was seen of an epoch that others have gone on from without this node is kept by its intent.
+            let same = self.ledger.get(seen).lineage == self.ledger.get(known.id).lineage;
+            if same && to == node && !self.ledger.holds(known.id, seen) {
                 let (mine, theirs) = (known.position, self.ledger.get(seen).position);
                 self.violated(
                     "a founding holds what any of the pledged had seen",
-                    format!("{} founds epoch {} with {mine:?}; {} had seen {theirs:?}", name(node), lineage.epoch, name(peer)),
+                    format!(
+                        "{} founds epoch {} with {mine:?}; {} had seen {theirs:?}",
+                        name(node),
+                        lineage.epoch,
+                        name(peer)
+                    ),
                 );
             }
         }

@@ -21,7 +21,8 @@ pub struct Voters {
 
 impl Voters {
     pub fn is_quorum(&self, there: impl Fn(usize) -> bool) -> bool {
-        let more_than_half = |set: &BTreeSet<usize>| set.iter().filter(|n| there(**n)).count() * 2 > set.len();
+        let more_than_half =
+            |set: &BTreeSet<usize>| set.iter().filter(|n| there(**n)).count() * 2 > set.len();
         more_than_half(&self.now) && self.before.as_ref().is_none_or(more_than_half)
     }
 

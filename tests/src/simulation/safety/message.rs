@@ -18,18 +18,59 @@ pub(super) enum Message {
     /// All that the sender knows of everybody, and how new it is.
     Gossip(Rc<Vec<(Option<Rc<Facts>>, u64)>>),
     /// A leader's log; also its heartbeat.
-    Append { lineage: Rc<Lineage>, term: u64, head: Id, commit: Id },
-    Appended { lineage: Rc<Lineage>, term: u64, head: Option<Id> },
+    Append {
+        lineage: Rc<Lineage>,
+        term: u64,
+        head: Id,
+        commit: Id,
+    },
+    Appended {
+        lineage: Rc<Lineage>,
+        term: u64,
+        head: Option<Id>,
+    },
     /// With the term and the length of the candidate's log.
-    Vote { lineage: Rc<Lineage>, term: u64, last: (u64, u32) },
-    Voted { lineage: Rc<Lineage>, term: u64, granted: bool },
+    Vote {
+        lineage: Rc<Lineage>,
+        term: u64,
+        last: (u64, u32),
+    },
+    Voted {
+        lineage: Rc<Lineage>,
+        term: u64,
+        granted: bool,
+    },
     /// A follower asks a voter.
     Poll,
-    Served { view: Id, lineage: Rc<Lineage>, leader: Option<usize>, voters: Rc<Voters> },
-    Lease { lineage: Rc<Lineage>, term: u64, acting: bool, asked_ms: u64 },
-    Leased { lineage: Rc<Lineage>, term: u64, asked_ms: u64, noted: Result<Revision, Refusal> },
-    Preview { number: u64, ask: Rc<Ask> },
-    Pledge { number: u64, ask: Rc<Ask> },
+    Served {
+        view: Id,
+        lineage: Rc<Lineage>,
+        leader: Option<usize>,
+        voters: Rc<Voters>,
+    },
+    Lease {
+        lineage: Rc<Lineage>,
+        term: u64,
+        acting: bool,
+        asked_ms: u64,
+    },
+    Leased {
+        lineage: Rc<Lineage>,
+        term: u64,
+        asked_ms: u64,
+        noted: Result<Revision, Refusal>,
+    },
+    Preview {
+        number: u64,
+        ask: Rc<Ask>,
+    },
+    Pledge {
+        number: u64,
+        ask: Rc<Ask>,
+    },
     /// `None`: it does not know the founder.
-    Answer { number: u64, answer: Option<Result<(), NoPledge>> },
+    Answer {
+        number: u64,
+        answer: Option<Result<(), NoPledge>>,
+    },
 }

@@ -109,7 +109,10 @@ impl World<'_> {
     /// People remove a node through whoever acts.
     fn evict(&mut self, evicted: usize) {
         let leader = (0..self.plan.nodes).find(|node| {
-            *node != evicted && self.machines[*node].acts() && self.acts(*node) && !self.has_open_roster(*node)
+            *node != evicted
+                && self.machines[*node].acts()
+                && self.acts(*node)
+                && !self.has_open_roster(*node)
         });
         let Some(leader) = leader else { return };
         let name = self.machines[evicted].name.clone();

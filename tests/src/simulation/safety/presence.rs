@@ -23,7 +23,8 @@ impl World<'_> {
         let of = self.lead_of(node);
         if of != self.process(node).lead.of {
             let Lead { silent_until_ms, aside_until_ms, .. } = self.process(node).lead;
-            self.process(node).lead = Lead { of: of.clone(), silent_until_ms, aside_until_ms, ..Lead::default() };
+            self.process(node).lead =
+                Lead { of: of.clone(), silent_until_ms, aside_until_ms, ..Lead::default() };
         }
         if of.is_none() {
             return;
@@ -87,7 +88,10 @@ impl World<'_> {
             return Some(node);
         }
         let process = self.machines[node].process.as_ref()?;
-        let heard = process.heard.as_ref().filter(|heard| heard.acting && Some(&heard.lineage) == process.of.as_ref());
+        let heard = process
+            .heard
+            .as_ref()
+            .filter(|heard| heard.acting && Some(&heard.lineage) == process.of.as_ref());
         let now_ms = self.ms(node);
         let heard = heard.filter(|heard| now_ms.saturating_sub(heard.at_ms) < LEASE_MS);
         heard.map(|heard| heard.peer).filter(|peer| *peer != node)
@@ -99,17 +103,26 @@ impl World<'_> {
         let asked_ms = self.ms(node);
         let roster = self.process(node).lead.roster.0.clone();
         for peer in 0..self.plan.nodes {
-            let follows = self.facts_of(node, peer).is_some_and(|facts| {
-                facts.of.as_ref().is_some_and(|of| of.group == lineage.group)
-            });
+            let follows = self
+                .facts_of(node, peer)
+                .is_some_and(|facts| facts.of.as_ref().is_some_and(|of| of.group == lineage.group));
             if peer == node || follows || roster.names(&self.machines[peer].name) {
                 self.send(node, peer, Message::Lease { lineage: lineage.clone(), term, acting, asked_ms });
             }
         }
     }
 
-    pub fn on_lease(&mut self, from: usize, node: usize, lineage: Rc<Lineage>, term: u64, acting: bool, asked_ms: u64) {
-        let refused = |why: Refusal| Message::Leased { lineage: lineage.clone(), term, asked_ms, noted: Err(why) };
+    pub fn on_lease(
+        &mut self,
+        from: usize,
+        node: usize,
+        lineage: Rc<Lineage>,
+        term: u64,
+        acting: bool,
+        asked_ms: u64,
+    ) {
+        let refused =
+            |why: Refusal| Message::Leased { lineage: lineage.clone(), term, asked_ms, noted: Err(why) };
         let now_ms = self.ms(node);
         let mine = self.process(node).of.clone();
         if mine.as_ref() == Some(&lineage) {
@@ -166,7 +179,14 @@ impl World<'_> {
         leader.is_none_or(|leader| leader == peer) || voters.is_some_and(|voters| voters.names(peer))
     }
 
-    pub fn on_leased(&mut self, from: usize, node: usize, of: (Rc<Lineage>, u64), asked_ms: u64, noted: Result<Revision, Refusal>) {
+    pub fn on_leased(
+        &mut self,
+        from: usize,
+        node: usize,
+        of: (Rc<Lineage>, u64),
+        asked_ms: u64,
+        noted: Result<Revision, Refusal>,
+    ) {
         let peer = self.machines[from].name.clone();
         let lead = &mut self.process(node).lead;
         if lead.of.as_ref() != Some(&of) {
@@ -203,7 +223,9 @@ impl World<'_> {
         if mutation == Mutation::NoJointRoster {
             next.before = None;
         }
-        if !counted(&next, mutation, |peer| leases.holds(peer, now_ms)).has_majority(|peer| leases.holds(peer, now_ms)) {
+        if !counted(&next, mutation, |peer| leases.holds(peer, now_ms))
+            .has_majority(|peer| leases.holds(peer, now_ms))
+        {
             return;
         }
         self.process(node).next.roster_ms = now_ms + ROSTER_AGAIN_MS;
@@ -226,7 +248,10 @@ impl World<'_> {
     /// Whether the leader finds that this peer should be a member: it follows, or has not been dead for long.
     fn belongs(&self, node: usize, peer: usize, roster: &Roster) -> bool {
         if peer == node {
-            return self.machines[node].process.as_ref().is_some_and(|process| process.leaving_since_ms.is_none());
+            return self.machines[node]
+                .process
+                .as_ref()
+                .is_some_and(|process| process.leaving_since_ms.is_none());
         }
         let Some(process) = &self.machines[node].process else { return false };
         let known = &process.known[peer];

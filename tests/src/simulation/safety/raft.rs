@@ -196,7 +196,14 @@ impl World<'_> {
         }
     }
 
-    pub fn on_append(&mut self, from: usize, node: usize, lineage: Rc<Lineage>, term: u64, (head, commit): (Id, Id)) {
+    pub fn on_append(
+        &mut self,
+        from: usize,
+        node: usize,
+        lineage: Rc<Lineage>,
+        term: u64,
+        (head, commit): (Id, Id),
+    ) {
         if self.part(node).is_none() && !self.accept_part(from, node, &lineage, term, (head, commit)) {
             return;
         }
@@ -223,7 +230,10 @@ impl World<'_> {
         } else {
             self.violated(
                 "what was committed in an epoch stays in its logs",
-                format!("{} was to take back a committed entry for {}", self.machines[node].name, self.machines[from].name),
+                format!(
+                    "{} was to take back a committed entry for {}",
+                    self.machines[node].name, self.machines[from].name
+                ),
             );
         }
     }
@@ -253,7 +263,8 @@ impl World<'_> {
     fn advance(&mut self, node: usize) {
         let Some(part) = self.part(node) else { return };
         let (head, commit, term) = (part.head, part.commit, part.term);
-        let Some(Role::Leader(leading)) = self.machines[node].process.as_ref().map(|process| &process.role) else {
+        let Some(Role::Leader(leading)) = self.machines[node].process.as_ref().map(|process| &process.role)
+        else {
             return;
         };
         let newest = {
@@ -289,7 +300,8 @@ impl World<'_> {
         let (head, commit, now_ms) = (part.head, part.commit, self.ms(node));
         let current = self.ledger.get(head).voters.clone();
         if current.before.is_some() {
-            let settled = self.ledger.back_from(head).find(|(_, entry)| matches!(entry.what, Content::Voters(_)));
+            let settled =
+                self.ledger.back_from(head).find(|(_, entry)| matches!(entry.what, Content::Voters(_)));
             if settled.is_some_and(|(id, _)| self.ledger.holds(commit, id)) {
                 let now = Voters { now: current.now.clone(), before: None };
                 self.append(node, Content::Voters(Rc::new(now)));
@@ -316,7 +328,12 @@ impl World<'_> {
         }
     }
 
-    pub fn begin_change(&mut self, node: usize, change: gaggle_sched::electorate::VoterChange, voters: &BTreeSet<usize>) {
+    pub fn begin_change(
+        &mut self,
+        node: usize,
+        change: gaggle_sched::electorate::VoterChange,
+        voters: &BTreeSet<usize>,
+    ) {
         let new: BTreeSet<usize> = change.voters.iter().map(|peer| super::world::index(peer)).collect();
         let learners: BTreeSet<usize> = new.difference(voters).copied().collect();
         let until_ms = self.ms(node) + LEARN_WITHIN_MS;

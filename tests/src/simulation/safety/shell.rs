@@ -1,12 +1,14 @@
 //! A node's place in the flock: whom it follows, when it founds or yields. As the daemon's `flock::shell` does it.
 
 use super::super::faults::Moment;
+use super::Mutation;
 use super::ledger::{Content, Id, Voters};
 use super::message::Message;
-use super::Mutation;
 use super::node::{Disk, Part, Place, Role, Told};
 use super::world::{World, index};
-use gaggle_sched::electorate::assembly::{self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation};
+use gaggle_sched::electorate::assembly::{
+    self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
+};
 use gaggle_sched::electorate::{Candidate, Input, VoterRules, next_change};
 use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
@@ -153,7 +155,7 @@ impl World<'_> {
     }
 
     fn found_first(&mut self, node: usize, why: &str) {
-        let group = format!("g{}", self.random.within(100, 1_000));
+        let group = format!("g{}{}", self.random.within(100, 1_000), super::world::name(node));
         let lineage = Rc::new(Lineage { group, epoch: self.random.within(1, 1 << 6) });
         self.note(node, || format!("founds {} at epoch {}: {why}", lineage.group, lineage.epoch));
         self.begin_group(node, None, lineage);
@@ -167,7 +169,8 @@ impl World<'_> {
         }
         let id = self.ledger.found(before, lineage.clone(), node);
         self.committed.insert((*lineage).clone(), id);
-        let part = Part { lineage: lineage.clone(), term: 1, vote: Some(node), head: id, commit: id, base: id };
+        let part =
+            Part { lineage: lineage.clone(), term: 1, vote: Some(node), head: id, commit: id, base: id };
         self.machines[node].disk.part = Some(part);
         self.process(node).aside = false;
         self.turn_to(node, lineage, "it was founded here");
@@ -213,7 +216,14 @@ impl World<'_> {
     }
 
     /// Frames arrive although this node has no part: the leader that it follows makes it a voter.
-    pub fn accept_part(&mut self, from: usize, node: usize, lineage: &Rc<Lineage>, term: u64, (head, commit): (Id, Id)) -> bool {
+    pub fn accept_part(
+        &mut self,
+        from: usize,
+        node: usize,
+        lineage: &Rc<Lineage>,
+        term: u64,
+        (head, commit): (Id, Id),
+    ) -> bool {
         let (leader, _) = self.known_status(node);
         let process = self.process(node);
         let passed = process.aside || process.grants.has_passed(lineage);
@@ -226,7 +236,8 @@ impl World<'_> {
         if self.machines[node].disk.part.is_some() {
             return false;
         }
-        let part = Part { lineage: lineage.clone(), term, vote: Some(from), head: commit, commit, base: commit };
+        let part =
+            Part { lineage: lineage.clone(), term, vote: Some(from), head: commit, commit, base: commit };
         self.machines[node].disk.part = Some(part);
         self.machines[node].disk.gave_up.remove(&**lineage);
         self.note(node, || "takes a part in the electorate".into());
@@ -277,7 +288,14 @@ impl World<'_> {
         self.send(node, from, Message::Served { view, lineage, leader, voters });
     }
 
-    pub fn on_served(&mut self, node: usize, view: Id, lineage: Rc<Lineage>, leader: Option<usize>, voters: Rc<Voters>) {
+    pub fn on_served(
+        &mut self,
+        node: usize,
+        view: Id,
+        lineage: Rc<Lineage>,
+        leader: Option<usize>,
+        voters: Rc<Voters>,
+    ) {
         let at_ms = self.ms(node);
         let process = self.process(node);
         let Some(of) = process.of.clone().filter(|of| of.group == lineage.group) else { return };
@@ -358,25 +376,34 @@ impl World<'_> {
         let mut peers: BTreeSet<usize> = roster.members.iter().map(|peer| index(peer)).collect();
         peers.extend((0..self.plan.nodes).filter(|peer| is_of(self, *peer)));
         peers.insert(node);
-        let candidates: Vec<Candidate> = peers.into_iter().map(|peer| {
-            let known = &self.machines[node].process.as_ref().expect("it ticks").known[peer];
-            let facts = known.facts.as_ref();
-            let alive = peer == node || (self.is_alive(node, peer) && is_of(self, peer));
-            let leaving = match peer == node {
-                true => self.machines[node].process.as_ref().is_some_and(|me| me.leaving_since_ms.is_some()),
-                false => facts.is_some_and(|facts| facts.leaving),
-            };
-            Candidate {
-                peer: super::world::name(peer),
-                alive,
-                connected: peer == node || self.is_connected(node, peer),
-                leaving,
-                lost: facts.is_some_and(|facts| facts.lost),
-                started_ms: facts.map_or(0, |facts| facts.started_ms),
-                steady: true,
-                dead_for_ms: if self.is_alive(node, peer) { 0 } else { now_ms.saturating_sub(known.news_ms) },
-            }
-        }).collect();
+        let candidates: Vec<Candidate> = peers
+            .into_iter()
+            .map(|peer| {
+                let known = &self.machines[node].process.as_ref().expect("it ticks").known[peer];
+                let facts = known.facts.as_ref();
+                let alive = peer == node || (self.is_alive(node, peer) && is_of(self, peer));
+                let leaving = match peer == node {
+                    true => {
+                        self.machines[node].process.as_ref().is_some_and(|me| me.leaving_since_ms.is_some())
+                    }
+                    false => facts.is_some_and(|facts| facts.leaving),
+                };
+                Candidate {
+                    peer: super::world::name(peer),
+                    alive,
+                    connected: peer == node || self.is_connected(node, peer),
+                    leaving,
+                    lost: facts.is_some_and(|facts| facts.lost),
+                    started_ms: facts.map_or(0, |facts| facts.started_ms),
+                    steady: true,
+                    dead_for_ms: if self.is_alive(node, peer) {
+                        0
+                    } else {
+                        now_ms.saturating_sub(known.news_ms)
+                    },
+                }
+            })
+            .collect();
         let names: BTreeSet<String> = voters.now.iter().map(|peer| super::world::name(*peer)).collect();
         // Nodes' clocks begin anywhere: how long each is up is what it says, on a common scale in the daemon.
         let input = Input {
@@ -396,9 +423,10 @@ impl World<'_> {
     fn leave_if_due(&mut self, node: usize) {
         let now_ms = self.ms(node);
         let Some(since_ms) = self.process(node).leaving_since_ms else { return };
-        let named = self.process(node).view.is_some_and(|view| {
-            self.ledger.get(view).roster.names(&super::world::name(node))
-        });
+        let named = self
+            .process(node)
+            .view
+            .is_some_and(|view| self.ledger.get(view).roster.names(&super::world::name(node)));
         let votes = self.voters(node).is_some_and(|voters| voters.names(node));
         if (named || votes) && now_ms - since_ms < LEAVE_WITHIN_MS {
             return;

@@ -26,14 +26,29 @@ const STEADY: Micros = 3_000 * MS;
 
 #[derive(Debug)]
 pub(super) enum Event {
-    Tick { node: usize, incarnation: u32 },
-    Arrives { from: usize, to: usize, message: Message },
+    Tick {
+        node: usize,
+        incarnation: u32,
+    },
+    Arrives {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
     Begins(usize),
     Ends(usize),
     /// A machine that a fault took away is switched on, or wakes up.
-    Up { node: usize, incarnation: u32 },
+    Up {
+        node: usize,
+        incarnation: u32,
+    },
     Mend(Vec<(usize, usize)>),
-    Flips { node: usize, left: u32, links: Vec<(usize, usize)>, cut: bool },
+    Flips {
+        node: usize,
+        left: u32,
+        links: Vec<(usize, usize)>,
+        cut: bool,
+    },
     Heals,
     Checks,
 }
@@ -183,9 +198,9 @@ impl<'a> World<'a> {
             return;
         }
         let Some(process) = self.machines[to].process.take() else { return };
-        let refused = process.view.is_some_and(|view| {
-            self.ledger.get(view).roster.evicted.contains_key(&self.machines[from].name)
-        });
+        let refused = process
+            .view
+            .is_some_and(|view| self.ledger.get(view).roster.evicted.contains_key(&self.machines[from].name));
         self.machines[to].process = Some(process);
         if !refused {
             self.receive(from, to, message);
@@ -316,9 +331,10 @@ impl<'a> World<'a> {
             machine.disk.views.truncate(left.max(1));
             if let Some(part) = &mut machine.disk.part {
                 let back = (choice >> 32) as usize % 4;
-                let known = self.ledger.back_from(part.commit).take_while(|(_, entry)| {
-                    entry.depth >= self.ledger.get(part.base).depth
-                });
+                let known = self
+                    .ledger
+                    .back_from(part.commit)
+                    .take_while(|(_, entry)| entry.depth >= self.ledger.get(part.base).depth);
                 part.commit = known.take(back + 1).last().map_or(part.commit, |(id, _)| id);
             }
         }
@@ -331,6 +347,14 @@ impl<'a> World<'a> {
         self.lurking.clear();
         self.healed_at = Some(self.queue.now());
         self.trace.note(self.queue.now(), "-", || "the network is whole, and everybody is up".into());
+        // Who was removed for good is switched off sooner or later.
+        let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
+        let views = views.chain(self.machines.iter().flat_map(|machine| machine.disk.views.iter().copied()));
+        let evicted: BTreeSet<String> =
+            views.flat_map(|view| self.ledger.get(view).roster.evicted.keys().cloned()).collect();
+        for peer in evicted {
+            self.machines[index(&peer)].gone = true;
+        }
         let staying_dead = self.who_may_stay_dead();
         self.stats.needs_people += u64::from(staying_dead.is_none());
         self.must_heal = staying_dead.is_some();
