@@ -93,8 +93,7 @@ impl Flock {
         let (leader, leases) = Leader::new(transport.clone(), view.clone(), membership.clone());
         let (of_tx, of) = watch::channel(view.read(|store| store.lineage().cloned()));
         let (status_tx, status) = watch::channel(FlockStatus::default());
-        let mine = of.borrow().clone();
-        let promises = Promises::open(config.word.clone(), view.clone(), mine, of, status.clone());
+        let promises = Promises::open(config.word.clone(), view.clone(), of, status.clone());
 
         // A node that has promised not to go on with its part's epoch keeps the part's files for whoever founds the next.
         let aside = match raft::salvage(&config.raft).await {

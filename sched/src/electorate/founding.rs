@@ -74,7 +74,13 @@ pub enum Step {
 /// What to do now.
 pub fn next(situation: &Situation) -> Step {
     let Situation { me, roster, survivors, rules, .. } = situation;
-    if situation.unled_ms < rules.wait_ms || !roster.members.contains(*me) {
+    if situation.unled_ms < rules.wait_ms {
+        return Step::Stay;
+    }
+    // Who does not belong keeps out of it, unless none of those who do holds as much: they pledge themselves to nobody who
+    // holds less, nor does this node, whose log may end with the very entry that takes it off the roster.
+    let as_much = |s: &Survivor| roster.names(&s.peer) && s.position >= situation.position;
+    if !roster.names(me) && survivors.iter().any(as_much) {
         return Step::Stay;
     }
     let there = |peer: &str| peer == *me || survivors.iter().any(|survivor| survivor.peer == peer);
@@ -97,14 +103,14 @@ pub fn next(situation: &Situation) -> Step {
 /// (`after_ms`), and it is this node's turn to see to it.
 pub fn is_left_alone(situation: &Situation, after_ms: u64) -> bool {
     let turn_ms = turn_ms(situation, &better_placed(situation));
-    situation.roster.members.contains(situation.me) && situation.unled_ms >= after_ms.saturating_add(turn_ms)
+    situation.roster.names(situation.me) && situation.unled_ms >= after_ms.saturating_add(turn_ms)
 }
 
 /// Who of those who are here should found before this node does, the best placed last.
 fn better_placed<'a>(situation: &Situation<'a>) -> Vec<&'a String> {
     let rank = |position: Position, peer: &'a str| (position, Reverse(peer));
     let mine = rank(situation.position, situation.me);
-    let members = situation.survivors.iter().filter(|s| situation.roster.members.contains(&s.peer));
+    let members = situation.survivors.iter().filter(|s| situation.roster.names(&s.peer));
     let mut better: Vec<_> = members.map(|s| (rank(s.position, &s.peer), &s.peer)).collect();
     better.retain(|(rank, _)| *rank > mine);
     better.sort_unstable();
@@ -221,7 +227,28 @@ mod tests {
         assert_eq!(step("b", 8, &two, 3_000), Step::Wait { founder: "c".into() });
         assert!(matches!(step("b", 8, &two, 4_500), Step::Ask { .. }), "the better one had its turn");
         assert!(matches!(step("b", 9, &two, 3_000), Step::Ask { .. }), "the lower id of two equals");
-        assert_eq!(step("x", 99, &two, 3_000), Step::Stay, "not of the roster");
+        assert_eq!(step("x", 9, &two, 3_000), Step::Stay, "not of the roster");
+        assert_eq!(
+            step("x", 99, &two, 3_000),
+            Step::TooFew(Count { there: 2, of: 5 }),
+            "it does not count itself"
+        );
+        let three = [survivor("a", 7), survivor("c", 9), survivor("d", 9)];
+        assert!(matches!(step("x", 99, &three, 3_000), Step::Ask { .. }), "nobody who belongs could found");
+    }
+
+    #[test]
+    fn who_is_about_to_belong_no_more_founds_if_it_holds_the_newest() {
+        let rules = FoundingRules::default();
+        let joint = Roster { before: Some(roster("a b c d").members), ..roster("a c d") };
+        let others = [survivor("c", 7), survivor("d", 7)];
+        let (me, position) = ("b", at(8));
+        let mine =
+            Situation { me, position, roster: &joint, survivors: &others, unled_ms: 3_000, rules: &rules };
+        assert!(matches!(next(&mine), Step::Ask { .. }), "it would pledge itself to nobody who holds less");
+        let others = [survivor("b", 8), survivor("d", 7)];
+        let theirs = Situation { me: "c", position: at(7), survivors: &others, ..mine };
+        assert_eq!(next(&theirs), Step::Wait { founder: "b".into() });
     }
 
     #[test]

@@ -163,9 +163,10 @@ impl Grants {
         Self { word, held_until_ms: now_ms + HOLD_MS }
     }
 
-    /// A node that starts at `now_ms` and finds a word on its disk that it cannot read. `mine`: what it follows.
-    pub fn lost(mine: Option<Lineage>, now_ms: u64) -> Self {
-        let word = Word { given: mine, unsure: true, ..Word::default() };
+    /// A node that starts at `now_ms` and finds a word on its disk that it cannot read. Its view says nothing about that
+    /// word: it may be older, and of another lineage. So it waits out whatever it may have granted, to everybody.
+    pub fn lost(now_ms: u64) -> Self {
+        let word = Word { unsure: true, ..Word::default() };
         Self { word, held_until_ms: now_ms + HOLD_MS }
     }
 
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_node_that_lost_its_word_waits_out_what_it_may_have_given() {
-        let mut grants = Grants::lost(None, 1_000);
+        let mut grants = Grants::lost(1_000);
         let early = grants.grant(&lineage(1), Some(&lineage(1)), 1_000 + HOLD_MS - 1);
         assert_eq!(early, Err(NoLease::Held(lineage(1))));
         assert_eq!(grants.grant(&lineage(1), Some(&lineage(1)), 1_000 + HOLD_MS), Ok(()));

@@ -71,8 +71,7 @@ impl Machine {
         let apply = |store: &mut Store| apply(store, &entry);
         let outcome = match &mut self.staging {
             Some(staging) => apply(staging),
-            None if matches!(entry.payload, EntryPayload::Normal(_)) => self.view.write(apply),
-            None => Outcome::default(),
+            None => self.view.write(apply),
         };
         self.applied = Some(entry.log_id);
         if let EntryPayload::Membership(members) = entry.payload {
@@ -91,12 +90,12 @@ impl Machine {
 
 /// What an entry does to a state.
 pub(super) fn apply(store: &mut Store, entry: &Entry) -> Outcome {
-    let EntryPayload::Normal(batch) = &entry.payload else { return Outcome::default() };
-    let before = store.revision();
-    let outcome = Outcome(batch.txns.iter().map(|txn| store.apply(txn)).collect());
-    if store.revision() > before {
-        store.set_term(entry.log_id.leader_id.term);
-    }
+    let outcome = match &entry.payload {
+        EntryPayload::Normal(batch) => Outcome(batch.txns.iter().map(|txn| store.apply(txn)).collect()),
+        EntryPayload::Blank | EntryPayload::Membership(_) => Outcome::default(),
+    };
+    // Also one that changes nothing: a new leader's first entry commits what earlier terms left.
+    store.set_term(entry.log_id.leader_id.term);
     outcome
 }
 

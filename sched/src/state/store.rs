@@ -70,7 +70,7 @@ pub struct Frozen {
 #[derive(Debug, Default)]
 pub struct Store {
     revision: Revision,
-    /// Raft's term of the last change, within the lineage's epoch.
+    /// Raft's term of the last entry, within the lineage's epoch.
     term: u64,
     /// Whose order this is; `None` until a group is founded or followed. Not part of a snapshot.
     lineage: Option<Lineage>,
@@ -147,7 +147,7 @@ impl Store {
         self.lineage.as_ref()
     }
 
-    /// Raft's term of the last change: of two copies of one lineage, the one of the later term has seen more.
+    /// Raft's term of the last entry: of two copies of one lineage, the one of the later term has seen more.
     pub fn term(&self) -> u64 {
         self.term
     }

@@ -129,6 +129,8 @@ fn plan(arguments: &Arguments, seed: u64) -> Plan {
     if arguments.bend == Bent::Clocks {
         plan.clock_ppm = 2 * CLOCK_PPM;
     }
+    // What a bent rule must not do is let two act, or lose what was seen.
+    plan.liveness = arguments.bend == Bent::None;
     plan.remembers_votes = arguments.bend != Bent::BlankVotes;
     plan
 }

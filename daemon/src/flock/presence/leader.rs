@@ -8,7 +8,7 @@ use crate::flock::rpc::Rpc;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{Member, Membership};
 use gaggle_gossip::transport::Transport;
-use gaggle_sched::electorate::presence::{self, ASK_EVERY_MS, LEASE_MS, Standing};
+use gaggle_sched::electorate::presence::{self, ASK_EVERY_MS, LEASE_MS, NoLease, STEP_ASIDE_MS, Standing};
 use gaggle_sched::electorate::roster::{Count, Roster};
 use gaggle_sched::raft::{self, Gate, Group, Role};
 use gaggle_sched::state::{Lineage, Revision, View};
@@ -88,6 +88,8 @@ pub(in crate::flock) struct Leader {
     changing: Option<JoinHandle<()>>,
     change_after: Instant,
     waits_since: Option<Instant>,
+    /// Until then ([`boottime_ms`]) nobody is asked, so that the group can be founded anew with everybody.
+    aside_until_ms: Option<u64>,
     resigns_for: Duration,
 }
 
@@ -120,6 +122,7 @@ impl Leader {
             changing: None,
             change_after: Instant::now(),
             waits_since: None,
+            aside_until_ms: None,
             resigns_for: RESIGN_MIN,
         };
         (leader, leases)
@@ -162,8 +165,9 @@ impl Leader {
                 self.begin(lead);
                 ask_now = true;
             }
+            self.step_aside();
             self.recompute();
-            if self.lead.is_some() && ask_now {
+            if self.lead.is_some() && self.aside_until_ms.is_none() && ask_now {
                 self.ask_all();
             }
             if let Some(group) = group.filter(|_| self.lead.is_some()) {
@@ -178,7 +182,26 @@ impl Leader {
         self.lead = lead;
         self.leases = presence::Leases::default();
         self.waits_since = None;
+        self.aside_until_ms = None;
         self.roster_moved();
+    }
+
+    /// Stops asking while members have gone beyond this leader's epoch; begins anew when they had time to found the next.
+    fn step_aside(&mut self) {
+        let now_ms = boottime_ms();
+        match self.aside_until_ms {
+            Some(until_ms) if now_ms >= until_ms => {
+                self.aside_until_ms = None;
+                self.leases = presence::Leases::default();
+            }
+            None if self.lead.is_some() && self.leases.steps_aside(&self.roster.0, now_ms) => {
+                tracing::warn!(
+                    "desktops have pledged themselves beyond this epoch: this leader steps aside for them"
+                );
+                self.aside_until_ms = Some(now_ms + STEP_ASIDE_MS);
+            }
+            _ => {}
+        }
     }
 
     /// Whether another roster is in force than a moment ago.
@@ -285,6 +308,10 @@ impl Leader {
         let peer = heard.peer.to_string();
         match heard.answer {
             Ok(Answer::Lease { noted }) => self.leases.granted(&peer, heard.asked_ms, noted),
+            Ok(Answer::NoLease(NoLease::Passed(epoch))) => {
+                tracing::debug!(%peer, epoch, "no lease: it has gone beyond this epoch");
+                self.leases.passed(&peer, heard.asked_ms);
+            }
             Ok(answer @ (Answer::NoLease(_) | Answer::Stranger)) => {
                 tracing::debug!(%peer, ?answer, "no lease");
                 self.leases.refused(&peer);

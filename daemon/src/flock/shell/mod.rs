@@ -41,6 +41,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// What was heard of the group is old after this; heartbeats come every 200 ms.
 const STALE: Duration = Duration::from_millis(2500);
 
+/// How long this node's part in the electorate may know less than the leader that asks for leases: a later term is heard of
+/// within a heartbeat by those who still vote.
+const PASSED_AFTER: Duration = Duration::from_millis(500);
+
 pub(super) struct Shell {
     config: FlockConfig,
     me: PeerId,
@@ -74,6 +78,8 @@ pub(super) struct Shell {
     follow_after: Instant,
     /// Why the last stream ended, until another one brings something.
     unfollowed: Option<String>,
+    /// Since when a leader of a later term acts than this node's part in the electorate has heard of.
+    passed_since: Option<Instant>,
     status: watch::Sender<FlockStatus>,
     lead: watch::Sender<Option<Lead>>,
     started: Instant,
@@ -159,6 +165,7 @@ impl Shell {
             following: None,
             follow_after: now,
             unfollowed: None,
+            passed_since: None,
             status: outlets.status,
             lead: outlets.lead,
             started: now,
@@ -224,6 +231,7 @@ impl Shell {
             Decision::Yield { to, why } => self.yield_to(to, why).await,
         }
         self.tend_founding(members).await;
+        self.note_passed();
         self.keep_following(members).await;
         self.tell_part();
         self.revive_failed_part().await;
@@ -285,8 +293,23 @@ impl Shell {
         assembly::decide(&situation)
     }
 
+    /// What this node's part in the electorate says; it knows no leader while the others have gone on without it.
     fn own_status(&self) -> Option<raft::Status> {
-        self.part.borrow().as_ref().map(|group| group.status().borrow().clone())
+        let own = self.part.borrow().as_ref().map(|group| group.status().borrow().clone())?;
+        let passed = self.passed_since.is_some_and(|since| since.elapsed() > PASSED_AFTER);
+        Some(if passed { raft::Status { leader: None, quorum: false, ..own } } else { own })
+    }
+
+    /// A voter that was voted out at the same time as its leader hears of neither from Raft: those who go on do not name it.
+    fn note_passed(&mut self) {
+        let term = self.part.borrow().as_ref().map(|group| group.status().borrow().term);
+        let heard = self.promises.heard();
+        let heard = heard.borrow();
+        let of = self.of.borrow();
+        let leads = heard.as_ref().filter(|heard| Some(&heard.lineage) == of.as_ref());
+        let leads = leads.filter(|heard| heard.acting && heard.is_recent() && heard.peer != self.me);
+        let passed = leads.zip(term).is_some_and(|(heard, term)| heard.term > term);
+        self.passed_since = passed.then(|| self.passed_since.unwrap_or_else(Instant::now));
     }
 
     /// How many belong, as far as this node knows.

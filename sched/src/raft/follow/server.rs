@@ -44,7 +44,8 @@ where
             return Err(error.into());
         }
     };
-    let mut served = Served { view, status, stream, lineage: hello.lineage, revision: hello.revision };
+    let (lineage, revision) = (hello.lineage, hello.revision);
+    let mut served = Served { view, status, stream, lineage, revision, term: 0 };
     served.run().await
 }
 
@@ -55,6 +56,8 @@ struct Served<S> {
     stream: S,
     lineage: Option<Lineage>,
     revision: Revision,
+    /// The term that the follower was told of last.
+    term: u64,
 }
 
 /// What a follower needs now.
@@ -144,15 +147,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
         for change in changes {
             let item = frame::item(change).map_err(|error| ServeError::Encode(error.to_string()))?;
             if bytes + item.len() > PART_BYTES && !items.is_empty() {
-                let items = std::mem::take(&mut items);
+                // Only with the last part it has all that the term stands for.
+                let (term, items) = (self.term, std::mem::take(&mut items));
                 frame::write(&mut self.stream, &Message::Changes { term, items }).await?;
                 bytes = 0;
             }
             bytes += item.len();
             items.push(item);
         }
-        if !items.is_empty() {
+        // A new leader's first entry changes nothing but the term, by which of two copies the newer one is told.
+        if !items.is_empty() || term != self.term {
             frame::write(&mut self.stream, &Message::Changes { term, items }).await?;
+            self.term = term;
         }
         self.revision = changes.last().map_or(self.revision, |change| change.revision);
         Ok(())
@@ -162,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
         let state = self.view.read(|store| (store.lineage() == Some(&lineage)).then(|| store.freeze()));
         // The view changed hands between two looks at it: the next look begins anew.
         let Some(state) = state else { return Ok(()) };
-        let revision = state.revision;
+        let (revision, term) = (state.revision, state.term);
         let mut encoding = tokio::task::spawn_blocking(move || codec::encode(&BorrowedState::from(&state)));
         let bytes = loop {
             tokio::select! {
@@ -180,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Served<S> {
         for part in bytes.chunks(PART_BYTES) {
             frame::write(&mut self.stream, &Message::Part(ByteBuf::from(part))).await?;
         }
-        (self.lineage, self.revision) = (Some(lineage), revision);
+        (self.lineage, self.revision, self.term) = (Some(lineage), revision, term);
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! What must be true, whatever breaks.
 
 use super::super::faults::Moment;
-use super::ledger::{Content, Id};
+use super::ledger::{Content, Entry, Id};
 use super::world::{World, index, name};
+use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::size_for;
 use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
@@ -160,22 +161,29 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether more than half of the newest roster of some group is up, of that group, and knows its word: then it must act.
+    /// Whether more than half of the newest roster of some group is up, of that group, and knows its word, and one of them
+    /// holds that roster: then it must act.
     pub fn could_act(&self) -> bool {
         let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
         let groups: BTreeSet<&String> = (0..self.plan.nodes).filter_map(of).map(|of| &of.group).collect();
         groups.into_iter().any(|group| {
-            let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
-            let views = views.map(|view| self.ledger.get(view)).filter(|entry| entry.lineage.group == *group);
-            let newest = views.max_by_key(|entry| entry.position);
-            newest.is_some_and(|entry| {
-                entry.roster.has_majority(|peer| {
-                    let node = index(peer);
-                    of(node).is_some_and(|of| of.group == *group)
-                        && !self.machines[node].disk.word.unsure
-                        && !entry.roster.evicted.contains_key(peer)
-                })
-            })
+            let holders = (0..self.plan.nodes).filter_map(|node| {
+                let view = self.ledger.get(self.machines[node].process.as_ref()?.view?);
+                (view.lineage.group == *group).then_some((view.position, view, node))
+            });
+            let holders: Vec<_> = holders.collect();
+            let Some((newest, view, _)) = holders.iter().max_by_key(|(position, ..)| *position) else {
+                return false;
+            };
+            let helps = |peer: &str| {
+                let (node, roster) = (index(peer), &view.roster);
+                let sure = !self.machines[node].disk.word.unsure && !roster.evicted.contains_key(peer);
+                sure && of(node).is_some_and(|of| of.group == *group)
+            };
+            let knows = |(position, _, node): &(Position, &Entry, usize)| {
+                position == newest && helps(&name(*node)) && view.roster.names(&name(*node))
+            };
+            view.roster.has_majority(helps) && holders.iter().any(knows)
         })
     }
 

@@ -255,8 +255,9 @@ impl World<'_> {
             let Some((to, Some(seen))) = self.pledges.get(&(lineage.clone(), peer)).copied() else {
                 continue;
             };
-            let of_group = self.ledger.get(seen).lineage.group == lineage.group;
-            if of_group && to == node && !self.ledger.holds(known.id, seen) {
+            // What was seen of an epoch that others have gone on from without this node is kept by its intent.
+            let same = self.ledger.get(seen).lineage == self.ledger.get(known.id).lineage;
+            if same && to == node && !self.ledger.holds(known.id, seen) {
                 let (mine, theirs) = (known.position, self.ledger.get(seen).position);
                 self.violated(
                     "a founding holds what any of the pledged had seen",

@@ -59,6 +59,8 @@ pub struct Plan {
     pub mutation: Mutation,
     pub clock_ppm: u64,
     pub max_steps: u64,
+    /// Whether the flock must come together in the end.
+    pub liveness: bool,
     /// A voter that gave up its log knows that, and does not vote there with a blank one.
     pub remembers_votes: bool,
 }
@@ -78,6 +80,7 @@ impl Plan {
             mutation: Mutation::None,
             clock_ppm: CLOCK_PPM,
             max_steps: u64::MAX,
+            liveness: true,
             remembers_votes: true,
         }
     }

@@ -265,7 +265,7 @@ impl<'a> World<'a> {
         let view = saved.into_iter().chain(marked).max_by_key(|id| self.ledger.get(*id).position);
         let in_view = saved.map(|view| self.ledger.get(view).lineage.clone());
         let mut grants = match disk.word_lost {
-            true => Grants::lost(in_view.as_deref().cloned(), now_ms),
+            true => Grants::lost(now_ms),
             false => Grants::new(disk.word.clone(), now_ms),
         };
         if self.plan.mutation == Mutation::NoHoldAfterRestart {
@@ -347,6 +347,14 @@ impl<'a> World<'a> {
         self.lurking.clear();
         self.healed_at = Some(self.queue.now());
         self.trace.note(self.queue.now(), "-", || "the network is whole, and everybody is up".into());
+        // Who was removed for good is switched off sooner or later.
+        let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
+        let views = views.chain(self.machines.iter().flat_map(|machine| machine.disk.views.iter().copied()));
+        let evicted: BTreeSet<String> =
+            views.flat_map(|view| self.ledger.get(view).roster.evicted.keys().cloned()).collect();
+        for peer in evicted {
+            self.machines[index(&peer)].gone = true;
+        }
         let staying_dead = self.who_may_stay_dead();
         self.stats.needs_people += u64::from(staying_dead.is_none());
         self.must_heal = staying_dead.is_some();
@@ -418,7 +426,7 @@ impl<'a> World<'a> {
             Err(why) => {
                 self.steady_since = None;
                 if now - self.healed_at.unwrap_or(now) > PATIENCE {
-                    if !self.must_heal || !self.could_act() {
+                    if !self.must_heal || !self.plan.liveness || !self.could_act() {
                         self.stats.needs_people += u64::from(self.must_heal);
                         self.done = true;
                         return;
