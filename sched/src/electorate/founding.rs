@@ -74,7 +74,8 @@ pub enum Step {
 /// What to do now.
 pub fn next(situation: &Situation) -> Step {
     let Situation { me, roster, survivors, rules, .. } = situation;
-    if situation.unled_ms < rules.wait_ms {
+    // Before a group's first roster nobody belongs, and whoever has heard of it would be enough by itself.
+    if situation.unled_ms < rules.wait_ms || roster.members.is_empty() {
         return Step::Stay;
     }
     // Who does not belong keeps out of it, unless none of those who do holds as much: they pledge themselves to nobody who
@@ -235,6 +236,20 @@ mod tests {
         );
         let three = [survivor("a", 7), survivor("c", 9), survivor("d", 9)];
         assert!(matches!(step("x", 99, &three, 3_000), Step::Ask { .. }), "nobody who belongs could found");
+    }
+
+    #[test]
+    fn a_group_without_a_roster_is_not_founded_anew() {
+        let (roster, rules) = (Roster::default(), FoundingRules::default());
+        let mine = Situation {
+            me: "a",
+            position: at(9),
+            roster: &roster,
+            survivors: &[],
+            unled_ms: 9_000,
+            rules: &rules,
+        };
+        assert_eq!(next(&mine), Step::Stay, "more than half of nobody is there, on every side of every cut");
     }
 
     #[test]

@@ -249,7 +249,12 @@ impl World<'_> {
     fn found_anew(&mut self, node: usize, done: &Campaign) {
         let Some(known) = self.best_known(node) else { return };
         let lineage = &done.ask.lineage;
-        self.note(node, || format!("founds epoch {} at {:?}", lineage.epoch, known.position));
+        self.note(node, || {
+            format!(
+                "founds epoch {} at {:?}, counting {:?}, pledged {:?}",
+                lineage.epoch, known.position, done.roster, done.granted
+            )
+        });
         self.stats.foundings += 1;
         for peer in done.granted.iter().copied().chain([node]) {
             let Some((to, Some(seen))) = self.pledges.get(&(lineage.clone(), peer)).copied() else {
