@@ -131,7 +131,7 @@ impl World<'_> {
         }));
         let others = self.survivors(node).into_iter().filter(|survivor| roster.names(&survivor.peer));
         let waits_for: BTreeSet<usize> = others.map(|survivor| index(&survivor.peer)).collect();
-        let number = self.random.next();
+        let number = self.random.draw();
         let asked = Rc::new(ask.clone());
         for peer in &waits_for {
             let ask = asked.clone();
@@ -262,7 +262,7 @@ impl World<'_> {
             };
             // What was seen of an epoch that others have gone on from without this node is kept by its intent.
             let same = self.ledger.get(seen).lineage == self.ledger.get(known.id).lineage;
-            if same && to == node && !self.ledger.holds(known.id, seen) {
+            if same && to == node && !self.ledger.holds(known.id, self.ledger.last_change(seen)) {
                 let (mine, theirs) = (known.position, self.ledger.get(seen).position);
                 self.violated(
                     "a founding holds what any of the pledged had seen",

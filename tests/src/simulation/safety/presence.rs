@@ -285,7 +285,7 @@ impl World<'_> {
 /// The roster by which is counted; with a rule bent, one in which half is enough.
 pub(super) fn counted(roster: &Roster, mutation: Mutation, there: impl Fn(&str) -> bool) -> Roster {
     let mut roster = roster.clone();
-    if mutation == Mutation::HalfIsEnough && roster.members.len() % 2 == 0 {
+    if mutation == Mutation::HalfIsEnough && roster.members.len().is_multiple_of(2) {
         let absent = roster.members.iter().find(|peer| !there(peer)).cloned();
         absent.map(|peer| roster.members.remove(&peer));
     }

@@ -317,7 +317,7 @@ impl<'a> World<'a> {
 
     /// Ends a process at once.
     pub fn crash(&mut self, node: usize, older_view: bool) {
-        let choice = self.random.next();
+        let choice = self.random.draw();
         let machine = &mut self.machines[node];
         machine.asleep = false;
         machine.incarnation += 1;
