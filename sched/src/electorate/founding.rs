@@ -184,7 +184,9 @@ pub fn pledge(
     if grants.is_held(now_ms) {
         return Err(NoPledge::Led);
     }
-    if given.is_some() && word.roster > ask.roster {
+    // What was noted of an epoch counts no more once a majority has gone on from it.
+    let of_an_older_epoch = given.is_some_and(|given| given.epoch < ask.position.epoch);
+    if given.is_some() && !of_an_older_epoch && word.roster > ask.roster {
         return Err(NoPledge::NewerRoster(word.roster));
     }
     if position > ask.position {
@@ -322,6 +324,8 @@ mod tests {
         grants.note_roster(Revision(5));
         let newer = Err(NoPledge::NewerRoster(Revision(5)));
         assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held), newer);
+        let gone_on = Ask { position: Position { epoch: 2, ..at(1) }, ..ask(3, 0) };
+        assert_eq!(pledge(&mut grants.clone(), &gone_on, "a", Some(&mine), at(5), held), Ok(()));
         let knows = Ask { roster: Revision(5), ..ask(2, 9) };
         assert_eq!(pledge(&mut grants, &knows, "a", Some(&mine), at(5), held), Ok(()));
         // From then on the old epoch gets no lease, and the new one does.

@@ -148,7 +148,10 @@ impl World<'_> {
     /// What this node would say, as far as its view goes; nothing is promised.
     pub fn would_pledge(&self, node: usize, from: usize, ask: &Ask) -> Result<(), NoPledge> {
         let Some(process) = &self.machines[node].process else { return Err(NoPledge::OtherGroup) };
-        let position = self.position_in(&ask.lineage.group, process.view);
+        let position = match self.plan.mutation {
+            Mutation::PledgeToOlder => Position::default(),
+            _ => self.position_in(&ask.lineage.group, process.view),
+        };
         let mut grants = process.grants.clone();
         founding::pledge(&mut grants, ask, &name(from), process.of.as_deref(), position, self.ms(node))
     }
