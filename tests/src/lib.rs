@@ -2,7 +2,7 @@
 //!
 //! A desktop is a set of Linux namespaces with its own network interface and its own Docker engine; a bench is some
 //! of them on one switch. Nothing here knows how gaggle works inside: the suites see what a user sees, the
-//! `gaggle` and `kubectl` commands, the engines and the files.
+//! `gaggle` and `kubectl` commands, the engines and the files. Only [`simulation`] runs gaggle's own rules, in virtual time.
 
 pub mod bench;
 pub mod comparison;

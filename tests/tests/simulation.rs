@@ -1,4 +1,4 @@
-//! The simulation's short form: some hundred seeds with the rules as they are, and each bent rule is noticed.
+//! The simulation's short form: some hundred seeds with the rules as they are, and bent rules that must be noticed.
 //!
 //! The long form is `cargo run -p gaggle-tests --bin simulate -- --seeds 10000`.
 
@@ -45,7 +45,13 @@ fn no_two_act_and_nothing_seen_is_lost_and_the_flock_comes_together() {
 /// Seeds that found something once; what it was is in the history of the rules.
 #[test]
 fn seeds_that_failed_once_do_not_fail_again() {
-    holds([9, 18, 33, 34, 89, 126, 179, 305, 313, 350, 935, 2562, 2993, 3612, 4415].into_iter());
+    holds(
+        [
+            9, 18, 33, 34, 89, 126, 179, 305, 313, 350, 935, 2562, 2663, 2993, 3612, 4415, 5141, 5646, 5718,
+            5891, 6358,
+        ]
+        .into_iter(),
+    );
 }
 
 #[test]
@@ -97,11 +103,6 @@ fn promises_must_be_on_the_disk_before_they_are_said() {
 #[test]
 fn who_leaves_must_keep_its_word() {
     is_noticed(400, |plan| plan.mutation = Mutation::LeaversForget);
-}
-
-#[test]
-fn a_new_leaders_first_entry_must_count() {
-    is_noticed(600, |plan| plan.mutation = Mutation::BlanksDoNotCount);
 }
 
 #[test]

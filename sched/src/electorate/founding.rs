@@ -74,7 +74,8 @@ pub enum Step {
 /// What to do now.
 pub fn next(situation: &Situation) -> Step {
     let Situation { me, roster, survivors, rules, .. } = situation;
-    if situation.unled_ms < rules.wait_ms {
+    // Before a group's first roster nobody belongs, and whoever has heard of it would be enough by itself.
+    if situation.unled_ms < rules.wait_ms || roster.members.is_empty() {
         return Step::Stay;
     }
     // Who does not belong keeps out of it, unless none of those who do holds as much: they pledge themselves to nobody who
@@ -183,7 +184,9 @@ pub fn pledge(
     if grants.is_held(now_ms) {
         return Err(NoPledge::Led);
     }
-    if given.is_some() && word.roster > ask.roster {
+    // What was noted of an epoch counts no more once a majority has gone on from it.
+    let of_an_older_epoch = given.is_some_and(|given| given.epoch < ask.position.epoch);
+    if given.is_some() && !of_an_older_epoch && word.roster > ask.roster {
         return Err(NoPledge::NewerRoster(word.roster));
     }
     if position > ask.position {
@@ -235,6 +238,20 @@ mod tests {
         );
         let three = [survivor("a", 7), survivor("c", 9), survivor("d", 9)];
         assert!(matches!(step("x", 99, &three, 3_000), Step::Ask { .. }), "nobody who belongs could found");
+    }
+
+    #[test]
+    fn a_group_without_a_roster_is_not_founded_anew() {
+        let (roster, rules) = (Roster::default(), FoundingRules::default());
+        let mine = Situation {
+            me: "a",
+            position: at(9),
+            roster: &roster,
+            survivors: &[],
+            unled_ms: 9_000,
+            rules: &rules,
+        };
+        assert_eq!(next(&mine), Step::Stay, "more than half of nobody is there, on every side of every cut");
     }
 
     #[test]
@@ -307,6 +324,8 @@ mod tests {
         grants.note_roster(Revision(5));
         let newer = Err(NoPledge::NewerRoster(Revision(5)));
         assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held), newer);
+        let gone_on = Ask { position: Position { epoch: 2, ..at(1) }, ..ask(3, 0) };
+        assert_eq!(pledge(&mut grants.clone(), &gone_on, "a", Some(&mine), at(5), held), Ok(()));
         let knows = Ask { roster: Revision(5), ..ask(2, 9) };
         assert_eq!(pledge(&mut grants, &knows, "a", Some(&mine), at(5), held), Ok(()));
         // From then on the old epoch gets no lease, and the new one does.

@@ -69,7 +69,8 @@ impl Leases {
         self.of.remove(peer);
     }
 
-    /// A peer has pledged itself to a founding that came to nothing: it gives this leader no lease any more.
+    /// A peer has gone beyond this leader's epoch, and gives it no lease any more: [`NoLease::Passed`], or
+    /// [`NoLease::Elsewhere`] of a newer epoch of the same group. Its founding may have come to nothing, or be lost.
     pub fn passed(&mut self, peer: &str, asked_ms: u64) {
         self.refused(peer);
         self.beyond.entry(peer.to_owned()).or_insert(asked_ms);

@@ -22,8 +22,6 @@ struct Arguments {
     /// End each run after so many events.
     #[arg(long)]
     steps: Option<u64>,
-    #[arg(long, value_enum)]
-    only: Option<Part>,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -33,11 +31,6 @@ struct Arguments {
     /// Lines of the trace to print when a run fails.
     #[arg(long, default_value_t = 80)]
     lines: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Safety,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,7 +60,6 @@ enum Bent {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let _ = arguments.only;
     let began = Instant::now();
     let (next, done, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let found: Mutex<Option<(Plan, Violation)>> = Mutex::new(None);

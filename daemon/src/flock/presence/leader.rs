@@ -312,6 +312,10 @@ impl Leader {
                 tracing::debug!(%peer, epoch, "no lease: it has gone beyond this epoch");
                 self.leases.passed(&peer, heard.asked_ms);
             }
+            Ok(Answer::NoLease(NoLease::Elsewhere(of))) if self.is_older_than(&of) => {
+                tracing::debug!(%peer, epoch = of.epoch, "no lease: it follows a newer epoch");
+                self.leases.passed(&peer, heard.asked_ms);
+            }
             Ok(answer @ (Answer::NoLease(_) | Answer::Stranger)) => {
                 tracing::debug!(%peer, ?answer, "no lease");
                 self.leases.refused(&peer);
@@ -320,6 +324,10 @@ impl Leader {
             Ok(answer) => tracing::debug!(%peer, ?answer, "no answer about a lease"),
             Err(error) => tracing::debug!(%peer, error, "no answer about a lease"),
         }
+    }
+
+    fn is_older_than(&self, of: &Lineage) -> bool {
+        self.lead.as_ref().is_some_and(|(lead, _)| lead.group == of.group && lead.epoch < of.epoch)
     }
 
     /// The next step of the roster towards who belongs, if this leader could act by it.

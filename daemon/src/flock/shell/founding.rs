@@ -7,6 +7,7 @@
 //! the new group's log is there, the old files or the saved view hold everything.
 
 use super::Shell;
+use crate::flock::orphans;
 use crate::flock::presence::{Answer, Errand, MAX_EPOCH, Request, Unkept, ask, position_in};
 use crate::flock::rpc::Rpc;
 use futures::StreamExt;
@@ -237,8 +238,9 @@ impl Shell {
     pub(super) async fn settle_on_best(&mut self) -> Result<(), String> {
         self.stop_following();
         self.set_aside().await;
+        orphans::keep_intent_of_view(&self.view, &self.intent).await;
         if let Some(Salvaged { lineage, store }) = self.aside.take() {
-            crate::flock::orphans::keep_intent(&store, &self.intent).await;
+            orphans::keep_intent(&store, &self.intent).await;
             let left = Salvaged { lineage, store };
             if left.position() > self.view.read(|store| position_in(&left.lineage.group, store)) {
                 self.view.write(|store| store.replace(left.store, left.lineage));

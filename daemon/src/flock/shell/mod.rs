@@ -344,7 +344,7 @@ impl Shell {
         self.stop_following();
         if forget {
             self.drop_part().await;
-            let _ = std::fs::remove_file(&self.config.word);
+            // Its word stays: a leader may count on this node for a moment yet, also when it is soon back.
             // What is not there is as forgotten as what is removed.
             let _ = std::fs::remove_file(&self.config.view);
             return;

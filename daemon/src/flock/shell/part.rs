@@ -122,6 +122,7 @@ impl Shell {
     /// Ends this node's part in the electorate, also on disk, but for what people wrote.
     pub(super) async fn give_up_part(&mut self) {
         self.set_aside().await;
+        orphans::keep_intent_of_view(&self.view, &self.intent).await;
         if let Some(left) = &self.aside {
             orphans::keep_intent(&left.store, &self.intent).await;
         }

@@ -148,7 +148,10 @@ impl World<'_> {
     /// What this node would say, as far as its view goes; nothing is promised.
     pub fn would_pledge(&self, node: usize, from: usize, ask: &Ask) -> Result<(), NoPledge> {
         let Some(process) = &self.machines[node].process else { return Err(NoPledge::OtherGroup) };
-        let position = self.position_in(&ask.lineage.group, process.view);
+        let position = match self.plan.mutation {
+            Mutation::PledgeToOlder => Position::default(),
+            _ => self.position_in(&ask.lineage.group, process.view),
+        };
         let mut grants = process.grants.clone();
         founding::pledge(&mut grants, ask, &name(from), process.of.as_deref(), position, self.ms(node))
     }
@@ -249,7 +252,12 @@ impl World<'_> {
     fn found_anew(&mut self, node: usize, done: &Campaign) {
         let Some(known) = self.best_known(node) else { return };
         let lineage = &done.ask.lineage;
-        self.note(node, || format!("founds epoch {} at {:?}", lineage.epoch, known.position));
+        self.note(node, || {
+            format!(
+                "founds epoch {} at {:?}, counting {:?}, pledged {:?}",
+                lineage.epoch, known.position, done.roster, done.granted
+            )
+        });
         self.stats.foundings += 1;
         for peer in done.granted.iter().copied().chain([node]) {
             let Some((to, Some(seen))) = self.pledges.get(&(lineage.clone(), peer)).copied() else {
@@ -257,7 +265,7 @@ impl World<'_> {
             };
             // What was seen of an epoch that others have gone on from without this node is kept by its intent.
             let same = self.ledger.get(seen).lineage == self.ledger.get(known.id).lineage;
-            if same && to == node && !self.ledger.holds(known.id, seen) {
+            if same && to == node && !self.ledger.holds(known.id, self.ledger.last_change(seen)) {
                 let (mine, theirs) = (known.position, self.ledger.get(seen).position);
                 self.violated(
                     "a founding holds what any of the pledged had seen",

@@ -145,6 +145,13 @@ impl Ledger {
         at == part
     }
 
+    /// The last entry up to this one that changed the state.
+    pub fn last_change(&self, id: Id) -> Id {
+        let changes =
+            |entry: &Entry| matches!(entry.what, Content::Founding | Content::Roster(_) | Content::Write);
+        self.back_from(id).find(|(_, entry)| changes(entry)).map_or(id, |(id, _)| id)
+    }
+
     /// From this entry backwards.
     pub fn back_from(&self, id: Id) -> impl Iterator<Item = (Id, &Entry)> {
         std::iter::successors(Some(id), |id| self.get(*id).before).map(|id| (id, self.get(id)))

@@ -21,6 +21,8 @@ pub struct Disk {
     pub part: Option<Part>,
     /// Lineages whose log this node gave up while it was counted as a voter: it must not vote there with a blank one.
     pub gave_up: BTreeSet<Lineage>,
+    /// The term that this node had reached when it gave up a part: no earlier leader may have it as a voter again.
+    pub left_terms: BTreeMap<Lineage, u64>,
 }
 
 /// A voter's files, and what its core knows.

@@ -138,8 +138,11 @@ impl World<'_> {
         let granted = self.process(node).grants.grant(&lineage, mine.as_deref(), now_ms);
         if let Err(no_lease) = granted {
             self.note(node, || format!("gives {} no lease: {no_lease}", super::world::name(from)));
-            let why = match no_lease {
+            let why = match &no_lease {
                 NoLease::Passed(_) => Refusal::Passed,
+                NoLease::Elsewhere(of) if of.group == lineage.group && of.epoch > lineage.epoch => {
+                    Refusal::Passed
+                }
                 _ => Refusal::Other,
             };
             let answer = refused(why);

@@ -205,6 +205,9 @@ impl World<'_> {
             if self.plan.remembers_votes && self.ledger.get(part.head).voters.names(node) {
                 self.machines[node].disk.gave_up.insert((*part.lineage).clone());
             }
+            if self.plan.remembers_votes {
+                self.machines[node].disk.left_terms.insert((*part.lineage).clone(), part.term);
+            }
             self.note(node, || "drops its part in the electorate".into());
             // What a voter's log knew to be committed is in its view; that is kept from now on.
             self.save_view(node);
@@ -213,6 +216,19 @@ impl World<'_> {
         process.aside = false;
         process.lead = Default::default();
         process.role = Role::Follower { leader: None };
+    }
+
+    /// What of a part that ends with its process has to be remembered.
+    fn drop_part_on_disk(&mut self, node: usize) {
+        let Some(part) = self.machines[node].disk.part.take().filter(|_| self.plan.remembers_votes) else {
+            return;
+        };
+        let counted = self.ledger.get(part.head).voters.names(node);
+        let disk = &mut self.machines[node].disk;
+        disk.left_terms.insert((*part.lineage).clone(), part.term);
+        if counted {
+            disk.gave_up.insert((*part.lineage).clone());
+        }
     }
 
     /// Frames arrive although this node has no part: the leader that it follows makes it a voter.
@@ -230,6 +246,13 @@ impl World<'_> {
         // Once it is voted out, what it may have promised as a voter counts no more.
         let counted = self.ledger.get(commit).voters.names(node) || self.ledger.get(head).voters.names(node);
         let gave_up = counted && self.machines[node].disk.gave_up.contains(&**lineage);
+        // A leader that others have deposed must not be made a quorum by a voter that has forgotten it: it is told the term.
+        let left_term = self.machines[node].disk.left_terms.get(&**lineage).copied();
+        if let Some(left_term) = left_term.filter(|left| term < *left) {
+            let told = Message::Appended { lineage: lineage.clone(), term: left_term, head: None };
+            self.send(node, from, told);
+            return false;
+        }
         if gave_up || passed || self.process(node).of.as_ref() != Some(lineage) || leader != Some(from) {
             return false;
         }
@@ -439,7 +462,10 @@ impl World<'_> {
             Mutation::LeaversForget => Default::default(),
             _ => (self.machines[node].disk.word.clone(), self.machines[node].disk.word_lost),
         };
-        self.machines[node].disk = Disk { word, word_lost, ..Disk::default() };
+        self.drop_part_on_disk(node);
+        let disk = std::mem::take(&mut self.machines[node].disk);
+        let Disk { gave_up, left_terms, .. } = disk;
+        self.machines[node].disk = Disk { word, word_lost, gave_up, left_terms, ..Disk::default() };
         let incarnation = self.machines[node].incarnation;
         let back = self.random.within(100_000, 5_000_000);
         self.queue.after(back, super::world::Event::Up { node, incarnation });
