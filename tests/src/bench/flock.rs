@@ -20,6 +20,8 @@ pub struct Flock {
     pub leader: Option<String>,
     /// Whether more than half is there.
     pub quorum: bool,
+    /// How many belong.
+    pub roster: usize,
     /// The names of those who vote.
     pub voters: Vec<String>,
     pub nodes: Vec<NodeStatus>,
@@ -88,6 +90,8 @@ impl Bench {
                 let seen = self.desktop(index).status()?;
                 ensure!(seen.quorum, "d{index} sees no quorum: {seen:?}");
                 ensure!(seen.leader.is_some(), "d{index} sees no leader: {seen:?}");
+                // Those who died still belong.
+                ensure!(seen.roster >= members.len(), "d{index} counts {} who belong: {seen:?}", seen.roster);
                 ensure!(seen.ready() == names, "d{index} sees {:?} ready", seen.ready());
                 ensure!(
                     seen.voters.len() == electorate(members.len()),
