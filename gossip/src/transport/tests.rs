@@ -268,26 +268,6 @@ async fn a_peer_whose_plug_is_pulled_is_noticed_and_its_streams_end() {
     assert!(timeout(PATIENCE, stream.read_u8()).await.unwrap().is_err());
 }
 
-/// Needs a network where multicast comes back to the sender and reaches nobody else: a namespace with a veth pair.
-/// `unshare -n sh -c 'ip link set lo up; ip link add v0 type veth peer name v1; ip addr add 10.9.0.1/24 dev v0;
-/// ip link set v0 up; ip link set v1 up; cargo test --offline -p gaggle-gossip -- --ignored mdns'`
-#[tokio::test]
-#[ignore = "needs a network namespace with a veth pair"]
-async fn by_mdns_nodes_find_each_other_and_find_a_restarted_one_again() {
-    let listen = vec![SocketAddr::from(([0, 0, 0, 0], 0))];
-    let config = TransportConfig { listen, mdns: true, ..TransportConfig::default() };
-    let first = start_with(config.clone(), 1, NodeKey::ephemeral());
-    let key = NodeKey::ephemeral();
-    let second = start_with(config.clone(), 1, key.clone());
-    sees(&first, &[&second]).await;
-    sees(&second, &[&first]).await;
-    second.shutdown().await;
-    sees(&first, &[]).await;
-    let again = start_with(config, 1, key);
-    sees(&first, &[&again]).await;
-    sees(&again, &[&first]).await;
-}
-
 #[tokio::test]
 async fn an_evicted_peer_is_told_so_and_gets_no_stream_either_way_nor_after_a_restart() {
     let ours = start(&[], 1);
