@@ -454,7 +454,10 @@ fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
 #[test]
 fn a_network_with_200_ms_of_delay_is_slow_and_not_wrong() {
     let worsen = |bench: &Bench| bench.lengthen_wires(Duration::from_millis(200));
-    slow_and_not_wrong(worsen, |_, wires| Ok(drop(wires)));
+    slow_and_not_wrong(worsen, |_, wires| {
+        drop(wires);
+        Ok(())
+    });
 }
 
 /// With both at once a TCP connection carries some ten KiB/s (Mathis et al., 1997): leaders may not last. What is

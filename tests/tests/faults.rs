@@ -490,7 +490,8 @@ fn a_daemon_leaves_when_it_is_asked_to() {
         one.replicas("web", 3, SOON)?;
         let began = std::time::Instant::now();
         three.stop_daemon()?;
-        ensure!(three.daemon().exit_code() == Some(0), "exit code {:?}", three.daemon().exit_code());
+        let code = bench.wait_until(SOON, "its exit code", || Ok(three.daemon().exit_code()))?;
+        ensure!(code == 0, "exit code {code}");
         ensure!(began.elapsed() < Duration::from_secs(60), "leaving took {:?}", began.elapsed());
         bench.assembled(&[1, 2])?;
         let pods = one.replicas("web", 3, RECOVERS)?;

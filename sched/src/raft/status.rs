@@ -71,7 +71,7 @@ struct Heard {
 /// For how long a gap is remembered, at least; at most twice as long.
 const GAPS_FOR: Duration = Duration::from_secs(15);
 /// The longest patience: beyond it, whoever is lost on a bad network is as good as dead.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(3);
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The longest pauses between two words of one leader, in this period of time and the one before.
 #[derive(Default)]
@@ -99,7 +99,10 @@ impl Gaps {
 impl Pulse {
     /// The leader of a term spoke and was accepted.
     pub fn heard_leader(&self, term: u64, had_quorum: bool) {
-        let now = Instant::now();
+        self.heard_leader_at(Instant::now(), term, had_quorum);
+    }
+
+    fn heard_leader_at(&self, now: Instant, term: u64, had_quorum: bool) {
         let heard = Heard { at: now, term, had_quorum };
         let before = self.heard.lock().unwrap_or_else(PoisonError::into_inner).replace(heard);
         if let Some(before) = before.filter(|before| before.term == term) {
@@ -197,37 +200,30 @@ mod tests {
 
     const LEASE: Duration = Duration::from_millis(750);
 
-    async fn hear(pulse: &Pulse, term: u64, after_ms: u64) {
-        tokio::time::advance(Duration::from_millis(after_ms)).await;
-        pulse.heard_leader(term, true);
+    /// A pulse that heard leaders of these terms, each so many milliseconds after the one before.
+    fn heard(words: &[(u64, u64)]) -> Pulse {
+        let (pulse, mut now) = (Pulse::default(), Instant::now());
+        for (term, after_ms) in words {
+            now += Duration::from_millis(*after_ms);
+            pulse.heard_leader_at(now, *term, true);
+        }
+        pulse
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn patience_grows_with_the_pauses_of_living_leaders_and_shrinks_again() {
-        let pulse = Pulse::default();
-        assert_eq!(pulse.patience(LEASE), LEASE);
-        for pause_ms in [0, 150, 400, 150] {
-            hear(&pulse, 1, pause_ms).await;
-        }
-        assert_eq!(pulse.patience(LEASE), LEASE, "an ordinary network");
-        hear(&pulse, 1, 1_000).await;
-        assert_eq!(pulse.patience(LEASE), Duration::from_millis(1_500));
-        hear(&pulse, 1, 20_000).await;
-        assert_eq!(pulse.patience(LEASE), LONGEST_PATIENCE, "it slept");
-        for _ in 0..3 {
-            hear(&pulse, 1, 150).await;
-            tokio::time::advance(GAPS_FOR).await;
-            pulse.heard_leader(2, true);
-        }
-        hear(&pulse, 2, 150).await;
-        assert_eq!(pulse.patience(LEASE), LEASE, "it has been well for a while");
+    #[test]
+    fn patience_grows_with_the_pauses_of_living_leaders_and_shrinks_again() {
+        let ordinary = [(1, 0), (1, 150), (1, 400), (1, 150)];
+        assert_eq!(heard(&ordinary).patience(LEASE), LEASE);
+        let slow = [(1, 0), (1, 800), (1, 150)];
+        assert_eq!(heard(&slow).patience(LEASE), Duration::from_millis(1_200));
+        let slept = [(1, 0), (1, 20_000)];
+        assert_eq!(heard(&slept).patience(LEASE), LONGEST_PATIENCE);
+        let well_again: Vec<_> = slow.into_iter().chain([(1, 150); 400]).collect();
+        assert_eq!(heard(&well_again).patience(LEASE), LEASE, "it has been well for a minute");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_pause_in_which_a_leader_died_teaches_no_patience() {
-        let pulse = Pulse::default();
-        hear(&pulse, 1, 0).await;
-        hear(&pulse, 2, 2_000).await;
-        assert_eq!(pulse.patience(LEASE), LEASE);
+    #[test]
+    fn the_pause_in_which_a_leader_died_teaches_no_patience() {
+        assert_eq!(heard(&[(1, 0), (2, 2_000)]).patience(LEASE), LEASE);
     }
 }
