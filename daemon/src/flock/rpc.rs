@@ -215,3 +215,55 @@ where
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gaggle_gossip::transport::MemoryHub;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::sync::Notify;
+
+    const PROTOCOL: &str = "/gaggle/test/1";
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Answers arrive long after their callers have given up: the streams that were opened are there for the next call.
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_its_stream_to_the_next_one() {
+        let hub = MemoryHub::default();
+        let (here, there) = (PeerId::random(), PeerId::random());
+        let rpc = Rpc::new(hub.transport(here), PROTOCOL, 64);
+        let far = hub.transport(there);
+        let mut acceptor = far.accept(PROTOCOL, 4).unwrap();
+        let (opened, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (counted, gate) = (opened.clone(), go.clone());
+        let serving = tokio::spawn(async move {
+            while let Some((_, mut stream)) = acceptor.next().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let gate = gate.clone();
+                tokio::spawn(async move {
+                    while let Ok(request) = read_bytes(&mut stream, 64).await {
+                        gate.notified().await;
+                        write_bytes(&mut stream, &request).await.unwrap();
+                    }
+                });
+            }
+        });
+        let impatient = rpc.call(there, b"first", PATIENCE);
+        tokio::time::timeout(Duration::from_millis(100), impatient).await.expect_err("nobody answers yet");
+        go.notify_one();
+        let kept = async {
+            while rpc.with_peer(there, |peer| peer.idle.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, kept).await.expect("the stream of the first call is kept");
+        go.notify_one();
+        assert_eq!(
+            rpc.call(there, b"second", PATIENCE).await.unwrap(),
+            b"second",
+            "and not the first answer"
+        );
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+        serving.abort();
+    }
+}

@@ -15,7 +15,7 @@ pub(super) const QUEUE: usize = 4096;
 /// Transactions of one batch at most.
 const BATCH_TXNS: usize = 1024;
 
-/// Bytes of one batch at most, unless a single transaction is larger: it has to reach a peer within a heartbeat.
+/// Bytes of one batch at most, unless a single transaction is larger: it has to be answered while the leader waits for it.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Bytes of one transaction at most, so that every log entry fits a frame.

@@ -21,7 +21,8 @@ use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What one append to a peer carries at most, beyond its first entry: it has to arrive within a heartbeat.
+/// What one append to a peer carries at most, beyond its first entry: on a slow network too it has to be answered while the
+/// leader waits for it (`raft::config`).
 const APPEND_BYTES: u64 = 1 << 20;
 
 /// A file of the group that cannot be used, and why.
