@@ -10,6 +10,7 @@ use crate::api::{self, ApiState};
 use crate::control::{self, ControlState};
 use crate::datadir::{DataDir, Remembered, write_atomically};
 use crate::flock::{self, Flock, FlockConfig, FlockDocuments, FlockStatus};
+use crate::guard::{Guard, GuardConfig, agent_dir};
 use crate::kubeconfig;
 use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
 use crate::owner::{self, OwnerState};
@@ -71,7 +72,14 @@ pub async fn run(
     let phrase = given_phrase(&options)?;
     let dir = DataDir::open(&options.data_dir)?;
     let key = cluster_key(&dir, phrase, &*report)?;
-    let daemon = Daemon::start(options, dir, key, report.clone()).await?;
+    // Before anything that takes its time: containers of the daemon before this one may run on.
+    let guard = Guard::start(GuardConfig {
+        data_dir: options.data_dir.clone(),
+        docker_host: options.docker_host.to_string(),
+        cluster: key.cluster_id(),
+        node: options.name.to_string(),
+    });
+    let daemon = Daemon::start(options, dir, key, guard, report.clone()).await?;
     let outcome = daemon.run(report.clone()).await;
     report(Milestone::Stopped);
     outcome
@@ -110,6 +118,8 @@ fn cluster_key(
 struct Daemon {
     options: UpOptions,
     dir: DataDir,
+    /// Until it is dismissed.
+    guard: Option<Guard>,
     transport: Transport,
     membership: Membership,
     view: View,
@@ -129,6 +139,7 @@ impl Daemon {
         options: UpOptions,
         dir: DataDir,
         key: ClusterKey,
+        guard: Guard,
         report: Arc<impl Fn(Milestone) + Send + Sync + 'static>,
     ) -> anyhow::Result<Self> {
         let name = options.name.as_str().to_owned();
@@ -192,7 +203,7 @@ impl Daemon {
             node: name.clone(),
             cluster: key.cluster_id(),
             docker_host: Some(options.docker_host.to_string()),
-            dir: dir.path("pods"),
+            dir: agent_dir(&options.data_dir),
             dns: Vec::new(),
             dns_search: Vec::new(),
         };
@@ -200,7 +211,7 @@ impl Daemon {
             agent_config,
             view.clone(),
             derived(flock.status.clone(), |status| status.current),
-            flock.led.clone(),
+            guard.pass_on(flock.led.clone()).await,
             flock.propose.clone(),
             images,
         );
@@ -262,6 +273,7 @@ impl Daemon {
         Ok(Self {
             options,
             dir,
+            guard: Some(guard),
             transport,
             membership,
             view,
@@ -429,6 +441,9 @@ impl Daemon {
             self.api.abort();
         }
         self.agent.stop().await;
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss().await;
+        }
         self.membership.leave().await;
         self.transport.shutdown().await;
     }
