@@ -38,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 const QUORUM_PATIENCE: Duration = Duration::from_millis(2500);
 /// How often what helps a restart (peers' addresses) is written down.
 const REMEMBER_EVERY: Duration = Duration::from_secs(10);
+/// Events about the electorate that wait to be stored; more are dropped, since the log has them too.
+const NOTES_WAITING: usize = 64;
 /// How long open requests may take when the daemon ends.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -187,6 +189,7 @@ impl Daemon {
             )));
         }
         let view = View::default();
+        let (notes_tx, flock_notes) = mpsc::channel(NOTES_WAITING);
         let flock_config = FlockConfig {
             raft: dir.path("raft"),
             view: dir.path("view"),
@@ -194,6 +197,7 @@ impl Daemon {
             started_ms,
             autonomy: options.autonomy.map(|autonomy| autonomy.0),
             voters: options.voters.0,
+            notes: notes_tx,
         };
         let (net, gossip) = (transport.clone(), membership.clone());
         let flock = Flock::start(flock_config, net, gossip, view.clone(), intent.clone()).await?;
@@ -232,6 +236,7 @@ impl Daemon {
         let (leave_tx, leave) = mpsc::channel(1);
         let own = control::routes(ControlState {
             cluster: key.cluster_id(),
+            node: name.clone(),
             flock: flock.status.clone(),
             members: membership.members(),
             view: view.clone(),
@@ -264,7 +269,7 @@ impl Daemon {
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
         tokio::spawn(flock::compact_forever(intent.clone()));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
-        if let Some(notes) = agent.take_notes() {
+        for notes in agent.take_notes().into_iter().chain([flock_notes]) {
             tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
         }
         tokio::spawn(runner::run(view.clone(), flock.propose.clone(), runner_inputs(&flock, &membership)));
