@@ -82,7 +82,8 @@ async fn could_win(members: &Members, me: NodeId, last: Option<Id>, links: &Link
     tokio::time::timeout(limit, count).await.unwrap_or(false)
 }
 
-fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
+/// Whether these are a quorum of every configuration in force.
+pub(super) fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
     let configs = members.get_joint_config();
     !configs.is_empty()
         && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
