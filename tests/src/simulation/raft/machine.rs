@@ -223,6 +223,9 @@ impl Machine {
 
     async fn drop_part(&mut self, world: &World) {
         world.wires.unplug(self.me);
+        if let Some(following) = self.following.take() {
+            following.end();
+        }
         if let Some(group) = self.part.take() {
             group.stop().await;
         }
