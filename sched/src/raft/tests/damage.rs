@@ -146,7 +146,8 @@ async fn damaged_files_are_set_aside_and_say_what_they_still_know() {
         let aside = Group::set_aside(&dir).unwrap();
         assert!(aside.state.is_none() && aside.lineage.is_some());
     }
-    assert_eq!(names(dir.parent().unwrap()), ["a.damaged-1", "a.damaged-2"]);
+    assert_eq!(names(dir.parent().unwrap()), ["a", "a.damaged-1", "a.damaged-2"]);
+    assert_eq!(names(&dir), ["raft.left"], "the term that the log still named goes on");
     assert_eq!(fs::read(dir.with_extension("damaged-1").join("raft.snapshot")).unwrap(), [3]);
 }
 

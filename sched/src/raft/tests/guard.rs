@@ -86,7 +86,8 @@ async fn who_was_voted_out_follows_no_leader_of_an_earlier_term_when_it_is_invit
     // The deposed leader comes upon it, and takes it for a newcomer.
     let again = bench.join(goes, "a").await;
     bench.hub.heal(goes);
-    assert!(early < late && again.status().borrow().term == late);
+    assert!(early < late);
+    until(&again, |status| status.term == late).await;
     let rpc =
         AppendEntriesRequest { vote: Vote { committed: true, ..Vote::new(early, node_id("a")) }, ..empty() };
     let request = Request::Append { rpc, quorum: true, counted: false };

@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 /// What was heard is old after this.
 const STALE: Duration = Duration::from_millis(2_500);
+/// How long a part may know less than the leader that asks for leases.
+const PASSED_AFTER: Duration = Duration::from_millis(500);
 const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
 const NEVER_VOTED_AFTER: Duration = Duration::from_secs(15);
 /// Bytes on the way in a follow stream.
@@ -76,6 +78,7 @@ pub struct Machine {
     part: Option<Group>,
     following: Option<Following>,
     heard: Heard,
+    passed_since: Option<Instant>,
     unnamed_since: Option<Instant>,
     has_voted: bool,
     watches: Vec<JoinHandle<()>>,
@@ -94,6 +97,7 @@ impl Machine {
             part: None,
             following: None,
             heard: Heard::default(),
+            passed_since: None,
             unnamed_since: None,
             has_voted: false,
             watches: Vec::new(),
@@ -120,8 +124,24 @@ impl Machine {
         GroupConfig { dir: dir(), storage, me: name(self.me), timings: Timings::lan(), retention, gate }
     }
 
+    /// What its part says; it knows no leader while the others have gone on without it.
     fn own_status(&self) -> Option<Status> {
-        self.part.as_ref().map(|group| group.status().borrow().clone())
+        let own = self.part.as_ref().map(|group| group.status().borrow().clone())?;
+        let passed = self.passed_since.is_some_and(|since| since.elapsed() > PASSED_AFTER);
+        Some(if passed { Status { leader: None, quorum: false, ..own } } else { own })
+    }
+
+    /// A leader of a later term that acts asks every machine for a lease: who was voted out together with its leader hears of
+    /// it in this way only.
+    fn note_passed(&mut self, world: &World) {
+        let term = self.part.as_ref().map(|group| group.status().borrow().term);
+        let leads = |node: &usize| {
+            let status = world.wires.group(*node).map(|group| group.status().borrow().clone());
+            status.is_some_and(|s| s.role == Role::Leader && s.quorum && Some(s.term) > term)
+        };
+        let reached = (0..NODES).filter(|node| *node != self.me && world.wires.passes(*node, self.me));
+        let passed = term.is_some() && reached.into_iter().any(|node| leads(&node));
+        self.passed_since = passed.then(|| self.passed_since.unwrap_or_else(Instant::now));
     }
 
     fn heard_status(&self) -> Option<Status> {
@@ -241,6 +261,7 @@ impl Machine {
         if !self.on {
             return;
         }
+        self.note_passed(world);
         self.follow(world);
         let me = name(self.me);
         let heard = self.heard_status();
