@@ -95,9 +95,7 @@ impl Race {
     /// Whether these, and this node, are a quorum of every configuration in force.
     fn is_won_by(&self, mut granted: BTreeSet<NodeId>) -> bool {
         granted.insert(self.me);
-        let configs = self.members.get_joint_config();
-        !configs.is_empty()
-            && configs.iter().all(|config| config.intersection(&granted).count() * 2 > config.len())
+        is_quorum(&self.members, &granted)
     }
 }
 
@@ -137,4 +135,11 @@ impl Poll {
     fn fresh(&self, limit: Duration) -> BTreeSet<NodeId> {
         self.granted.iter().filter(|(_, at)| at.elapsed() <= limit).map(|(id, _)| *id).collect()
     }
+}
+
+/// Whether these are a quorum of every configuration in force.
+pub(super) fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
+    let configs = members.get_joint_config();
+    !configs.is_empty()
+        && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
 }
