@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Flock, Image, Up, on_bench, poll, with_bench};
-use gaggle_tests::kube::{RECOVERS, SOON, deployment, node_of, pod_on, summary};
+use gaggle_tests::kube::{RECOVERS, SOON, deployment, is_ready, node_of, pod_on, summary};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -491,8 +491,13 @@ fn a_daemon_leaves_when_it_is_asked_to() {
         ensure!(code == 0, "exit code {code}");
         ensure!(began.elapsed() < Duration::from_secs(60), "leaving took {:?}", began.elapsed());
         bench.assembled(&[1, 2])?;
-        let pods = one.replicas("web", 3, RECOVERS)?;
-        ensure!(pods.iter().all(|pod| node_of(pod) != "d3"), "{}", summary(&pods));
+        // If it led, nobody could be told of its pods' ends; then the next leader finds that it is gone.
+        bench.wait_until(RECOVERS, "three replicas on the two that are left", || {
+            let pods = one.list("pods", "-l app=web")?;
+            let here = pods.iter().filter(|pod| is_ready(pod) && node_of(pod) != "d3").count();
+            ensure!(here == 3 && pods.len() == 3, "{}", summary(&pods));
+            Ok(Some(()))
+        })?;
         ensure!(three.docker("ps -q")?.ok()?.trim().is_empty(), "who leaves takes its pods' containers away");
         Ok(())
     });

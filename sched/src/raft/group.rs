@@ -218,6 +218,7 @@ impl Group {
     ) -> BoxFuture<'static, Result<Self, GroupError>> {
         Box::pin(async move {
             let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
+            log.purge_behind(machine.covers());
             let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
             let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
             let pulse = Arc::new(Pulse::default());

@@ -11,6 +11,7 @@ use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
 };
 use std::io::Cursor;
+use tokio::sync::watch;
 
 pub(super) struct Machine {
     view: View,
@@ -46,6 +47,11 @@ impl Machine {
         };
         machine.show_if_caught_up();
         machine
+    }
+
+    /// The last entry that the snapshot on the disk covers, from now on.
+    pub fn covers(&self) -> watch::Receiver<Option<Id>> {
+        self.file.covers()
     }
 
     /// Hands the state to the view unless the view is ahead of it.

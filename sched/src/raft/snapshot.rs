@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// The largest snapshot that is read or received: half a million objects, and far from filling a desktop's memory.
 pub(super) const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
@@ -98,13 +99,15 @@ pub(super) struct SnapshotFile {
     path: PathBuf,
     group: GroupId,
     epoch: u64,
-    /// What the newest one covers: a slow build must not take the place of one that was received meanwhile.
-    newest: Arc<Mutex<Option<Id>>>,
+    /// What the newest one on the disk covers.
+    newest: watch::Sender<Option<Id>>,
+    /// One at a time: a slow build must not take the place of one that was received meanwhile.
+    writing: Arc<Mutex<()>>,
 }
 
 impl SnapshotFile {
     pub fn new(storage: Arc<dyn Storage>, path: PathBuf, group: GroupId, epoch: u64) -> Self {
-        Self { storage, path, group, epoch, newest: Arc::default() }
+        Self { storage, path, group, epoch, newest: watch::Sender::default(), writing: Arc::default() }
     }
 
     pub fn error(&self, source: impl Into<SnapshotFault>) -> SnapshotError {
@@ -128,22 +131,27 @@ impl SnapshotFile {
     /// Puts a snapshot in place of the last one, on the disk when it returns. An older one than what is there is
     /// left out.
     pub fn write(&self, covers: Option<Id>, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if covers < *newest {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if covers < *self.newest.borrow() {
             return Ok(());
         }
         self.storage.write_atomically(&self.path, bytes).map_err(|error| self.error(error))?;
-        *newest = covers;
+        self.newest.send_replace(covers);
         Ok(())
+    }
+
+    /// The last entry that the newest one on the disk covers, from now on.
+    pub fn covers(&self) -> watch::Receiver<Option<Id>> {
+        self.newest.subscribe()
     }
 
     /// The bytes of the newest one and what they say, if there is one.
     pub fn read(&self) -> Result<Option<(Record, Vec<u8>)>, SnapshotError> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = self.storage.read(&self.path, MAX_SNAPSHOT_BYTES).map_err(|error| self.error(error))?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = self.decode(&bytes)?;
-        *newest = record.meta.last_log_id;
+        self.newest.send_replace(record.meta.last_log_id);
         Ok(Some((record, bytes)))
     }
 }

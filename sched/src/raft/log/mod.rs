@@ -19,13 +19,17 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// What one append to a peer carries at most, beyond its first entry: on a slow network too it has to be answered while the
 /// leader waits for it (`raft::config`).
 const APPEND_BYTES: u64 = 1 << 20;
+
+/// A snapshot that is not on the disk by then never will be: the part fails, with its log as it was.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file of the group that cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,9 @@ pub enum LogFault {
     Foreign(String),
     #[error("it has no identity")]
     Anonymous,
+    /// Nothing is removed from the log that nothing else on the disk holds.
+    #[error("the snapshot that covers it up to entry {0} does not reach the disk")]
+    Uncovered(u64),
 }
 
 impl LogFault {
@@ -67,7 +74,7 @@ impl LogFault {
         match self {
             Self::Damaged(_) | Self::WentBack { .. } | Self::Hole(_) | Self::Anonymous => true,
             Self::Record { source, .. } => source.is_damage(),
-            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) => false,
+            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) | Self::Uncovered(_) => false,
         }
     }
 }
@@ -94,6 +101,8 @@ struct Shared {
     disk: Disk,
     recent: Mutex<Recent>,
     busy: Mutex<Busy>,
+    /// What the snapshot on the disk covers, once a group uses the log.
+    covers: OnceLock<watch::Receiver<Option<Id>>>,
     /// Known to be committed, written with the next append: it only saves replaying after a restart.
     committed: Mutex<Option<Id>>,
 }
@@ -199,8 +208,13 @@ impl Log {
     fn new(storage: &Arc<dyn Storage>, path: &Path, disk: Disk, committed: Option<Id>) -> Self {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
         let (storage, path) = (storage.clone(), path.to_owned());
-        let busy = Mutex::default();
-        Self { shared: Arc::new(Shared { storage, path, disk, recent, busy, committed }) }
+        let (busy, covers) = (Mutex::default(), OnceLock::new());
+        Self { shared: Arc::new(Shared { storage, path, disk, recent, busy, covers, committed }) }
+    }
+
+    /// From now on nothing is purged before the snapshot on the disk covers it.
+    pub fn purge_behind(&self, covers: watch::Receiver<Option<Id>>) {
+        self.shared.covers.get_or_init(|| covers);
     }
 
     fn error(&self, source: LogFault) -> LogError {
@@ -271,6 +285,18 @@ impl Log {
     pub async fn read_from(&self, first: u64) -> Result<Vec<Entry>, LogError> {
         let read = self.blocking(move |shared| shared.disk.read(first, u64::MAX, u64::MAX)).await;
         read.map_err(|fault| self.error(fault))
+    }
+
+    /// Waits until what is to be purged is in the snapshot on the disk. openraft orders a purge right behind a snapshot that
+    /// it received, whose bytes are still on their way: a power cut between the two would leave neither.
+    async fn covered(&self, upto: Id) -> Result<(), Failure> {
+        let Some(mut covers) = self.shared.covers.get().cloned() else { return Ok(()) };
+        let _working = Working::begin(&self.shared);
+        let covered = covers.wait_for(|covers| *covers >= Some(upto));
+        match tokio::time::timeout(SNAPSHOT_PATIENCE, covered).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(self.writing(LogFault::Uncovered(upto.index))),
+        }
     }
 
     async fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), Failure> {
@@ -366,6 +392,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn purge(&mut self, upto: Id) -> Result<(), Failure> {
+        self.covered(upto).await?;
         self.remove((Bound::Unbounded, Bound::Included(upto.index)), Some(upto)).await
     }
 }

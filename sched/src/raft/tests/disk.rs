@@ -1,4 +1,5 @@
 use super::*;
+use openraft::storage::RaftLogStorage;
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +74,36 @@ async fn a_long_log_becomes_a_snapshot_and_a_laggard_gets_it() {
     groups.insert("a".into(), bench.restart("a").await);
     reached(&bench.views["a"], last).await;
     bench.end(groups.into_values()).await;
+}
+
+/// openraft orders the purge right behind a snapshot that it received, and does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_purged_before_the_snapshot_that_covers_it_is_on_the_disk() {
+    let bench = Bench::new();
+    let identity =
+        super::super::log::Identity { group: group_id(), epoch: 1, me: "a".into(), founder: false };
+    fs::create_dir_all(bench.dir("a")).unwrap();
+    let (storage, path) = (bench.config("a").storage, bench.dir("a").join("raft.redb"));
+    let mut log = super::super::log::Log::create(&storage, &path, &identity).unwrap();
+    let (covers, covered) = tokio::sync::watch::channel(None);
+    log.purge_behind(covered);
+    let purged =
+        async |log: &super::super::log::Log| log.clone().get_log_state().await.unwrap().last_purged_log_id;
+    let upto = |index| openraft::LogId::new(openraft::CommittedLeaderId::new(1, 0), index);
+    {
+        let mut purge = Box::pin(log.purge(upto(5)));
+        for short in [None, Some(upto(4))] {
+            covers.send_replace(short);
+            assert!(futures::poll!(&mut purge).is_pending(), "purged up to 5 with {short:?} in the snapshot");
+        }
+        covers.send_replace(Some(upto(6)));
+        purge.await.unwrap();
+    }
+    assert_eq!(purged(&log).await, Some(upto(5)));
+    // The part ended before its snapshot was there.
+    drop(covers);
+    log.purge(upto(9)).await.unwrap_err();
+    assert_eq!(purged(&log).await, Some(upto(5)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
