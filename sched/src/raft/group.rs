@@ -16,6 +16,7 @@ use super::storage::Storage;
 use super::types::{GroupId, Meta, Raft, RaftPeer};
 use crate::state::{Applied, Lineage, Propose, Refused, Store, Txn, Unavailable, View};
 use futures::future::BoxFuture;
+use openraft::RaftMetrics;
 use openraft::storage::RaftLogStorage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -236,6 +237,10 @@ impl Group {
                 let me = BTreeMap::from([(config.id(), RaftPeer { peer: config.me.clone() })]);
                 raft.initialize(me).await.map_err(GroupError::fatal)?;
             }
+            // Until the core has begun, its metrics are those of a node that never voted.
+            let voted = log.clone().read_vote().await.map_err(GroupError::fatal)?.unwrap_or_default();
+            let begun = |metrics: &RaftMetrics<_, _>| metrics.vote >= voted || metrics.running_state.is_err();
+            raft.metrics().wait_for(begun).await.map_err(|_| GroupError::Stopped)?;
             let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
             let (status_sender, status) = watch::channel(first);
             let (queue, waiting) = mpsc::channel(proposer::QUEUE);
