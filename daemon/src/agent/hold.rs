@@ -155,7 +155,8 @@ fn write_in_place(path: &Path, line: &[u8]) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
     }
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
     file.write_all_at(line, 0)
 }
 
