@@ -69,7 +69,7 @@ impl std::fmt::Debug for Gate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timings {
     /// A leader is heard at least this often (and half as long again: openraft rounds up). An append that is not
-    /// answered in this time is sent again, so it must be longer than a slow disk's flush.
+    /// answered in this time is asked after again, so it should be longer than a slow disk's flush.
     pub heartbeat: Duration,
     /// A voter that has heard its leader this recently votes for nobody else.
     pub lease: Duration,

@@ -4,8 +4,8 @@
 #![allow(clippy::result_large_err)]
 
 use super::status::Pulse;
-use super::types::{GroupId, NodeId, RaftPeer, Types};
-use super::wire::{self, Reply, Request};
+use super::types::{Ballot, GroupId, Id, NodeId, RaftPeer, Types};
+use super::wire::{self, Reply, Request, SERVE_LIMIT};
 use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -14,6 +14,7 @@ use openraft::raft::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long replication leaves a peer alone that could not be reached: short, since a desktop that came back
@@ -73,7 +74,7 @@ impl RaftNetworkFactory<Types> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, node: &RaftPeer) -> Link {
-        Link { links: self.clone(), target, peer: node.peer.clone() }
+        Link { links: self.clone(), target, peer: node.peer.clone(), under_way: None }
     }
 }
 
@@ -82,6 +83,39 @@ pub(super) struct Link {
     links: Links,
     target: NodeId,
     peer: String,
+    /// Entries that this peer has not answered yet.
+    under_way: Option<UnderWay>,
+}
+
+/// Entries on their way to a peer.
+///
+/// openraft waits for one heartbeat and then sends the same again. Where entries take longer than that (a slow network, a
+/// busy machine, one large object) none would ever arrive, so they stay under way, and whoever sends them again waits
+/// for the answer to the first time.
+struct UnderWay {
+    vote: Ballot,
+    prev: Option<Id>,
+    last: Id,
+    since: Instant,
+    answer: JoinHandle<Result<Reply, String>>,
+}
+
+impl UnderWay {
+    /// Whether it is what this request begins with. An answer that has been waiting for longer than a call may take is
+    /// none to a request of now.
+    fn begins(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        self.vote == rpc.vote
+            && self.prev == rpc.prev_log_id
+            && last.is_some_and(|last| self.last <= last)
+            && self.since.elapsed() < SERVE_LIMIT
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 type CallError<E> = RPCError<NodeId, RaftPeer, RaftError<NodeId, E>>;
@@ -115,7 +149,34 @@ impl RaftNetwork<Types> for Link {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError<openraft::error::Infallible>> {
         let (quorum, counted) = (self.links.pulse.leads_with_quorum(), self.counted());
-        match self.ask(Request::Append { rpc, quorum, counted }).await? {
+        let Some(last) = rpc.entries.last().map(|entry| entry.log_id) else {
+            // A heartbeat overtakes what is under way.
+            return match self.ask(Request::Append { rpc, quorum, counted }).await? {
+                Reply::Append(result) => self.remote(result),
+                _ => Err(confused()),
+            };
+        };
+        let under_way = match self.under_way.take().filter(|under_way| under_way.begins(&rpc)) {
+            Some(under_way) => under_way,
+            None => {
+                let (vote, prev) = (rpc.vote, rpc.prev_log_id);
+                let (links, peer) = (self.links.clone(), self.peer.clone());
+                let request = Request::Append { rpc, quorum, counted };
+                let answer = tokio::spawn(async move { links.ask(&peer, request).await });
+                UnderWay { vote, prev, last, since: Instant::now(), answer }
+            }
+        };
+        // It stays where it is if openraft's patience ends here.
+        let under_way = self.under_way.insert(under_way);
+        let answer = (&mut under_way.answer).await;
+        let sent = under_way.last;
+        self.under_way = None;
+        let answer = answer.unwrap_or_else(|ended| Err(ended.to_string()));
+        match answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&CallFailed(error))))? {
+            // More may be wanted by now than was sent.
+            Reply::Append(Ok(AppendEntriesResponse::Success)) if sent != last => {
+                Ok(AppendEntriesResponse::PartialSuccess(Some(sent)))
+            }
             Reply::Append(result) => self.remote(result),
             _ => Err(confused()),
         }

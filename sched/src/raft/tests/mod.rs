@@ -6,6 +6,7 @@ mod following;
 mod guard;
 mod quorum;
 mod salvaging;
+mod slow;
 
 use super::*;
 use crate::state::{Applied, Expect, Key, Lineage, Resource, Revision, Txn, TxnId, View, Write};
@@ -32,6 +33,8 @@ pub(super) fn set(peers: &[&str]) -> BTreeSet<String> {
 pub(super) struct Hub {
     groups: Mutex<BTreeMap<String, Group>>,
     cut: Mutex<BTreeSet<String>>,
+    /// How long a kilobyte takes.
+    pace: Mutex<Duration>,
 }
 
 pub(super) struct Port {
@@ -61,6 +64,11 @@ impl Hub {
         self.cut.lock().unwrap().remove(peer);
     }
 
+    /// From now on a kilobyte takes so long.
+    pub fn slow_down(&self, kilobyte: Duration) {
+        *self.pace.lock().unwrap() = kilobyte;
+    }
+
     fn reach(&self, from: &str, to: &str) -> Result<Group, String> {
         let cut = self.cut.lock().unwrap();
         if cut.contains(from) || cut.contains(to) {
@@ -74,6 +82,8 @@ impl Hub {
 impl Network for Port {
     async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String> {
         assert!(frame.len() <= MAX_FRAME_BYTES);
+        let pace = *self.hub.pace.lock().unwrap();
+        tokio::time::sleep(pace * u32::try_from(frame.len() / 1024).unwrap()).await;
         let group = self.hub.reach(&self.me, to)?;
         let reply = group.receive(&self.me, &frame).await;
         self.hub.reach(&self.me, to).map(|_| reply)
