@@ -9,7 +9,7 @@
 use crate::boottime::boottime_ms;
 use gaggle_sched::controller::identity::{IDENTITY_FREED_AFTER, IDENTITY_HOLD};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
