@@ -15,6 +15,7 @@ mod index;
 mod leaf;
 mod order;
 mod owner;
+pub mod replica;
 mod schema;
 mod serve;
 mod state;

@@ -196,17 +196,8 @@ impl Owner {
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
-        let (author, schema) = (&self.actor, &*self.schema);
-        let (bytes, heads) = match wanted {
-            (Some(before), Some(after)) => state::prepare_edit(state, author, before, after, schema, now_ms),
-            (_, object) => state::prepare(state, author, object, schema, now_ms),
-        }
-        .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
-        let base = match state {
-            Some(State::Document(document)) => Some(document.heads()),
-            Some(State::Buried { .. }) | None => None,
-        };
-        Ok(Change { bytes, heads, base })
+        let change = state::change(state, &self.actor, wanted, &*self.schema, now_ms);
+        change.map_err(|source| IntentError::Prepare { key: key.clone(), source })
     }
 
     fn apply(

@@ -12,7 +12,7 @@
 use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
-use super::{Heads, vet};
+use super::{Change, Heads, vet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -145,6 +145,26 @@ pub fn prepare(
         }
     };
     Ok(encode(document.incarnation(), document.prepare(author, target, schema)?))
+}
+
+/// The change that brings `state` to `object`, or, with what the object was edited `before`, that does what the edit did;
+/// and what it builds on.
+pub fn change(
+    state: Option<&State>,
+    author: &str,
+    (before, object): (Option<&Value>, Option<&Value>),
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<Change, PrepareError> {
+    let (bytes, heads) = match (before, object) {
+        (Some(before), Some(after)) => prepare_edit(state, author, before, after, schema, now_ms),
+        (_, object) => prepare(state, author, object, schema, now_ms),
+    }?;
+    let base = match state {
+        Some(State::Document(document)) => Some(document.heads()),
+        Some(State::Buried { .. }) | None => None,
+    };
+    Ok(Change { bytes, heads, base })
 }
 
 /// What a key holds after a frame; `None` if that is what it held before.
