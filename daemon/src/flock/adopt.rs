@@ -6,8 +6,8 @@
 //! adopted and how is decided in [`super::adoption`].
 
 use super::adoption::{
-    Burial, RUNNER_SPEAKS_WITHIN, Said, adoption, beyond, burial, conflict_notes, dead, differing, doc_key,
-    may_run_already, object_key,
+    Burial, RUNNER_SPEAKS_WITHIN, Said, adoption, agree, beyond, burial, conflict_notes, dead, differing,
+    doc_key, may_run_already, object_key,
 };
 use crate::documents::{DocumentError, Documents};
 use gaggle_gossip::intent::{Heads, Intent, IntentError, Keeper, PrepareError};
@@ -54,15 +54,11 @@ impl FlockDocuments {
                 revisions.mark_unchanged();
                 let adopted = self.view.read(|store| store.adopted(key).cloned());
                 // An error is the preparation's to tell.
-                let behind = match &adopted {
-                    Some(adopted) => !self.intent.covers(doc, adopted).await.unwrap_or(true),
-                    None => false,
+                let covers = match &adopted {
+                    Some(adopted) => self.intent.covers(doc, adopted).await.unwrap_or(true),
+                    None => true,
                 };
-                let ahead = *self.quorum.borrow()
-                    && !self.intent.is_buried(doc)
-                    && adopted.is_some()
-                    && adopted != self.intent.heads(doc);
-                if !behind && !ahead {
+                if agree(covers, *self.quorum.borrow(), &said(&self.intent, doc), adopted.as_ref()) {
                     return;
                 }
                 tokio::select! {
@@ -75,6 +71,10 @@ impl FlockDocuments {
             tracing::warn!(%key, "the document and the object differ; a change may be refused");
         }
     }
+}
+
+fn said(intent: &Intent, doc: &str) -> Said {
+    Said { buried: intent.is_buried(doc), deleted: intent.is_deleted(doc), heads: intent.heads(doc) }
 }
 
 /// The whole chain: what to do stands in the cause.
@@ -244,9 +244,7 @@ async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
     for key in dead {
         let doc = doc_key(&key);
         let adopted = view.read(|store| store.adopted(&key).cloned());
-        let said =
-            Said { buried: intent.is_buried(&doc), deleted: intent.is_deleted(&doc), heads: intent.heads(&doc) };
-        let ended = match burial(&said, adopted.as_ref()) {
+        let ended = match burial(&said(intent, &doc), adopted.as_ref()) {
             Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
             Some(Burial::End) => {
                 let change = intent.prepare(&doc, None).await.ok();

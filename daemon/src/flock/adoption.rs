@@ -71,6 +71,17 @@ pub struct Said {
     pub heads: Option<Heads>,
 }
 
+/// Whether a document and its object are of one mind, so that a change can be made on top of both: the document holds what
+/// the object was last adopted from (`covers`), and, while there is an order, the object what the document holds. Also one
+/// that nothing was adopted from yet: whoever makes such an object anew would undo what somebody was told is kept.
+pub fn agree(covers: bool, quorum: bool, said: &Said, adopted: Option<&Heads>) -> bool {
+    let ahead = match adopted {
+        Some(_) => adopted != said.heads.as_ref(),
+        None => !said.deleted && said.heads.is_some(),
+    };
+    covers && !(quorum && !said.buried && ahead)
+}
+
 /// How the document of an object ends that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Burial {
@@ -265,6 +276,20 @@ mod tests {
         // Nothing is written about what no group ever held.
         let unknown = Key::new(Resource::fixed("configmaps"), "default", "b");
         assert!(adoption(&store, &unknown, None, (None, vec![[5; 32]]), &crate::app::now()).is_none());
+    }
+
+    #[test]
+    fn an_object_that_waits_to_be_adopted_is_not_made_over_it() {
+        let (one, two) = (Some(vec![[1; 32]]), Some(vec![[2; 32]]));
+        let live = |heads: &Option<Heads>| Said { buried: false, deleted: false, heads: heads.clone() };
+        assert!(!agree(true, true, &live(&one), None), "somebody made it where nobody ordered it");
+        assert!(agree(true, false, &live(&one), None), "and nobody will adopt it now");
+        assert!(agree(true, true, &live(&one), one.as_ref()));
+        assert!(!agree(true, true, &live(&two), one.as_ref()));
+        assert!(!agree(false, true, &live(&one), one.as_ref()), "it lacks what was adopted");
+        let gone = Said { deleted: true, ..live(&one) };
+        assert!(agree(true, true, &gone, None), "nothing of it will ever be adopted");
+        assert!(agree(true, true, &Said { buried: true, deleted: true, heads: None }, one.as_ref()));
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn main() -> ExitCode {
     match found.into_inner().unwrap_or_else(|e| e.into_inner()) {
         None => ExitCode::SUCCESS,
         Some((plan, violation)) => {
+            println!("{violation:?}");
             println!("{}", shrink::report(&plan, &violation, arguments.lines));
             ExitCode::FAILURE
         }

@@ -92,11 +92,6 @@ impl Agent {
             self.dirty.insert(uid.to_owned());
         }
     }
-
-    /// Whether nothing is under way or due.
-    pub fn is_idle(&self) -> bool {
-        self.dirty.is_empty() && self.entries.values().all(|entry| !entry.busy && !entry.flying)
-    }
 }
 
 impl Entry {

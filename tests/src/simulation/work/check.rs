@@ -47,7 +47,8 @@ impl World<'_> {
         lives.filter_map(|(node, desk)| Some((node, desk.life.as_deref()?))).filter(|(node, _)| {
             let process = self.machines[*node].process.as_ref();
             let roster = process.and_then(|process| process.view).map(|view| &self.ledger.get(view).roster);
-            self.machines[*node].acts() && roster.is_some_and(|roster| !roster.evicted.contains_key(&name(*node)))
+            self.machines[*node].acts()
+                && roster.is_some_and(|roster| !roster.evicted.contains_key(&name(*node)))
         })
     }
 
@@ -96,11 +97,19 @@ impl World<'_> {
                 if machine.gone || machine.process.is_none() {
                     continue;
                 }
-                let key = Key::new(Resource::fixed("pods"), container.pod.namespace.clone(), container.pod.name.clone());
+                let key = Key::new(
+                    Resource::fixed("pods"),
+                    container.pod.namespace.clone(),
+                    container.pod.name.clone(),
+                );
                 let pod = store.get(&key).filter(|pod| pod.uid() == uid);
                 let bound = pod.and_then(|pod| pod.value().pointer("/spec/nodeName")).and_then(Value::as_str);
                 if bound != Some(&owner(*node).node) {
-                    return Err(format!("{} runs {}, which is bound to {bound:?}", name(*node), container.pod.name));
+                    return Err(format!(
+                        "{} runs {}, which is bound to {bound:?}",
+                        name(*node),
+                        container.pod.name
+                    ));
                 }
             }
         }
@@ -117,7 +126,8 @@ impl World<'_> {
             self.tick_watch(*node);
             self.check_watch(*node);
         }
-        let snapshots: Vec<(usize, _)> = self.here().map(|(node, life)| (node, contents(&life.store))).collect();
+        let snapshots: Vec<(usize, _)> =
+            self.here().map(|(node, life)| (node, contents(&life.store))).collect();
         let mut different = None;
         for pair in snapshots.windows(2) {
             let [(a, first), (b, second)] = pair else { continue };
@@ -160,11 +170,15 @@ fn find<'v>(objects: &'v [(Key, Value)], key: &Key) -> Option<&'v Value> {
 }
 
 /// Every Deployment and StatefulSet has its replicas running, every Job is over.
-fn workloads_are_whole(store: &Store, running: &BTreeMap<&str, Vec<(usize, &Observed)>>) -> Result<(), String> {
+fn workloads_are_whole(
+    store: &Store,
+    running: &BTreeMap<&str, Vec<(usize, &Observed)>>,
+) -> Result<(), String> {
     for (key, object) in store.list(&Resource::new("batch", "jobs"), None) {
         let conditions = object.value().pointer("/status/conditions").and_then(Value::as_array);
         let over = |condition: &Value| {
-            condition["status"] == "True" && (condition["type"] == "Complete" || condition["type"] == "Failed")
+            condition["status"] == "True"
+                && (condition["type"] == "Complete" || condition["type"] == "Failed")
         };
         if !conditions.is_some_and(|conditions| conditions.iter().any(over)) {
             return Err(format!("{key} is not over: {}", object.value()["status"]));
@@ -184,7 +198,8 @@ fn workloads_are_whole(store: &Store, running: &BTreeMap<&str, Vec<(usize, &Obse
                 let places = running.get(pod.uid());
                 places.is_some_and(|places| places.iter().any(|(at, _)| Some(name(*at).as_str()) == node))
             };
-            let (there, run) = pods.fold((0, 0), |(there, run), (_, pod)| (there + 1, run + u64::from(runs(pod))));
+            let (there, run) =
+                pods.fold((0, 0), |(there, run), (_, pod)| (there + 1, run + u64::from(runs(pod))));
             let ready = object.value().pointer("/status/readyReplicas").and_then(Value::as_u64).unwrap_or(0);
             if (there, run, ready) != (wanted, wanted, wanted) {
                 return Err(format!("{key} wants {wanted}: {there} are there, {run} run, {ready} are ready"));

@@ -7,7 +7,7 @@ use super::record::{Did, Op, Outcome, field_of};
 use super::{Bend, Later, Message, documents};
 use crate::simulation::safety::world::{World, name};
 use gaggle::api::wish_of;
-use gaggle::flock::adoption::doc_key;
+use gaggle::flock::adoption::{agree, doc_key};
 use gaggle_gossip::intent::{KubernetesLists, PrepareError, replica};
 use gaggle_sched::state::{Adopted, Applied, Expect, Refused, Txn, Write};
 use serde_json::{Value, json};
@@ -70,12 +70,20 @@ impl World<'_> {
         let (mut fields, mut scale, mut made) = (BTreeMap::new(), None, None);
         let creates = shown.is_empty() || random.permille(300);
         let (key, what) = if creates {
-            let kinds =
-                [Kind::Deployment, Kind::StatefulSet, Kind::Job, Kind::IndexedJob, Kind::ConfigMap, Kind::ConfigMap];
+            let kinds = [
+                Kind::Deployment,
+                Kind::StatefulSet,
+                Kind::Job,
+                Kind::IndexedJob,
+                Kind::ConfigMap,
+                Kind::ConfigMap,
+            ];
             let kind = *random.pick(&kinds);
             let shared = random.permille(150);
             let name = match (kind, shared) {
-                (Kind::ConfigMap | Kind::Deployment, true) => format!("shared-{}", random.within(0, SHARED_NAMES)),
+                (Kind::ConfigMap | Kind::Deployment, true) => {
+                    format!("shared-{}", random.within(0, SHARED_NAMES))
+                }
                 _ => format!("{}-{number}", format!("{kind:?}").to_lowercase()),
             };
             let uid = format!("{:08x}-0000-4000-8000-{:012x}", random.draw() as u32, number);
@@ -102,15 +110,8 @@ impl World<'_> {
         let (saw, outcome, holders) = (BTreeMap::new(), Outcome::Open, Vec::new());
         self.work.record.ops.push(Op { node, key, what, fields, saw, outcome, holders });
         let until_ms = self.ms(node) + CATCH_UP_MS;
-        let request = Request {
-            op: number,
-            stage: Stage::CatchingUp,
-            tries: 0,
-            until_ms,
-            adopted: None,
-            scale,
-            made,
-        };
+        let request =
+            Request { op: number, stage: Stage::CatchingUp, tries: 0, until_ms, adopted: None, scale, made };
         self.work.life(node).requests.push(request);
     }
 
@@ -121,7 +122,9 @@ impl World<'_> {
         }
         let waiting = std::mem::take(&mut self.work.life(node).requests);
         for request in waiting {
-            if request.stage == Stage::CatchingUp && (self.has_caught_up(node, &request) || now_ms >= request.until_ms) {
+            if request.stage == Stage::CatchingUp
+                && (self.has_caught_up(node, &request) || now_ms >= request.until_ms)
+            {
                 self.attempt(node, request);
             } else {
                 self.work.life(node).requests.push(request);
@@ -137,14 +140,12 @@ impl World<'_> {
     fn has_caught_up(&mut self, node: usize, request: &Request) -> bool {
         let quorum = self.has_quorum(node);
         let key = &self.work.record.ops[request.op].key;
-        let super::desk::Desk { documents, life: Some(life), .. } = &self.work.desks[node] else { return false };
+        let super::desk::Desk { documents, life: Some(life), .. } = &self.work.desks[node] else {
+            return false;
+        };
         let (adopted, held) = (life.store.adopted(key), documents.get(&doc_key(key)));
-        let behind = adopted.is_some_and(|adopted| replica::heads_beyond(held, adopted).is_none());
-        let ahead = quorum
-            && !replica::is_buried(held)
-            && adopted.is_some()
-            && adopted != held.and_then(replica::heads).as_ref();
-        !behind && !ahead
+        let covers = adopted.is_none_or(|adopted| replica::heads_beyond(held, adopted).is_some());
+        agree(covers, quorum, &documents::said(held), adopted)
     }
 
     /// Computes the write from what the view shows, and brings it into order or keeps it.
@@ -185,7 +186,13 @@ impl World<'_> {
         self.propose(node, Txn::from(write), Purpose::Request(op));
     }
 
-    fn prepare(&mut self, node: usize, request: &Request, before: Option<&Value>, wish: Option<&Value>) -> Option<Adopted> {
+    fn prepare(
+        &mut self,
+        node: usize,
+        request: &Request,
+        before: Option<&Value>,
+        wish: Option<&Value>,
+    ) -> Option<Adopted> {
         let now_ms = documents::now_ms(self.queue.now());
         let held = self.work.desks[node].documents.get(&doc_key(&self.work.record.ops[request.op].key));
         match replica::prepare(held, &name(node), (before, wish), &KubernetesLists, now_ms) {

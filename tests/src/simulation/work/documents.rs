@@ -3,6 +3,7 @@
 use super::Message;
 use crate::simulation::clock::Micros;
 use crate::simulation::safety::world::World;
+use gaggle::flock::adoption::Said;
 use gaggle_gossip::intent::replica::{self, Held, Replica};
 use gaggle_gossip::intent::{Change, Heads};
 use gaggle_sched::state::{Adopted, Expired, Seen};
@@ -50,6 +51,14 @@ pub fn now_ms(now: Micros) -> u64 {
 
 pub fn adopted(change: Change) -> Adopted {
     Adopted { change: change.bytes, heads: change.heads, base: change.base }
+}
+
+pub fn said(held: Option<&Held>) -> Said {
+    Said {
+        buried: replica::is_buried(held),
+        deleted: replica::is_deleted(held),
+        heads: held.and_then(replica::heads),
+    }
 }
 
 impl World<'_> {
@@ -106,9 +115,9 @@ impl World<'_> {
     pub fn merge_documents(&mut self, node: usize, theirs: &Replica) {
         let missing: Vec<(String, Vec<u8>)> = {
             let mine = &self.work.desks[node].documents;
-            let different = theirs.iter().filter(|(key, held)| {
-                mine.get(key).is_none_or(|mine| !std::sync::Arc::ptr_eq(mine, held))
-            });
+            let different = theirs
+                .iter()
+                .filter(|(key, held)| mine.get(key).is_none_or(|mine| !std::sync::Arc::ptr_eq(mine, held)));
             let frames = different
                 .filter_map(|(key, held)| Some((key.clone(), replica::since(held, mine.get(key), BUDGET)?)));
             frames.collect()

@@ -129,9 +129,8 @@ impl World<'_> {
     fn check_identity(&mut self, identity: &str) {
         let now = self.queue.now();
         let Some(places) = self.work.identities.get(identity) else { return };
-        let runs = |node: &usize| {
-            !self.machines[*node].asleep && now >= self.work.desks[*node].woke_at + AWAKE
-        };
+        let runs =
+            |node: &usize| !self.machines[*node].asleep && now >= self.work.desks[*node].woke_at + AWAKE;
         let running: Vec<(&String, usize)> =
             places.iter().filter(|(_, node)| runs(node)).map(|(id, node)| (id, *node)).collect();
         if running.len() > 1 {

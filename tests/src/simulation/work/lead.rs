@@ -3,7 +3,7 @@
 use super::{Bend, Message, documents};
 use crate::simulation::safety::ledger::{Content, Id};
 use crate::simulation::safety::world::{World, name};
-use gaggle::flock::adoption::{self, Burial, Said};
+use gaggle::flock::adoption::{self, Burial};
 use gaggle_gossip::intent::{Conflict, KubernetesLists, replica};
 use gaggle_sched::controller::node::{NodeConfig, NodeReport};
 use gaggle_sched::controller::{Note, notes};
@@ -158,7 +158,10 @@ impl World<'_> {
     fn take_turn(&mut self, node: usize) {
         for _ in 0..3 {
             let (now_ms, time) = (self.ms(node), self.work.time(node, self.queue.now()));
-            let reports = self.reports(node);
+            let reports = match self.nodes_are_due(node, now_ms) {
+                true => self.reports(node),
+                false => Vec::new(),
+            };
             let life = self.work.life(node);
             let store = &life.store;
             let Some(acting) = life.duties.as_mut().and_then(|duties| duties.acting.as_mut()) else { return };
@@ -198,6 +201,15 @@ impl World<'_> {
         }
     }
 
+    fn nodes_are_due(&self, node: usize, now_ms: u64) -> bool {
+        let life = self.work.desks[node].life.as_ref();
+        let acting = life.and_then(|life| life.duties.as_ref()?.acting.as_ref());
+        acting.is_some_and(|acting| {
+            let now = Duration::from_millis(now_ms - acting.began_ms);
+            acting.plans.is_empty() && acting.stage == Stage::Nodes && acting.turn.nodes_are_due(now)
+        })
+    }
+
     fn carry_out(&mut self, node: usize, planned: Planned) {
         for Proposal { origin, txns, notes } in planned.proposals {
             let number = self.work.number();
@@ -215,7 +227,9 @@ impl World<'_> {
     fn bent(&self, mut txn: Txn) -> Txn {
         if self.plan.work.as_ref().is_some_and(|load| load.bend == Bend::Rerun) {
             for write in &mut txn.writes {
-                let (Write::Put { value, .. } | Write::Status { status: value, .. }) = write else { continue };
+                let (Write::Put { value, .. } | Write::Status { status: value, .. }) = write else {
+                    continue;
+                };
                 for status in ["/status", ""] {
                     let status = value.pointer_mut(status).and_then(|status| status.as_object_mut());
                     status.map(|status| status.remove("completedIndexes"));
@@ -290,7 +304,8 @@ impl World<'_> {
         let Some(life) = life else { return };
         let Some(duties) = &mut life.duties else { return };
         let Some(acting) = &mut duties.acting else { return };
-        let due = acting.adopt_again || acting.documents_seen != life.documents_changed || now_ms >= acting.look_ms;
+        let due =
+            acting.adopt_again || acting.documents_seen != life.documents_changed || now_ms >= acting.look_ms;
         if !acting.adoptions.is_empty() || now_ms < acting.settle_ms || !due {
             return;
         }
@@ -299,16 +314,12 @@ impl World<'_> {
         let store = &life.store;
         for key in adoption::dead(store) {
             let held = documents.get(&adoption::doc_key(&key));
-            let said = Said {
-                buried: replica::is_buried(held),
-                deleted: replica::is_deleted(held),
-                heads: held.and_then(replica::heads),
-            };
-            let ended = match adoption::burial(&said, store.adopted(&key)) {
+            let ended = match adoption::burial(&documents::said(held), store.adopted(&key)) {
                 Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
                 Some(Burial::End) => {
                     let wanted = (None, None);
-                    let change = replica::prepare(held, &author, wanted, &KubernetesLists, documents::now_ms(now));
+                    let change =
+                        replica::prepare(held, &author, wanted, &KubernetesLists, documents::now_ms(now));
                     change.ok().map(documents::adopted)
                 }
                 None => None,
@@ -407,4 +418,3 @@ fn forget_base(txn: &mut Txn) {
         }
     }
 }
-

@@ -153,7 +153,9 @@ impl World<'_> {
     /// The machine is off.
     pub fn work_down(&mut self, node: usize) {
         let Some(life) = self.work.desks[node].life.take() else { return };
-        life.requests.iter().for_each(|request| self.work.record.ops[request.op()].outcome = Outcome::Unknown);
+        life.requests
+            .iter()
+            .for_each(|request| self.work.record.ops[request.op()].outcome = Outcome::Unknown);
         self.stop_engine(node);
     }
 

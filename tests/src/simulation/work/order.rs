@@ -19,7 +19,6 @@ const CHECKPOINT_EVERY: u32 = 64;
 /// What came of an entry, as who applied it first found.
 pub struct Came {
     pub changes: Vec<Arc<Change>>,
-    pub results: Vec<Result<Applied, Refused>>,
 }
 
 /// States and changes of everything that was committed.
@@ -186,8 +185,7 @@ impl World<'_> {
                 self.stats.changes += changes.len() as u64;
                 self.check_compared(&what, &results, &changes);
                 self.check_indexes(&lineage, &changes);
-                let came = Rc::new(Came { changes, results: results.clone() });
-                self.work.archive.came.insert(id, came);
+                self.work.archive.came.insert(id, Rc::new(Came { changes }));
             }
         }
         let waiting = match &mut self.work.life(node).duties {
@@ -282,8 +280,12 @@ impl World<'_> {
         if let Some(part) = &self.machines[node].disk.part {
             let mut store = self.state_at(part.base);
             let (from, bend) = (store.revision(), self.bend());
-            let log: Vec<&Entry> =
-                self.ledger.back_from(part.head).take_while(|(id, _)| *id != part.base).map(|(_, e)| e).collect();
+            let log: Vec<&Entry> = self
+                .ledger
+                .back_from(part.head)
+                .take_while(|(id, _)| *id != part.base)
+                .map(|(_, e)| e)
+                .collect();
             log.into_iter().rev().for_each(|entry| drop(apply(&mut store, entry, bend)));
             kept.extend(store.changes_after(from).unwrap_or_default().iter().filter_map(|c| intent_of(c)));
         }
@@ -306,10 +308,7 @@ fn finished_indexes(store: &Store) -> BTreeMap<String, BTreeSet<String>> {
     finished
 }
 
-fn learn_finished(
-    finished: &mut BTreeMap<String, BTreeSet<String>>,
-    job: &Arc<gaggle_sched::state::Object>,
-) {
+fn learn_finished(finished: &mut BTreeMap<String, BTreeSet<String>>, job: &Arc<gaggle_sched::state::Object>) {
     let Some(text) = job.value().pointer("/status/completedIndexes").and_then(|text| text.as_str()) else {
         return;
     };

@@ -14,8 +14,14 @@ const CATCH_UP_MS: u64 = 3_000;
 
 /// What desktops say to each other about work.
 pub enum Message {
-    Propose { number: u64, txn: Rc<Txn> },
-    Answer { number: u64, answer: Answer },
+    Propose {
+        number: u64,
+        txn: Rc<Txn>,
+    },
+    Answer {
+        number: u64,
+        answer: Answer,
+    },
     /// Everything in the sender's documents.
     Documents(super::Documents),
     /// A change that was kept.
@@ -71,8 +77,7 @@ impl World<'_> {
         let (number, begun_ms) = (self.work.number(), self.ms(node));
         txn.id = Some(TxnId(number, node as u64));
         let txn = Rc::new(txn);
-        let proposal =
-            Proposal { txn, purpose, begun_ms, asked: None, again_ms: 0, lost: false, done: None };
+        let proposal = Proposal { txn, purpose, begun_ms, asked: None, again_ms: 0, lost: false, done: None };
         self.work.life(node).proposals.insert(number, proposal);
         self.tend_proposal(node, number);
         number
@@ -174,7 +179,9 @@ impl World<'_> {
     /// Who had a write of a client when it was acknowledged.
     pub fn note_holders(&mut self, from: usize, number: u64, id: crate::simulation::safety::ledger::Id) {
         let Some(life) = &self.work.desks[from].life else { return };
-        let Some(Proposal { purpose: Purpose::Request(op), .. }) = life.proposals.get(&number) else { return };
+        let Some(Proposal { purpose: Purpose::Request(op), .. }) = life.proposals.get(&number) else {
+            return;
+        };
         let op = *op;
         let holders = super::held_by(self, id);
         let marks = holders.into_iter().map(|node| (node, self.work.desks[node].forgot)).collect();

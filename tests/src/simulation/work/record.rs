@@ -66,7 +66,8 @@ impl Record {
         self.keys().into_iter().find_map(|key| {
             let ops: Vec<&Op> = self.ops.iter().filter(|op| op.key == *key).collect();
             let object = store.get(key).map(|object| object.value());
-            let creates = ops.iter().filter(|op| op.what == Did::Create && op.outcome != Outcome::Failed).count();
+            let creates =
+                ops.iter().filter(|op| op.what == Did::Create && op.outcome != Outcome::Failed).count();
             let deletes: Vec<&&Op> = ops.iter().filter(|op| op.what == Did::Delete).collect();
             let deleted = deletes.iter().find(|op| op.outcome.is_acknowledged() && !is_gone(op));
             if let (Some(op), 1, Some(_)) = (deleted, creates, object) {
@@ -126,7 +127,15 @@ mod tests {
     fn op(fields: &[(&'static str, &str)], saw: &[(&'static str, &str)], what: Did) -> Op {
         let of = |list: &[(&'static str, &str)]| list.iter().map(|(f, v)| (*f, v.to_string())).collect();
         let key = Kind::ConfigMap.key("a");
-        Op { node: 0, key, what, fields: of(fields), saw: of(saw), outcome: Outcome::Ordered, holders: vec![] }
+        Op {
+            node: 0,
+            key,
+            what,
+            fields: of(fields),
+            saw: of(saw),
+            outcome: Outcome::Ordered,
+            holders: vec![],
+        }
     }
 
     fn lost(ops: Vec<Op>, annotations: Value) -> bool {

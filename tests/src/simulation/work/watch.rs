@@ -54,7 +54,9 @@ impl Watch {
         self.highest = self.seen.revision;
         match store.revision() == self.seen.revision || (changes.is_empty() && before == store.revision()) {
             true => Ok(()),
-            false => Err(format!("the view is at {}, and its watch at {}", store.revision(), self.seen.revision)),
+            false => {
+                Err(format!("the view is at {}, and its watch at {}", store.revision(), self.seen.revision))
+            }
         }
     }
 
