@@ -408,14 +408,17 @@ fn a_disk_that_turned_read_only_is_told_of_and_loses_nothing() {
     });
 }
 
-#[test]
-fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
+/// People write through every desktop of a flock whose network has become bad, and scale; afterwards all of it is there.
+fn slow_and_not_wrong<T>(
+    worsen: impl FnOnce(&Bench) -> Result<T>,
+    mend: impl FnOnce(&Bench, T) -> Result<()>,
+) {
     on_bench(3, |bench| {
         let flock = bench.up()?;
         let one = bench.desktop(1);
         one.apply(&deployment("web", 3))?;
         one.replicas("web", 3, SOON)?;
-        bench.lose_packets(0.2)?;
+        let bad = worsen(bench)?;
         let mut written = Vec::new();
         for round in 0..12_usize {
             let desktop = &bench.desktops()[round % 3];
@@ -430,7 +433,7 @@ fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
         }
         one.kubectl("scale deployment web --replicas=6")?.ok()?;
         one.replicas("web", 6, RECOVERS)?;
-        bench.heal_cables()?;
+        mend(bench, bad)?;
         let after = bench.assembled(&[1, 2, 3])?;
         ensure!(after.group == flock.group, "{flock:?} became {after:?}");
         one_state(bench)?;
@@ -439,6 +442,30 @@ fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
             ensure!(has(desktop, name)?, "{} has lost {name}", desktop.name());
         }
         Ok(())
+    });
+}
+
+#[test]
+fn a_network_that_loses_every_fifth_packet_is_slow_and_not_wrong() {
+    slow_and_not_wrong(|bench| bench.lose_packets(0.2), |bench, ()| bench.heal_cables());
+}
+
+/// As between two buildings with a bad radio link: an answer takes 400 ms.
+#[test]
+fn a_network_with_200_ms_of_delay_is_slow_and_not_wrong() {
+    let worsen = |bench: &Bench| bench.lengthen_wires(Duration::from_millis(200));
+    slow_and_not_wrong(worsen, |_, wires| Ok(drop(wires)));
+}
+
+#[test]
+fn a_network_that_delays_and_loses_is_slow_and_not_wrong() {
+    let worsen = |bench: &Bench| {
+        bench.lose_packets(0.2)?;
+        bench.lengthen_wires(Duration::from_millis(200))
+    };
+    slow_and_not_wrong(worsen, |bench, wires| {
+        drop(wires);
+        bench.heal_cables()
     });
 }
 

@@ -18,6 +18,10 @@ const LAG_FOR_SNAPSHOT: u64 = 5_000;
 /// Entries in one append at most (their bytes are bounded by the log's reader as well).
 const ENTRIES_PER_APPEND: u64 = 256;
 
+/// A voter that has not answered an append in this time is sent it again. Longer than an answer takes on a bad network, and
+/// than a flush on a slow disk: what comes later than this is never learnt.
+const APPEND_PATIENCE: Duration = Duration::from_secs(3);
+
 /// One part of a snapshot on the wire.
 const SNAPSHOT_PART_BYTES: u64 = 1 << 20;
 
@@ -68,10 +72,10 @@ impl std::fmt::Debug for Gate {
 /// How long to wait for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// A leader is heard at least this often (and half as long again: openraft rounds up). An append that is not
-    /// answered in this time is sent again, so it must be longer than a slow disk's flush.
+    /// How often a leader speaks to each voter that has answered what it said last.
     pub heartbeat: Duration,
-    /// A voter that has heard its leader this recently votes for nobody else.
+    /// A voter that has heard its leader this recently votes for nobody else. On a network that lets it wait longer as a rule,
+    /// it waits longer; see [`super::status::Pulse::patience`].
     pub lease: Duration,
     /// A voter that has heard no leader for the lease and a random part of this asks for votes.
     pub election_spread: Duration,
@@ -130,7 +134,9 @@ impl GroupConfig {
             purge_batch_size: 64,
             ..openraft::Config::default()
         };
-        config.validate().map(Arc::new).map_err(|error| error.to_string())
+        let config = config.validate().map_err(|error| error.to_string())?;
+        // Not before: openraft wants it below its election timeout, for an election timer that is off here.
+        Ok(Arc::new(openraft::Config { heartbeat_interval: millis(APPEND_PATIENCE), ..config }))
     }
 
     /// A voter's number for the log and the network.

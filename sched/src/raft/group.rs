@@ -1,5 +1,6 @@
 //! One Raft group on one node: its life from founding or joining to its end, and the handle that others hold.
 
+use super::beat;
 use super::change;
 use super::config::GroupConfig;
 use super::election;
@@ -243,6 +244,7 @@ impl Group {
             gate,
             stop.clone(),
         ));
+        tasks.spawn(beat::run(raft.clone(), timings.heartbeat, stop.clone()));
         let (me, timings) = (config.me.clone(), timings.clone());
         tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
         tasks.close();

@@ -8,6 +8,7 @@
 //!                            └─ committed ─▶ machine ─▶ View ─▶ follow::serve ─▶ follow::follow (other nodes)
 //! ```
 
+mod beat;
 mod change;
 mod codec;
 mod config;

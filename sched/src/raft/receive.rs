@@ -80,9 +80,10 @@ impl Group {
         let (raft, pulse) = (&self.inner.raft, &self.inner.links.pulse);
         match request {
             Request::Append { rpc, quorum, .. } => {
+                let term = rpc.vote.leader_id().term;
                 let result = raft.append_entries(rpc).await;
                 if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
-                    pulse.heard_leader(quorum);
+                    pulse.heard_leader(term, quorum);
                 }
                 Reply::Append(result)
             }
@@ -90,14 +91,14 @@ impl Group {
                 let vote = part.vote;
                 let result = raft.install_snapshot(part.into()).await;
                 if result.as_ref().is_ok_and(|response| response.vote <= vote) {
-                    pulse.heard_leader(true);
+                    pulse.heard_leader(vote.leader_id().term, true);
                 }
                 Reply::Snapshot(result)
             }
             Request::Vote(rpc) => Reply::Vote(raft.vote(rpc).await),
             Request::WouldVote { last_log_id } => {
-                let unheard =
-                    pulse.silence().is_none_or(|silence| silence >= self.inner.config.timings.lease);
+                let patience = pulse.patience(self.inner.config.timings.lease);
+                let unheard = pulse.silence().is_none_or(|silence| silence >= patience);
                 let mine = raft.data_metrics().borrow().last_log;
                 Reply::WouldVote(unheard && !pulse.leads_with_quorum() && last_log_id >= mine)
             }

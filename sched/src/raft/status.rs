@@ -55,6 +55,7 @@ impl Status {
 #[derive(Default)]
 pub(super) struct Pulse {
     heard: Mutex<Option<Heard>>,
+    gaps: Mutex<Gaps>,
     leads_with_quorum: AtomicBool,
     /// Who votes, as this node's log says.
     voters: Mutex<BTreeSet<NodeId>>,
@@ -63,14 +64,55 @@ pub(super) struct Pulse {
 #[derive(Clone, Copy)]
 struct Heard {
     at: Instant,
+    term: u64,
     had_quorum: bool,
 }
 
+/// For how long a gap is remembered, at least; at most twice as long.
+const GAPS_FOR: Duration = Duration::from_secs(15);
+/// The longest patience: beyond it, whoever is lost on a bad network is as good as dead.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest pauses between two words of one leader, in this period of time and the one before.
+#[derive(Default)]
+struct Gaps {
+    began: Option<Instant>,
+    longest: Duration,
+    longest_before: Duration,
+}
+
+impl Gaps {
+    fn note(&mut self, gap: Duration, now: Instant) {
+        let age = self.began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
+        if age >= GAPS_FOR {
+            let before = if age < 2 * GAPS_FOR { self.longest } else { Duration::ZERO };
+            *self = Self { began: Some(now), longest: Duration::ZERO, longest_before: before };
+        }
+        self.longest = self.longest.max(gap);
+    }
+
+    fn longest(&self) -> Duration {
+        self.longest.max(self.longest_before)
+    }
+}
+
 impl Pulse {
-    /// A leader spoke and was accepted.
-    pub fn heard_leader(&self, had_quorum: bool) {
-        let heard = Heard { at: Instant::now(), had_quorum };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    /// The leader of a term spoke and was accepted.
+    pub fn heard_leader(&self, term: u64, had_quorum: bool) {
+        let now = Instant::now();
+        let heard = Heard { at: now, term, had_quorum };
+        let before = self.heard.lock().unwrap_or_else(PoisonError::into_inner).replace(heard);
+        if let Some(before) = before.filter(|before| before.term == term) {
+            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+            gaps.note(now.saturating_duration_since(before.at), now);
+        }
+    }
+
+    /// How long a leader may be silent before somebody else is wanted: `lease`, or longer where leaders that were alive have
+    /// lately been silent for almost as long or longer (a network that delays and loses, a starved desktop).
+    pub fn patience(&self, lease: Duration) -> Duration {
+        let longest = self.gaps.lock().unwrap_or_else(PoisonError::into_inner).longest();
+        lease.max((longest * 3 / 2).min(LONGEST_PATIENCE))
     }
 
     /// How long ago a leader was heard.
@@ -113,17 +155,18 @@ pub(super) fn derive(
         // Also a leader that has just voted itself out: openraft still calls it one, and fails if it is used as one.
         (false, _) => Role::Learner,
     };
+    // Nobody says that there is no leader, or no quorum, before somebody would want another one.
+    let patience = timings.quorum_timeout.max(pulse.patience(timings.lease) + timings.election_spread);
     let quorum = failed.is_none()
         && match role {
             Role::Leader => {
                 let limit = timings.quorum_timeout.as_millis();
                 metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) <= limit)
             }
-            Role::Voter | Role::Learner => pulse.heard_quorum_within(timings.quorum_timeout),
+            Role::Voter | Role::Learner => pulse.heard_quorum_within(patience),
         };
     pulse.leads_with_quorum.store(role == Role::Leader && quorum, Ordering::Relaxed);
-    let leads_still =
-        role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= timings.quorum_timeout);
+    let leads_still = role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= patience);
     let leader =
         metrics.current_leader.filter(|id| leads_still && (*id != metrics.id || votes)).and_then(|id| {
             if id == metrics.id {
