@@ -190,3 +190,44 @@ pub(super) fn derive(
             && metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_millis(750);
+
+    async fn hear(pulse: &Pulse, term: u64, after_ms: u64) {
+        tokio::time::advance(Duration::from_millis(after_ms)).await;
+        pulse.heard_leader(term, true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_grows_with_the_pauses_of_living_leaders_and_shrinks_again() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.patience(LEASE), LEASE);
+        for pause_ms in [0, 150, 400, 150] {
+            hear(&pulse, 1, pause_ms).await;
+        }
+        assert_eq!(pulse.patience(LEASE), LEASE, "an ordinary network");
+        hear(&pulse, 1, 1_000).await;
+        assert_eq!(pulse.patience(LEASE), Duration::from_millis(1_500));
+        hear(&pulse, 1, 20_000).await;
+        assert_eq!(pulse.patience(LEASE), LONGEST_PATIENCE, "it slept");
+        for _ in 0..3 {
+            hear(&pulse, 1, 150).await;
+            tokio::time::advance(GAPS_FOR).await;
+            pulse.heard_leader(2, true);
+        }
+        hear(&pulse, 2, 150).await;
+        assert_eq!(pulse.patience(LEASE), LEASE, "it has been well for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_in_which_a_leader_died_teaches_no_patience() {
+        let pulse = Pulse::default();
+        hear(&pulse, 1, 0).await;
+        hear(&pulse, 2, 2_000).await;
+        assert_eq!(pulse.patience(LEASE), LEASE);
+    }
+}

@@ -6,6 +6,7 @@ mod following;
 mod guard;
 mod quorum;
 mod salvaging;
+mod slow;
 
 use super::*;
 use crate::state::{Applied, Expect, Key, Lineage, Resource, Revision, Txn, TxnId, View, Write};
@@ -32,6 +33,8 @@ pub(super) fn set(peers: &[&str]) -> BTreeSet<String> {
 pub(super) struct Hub {
     groups: Mutex<BTreeMap<String, Group>>,
     cut: Mutex<BTreeSet<String>>,
+    /// How long a frame travels.
+    delay: Mutex<Duration>,
 }
 
 pub(super) struct Port {
@@ -61,6 +64,16 @@ impl Hub {
         self.cut.lock().unwrap().remove(peer);
     }
 
+    /// From now on every frame travels for this long.
+    pub fn delay(&self, one_way: Duration) {
+        *self.delay.lock().unwrap() = one_way;
+    }
+
+    async fn travel(&self) {
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
+    }
+
     fn reach(&self, from: &str, to: &str) -> Result<Group, String> {
         let cut = self.cut.lock().unwrap();
         if cut.contains(from) || cut.contains(to) {
@@ -74,8 +87,10 @@ impl Hub {
 impl Network for Port {
     async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String> {
         assert!(frame.len() <= MAX_FRAME_BYTES);
+        self.hub.travel().await;
         let group = self.hub.reach(&self.me, to)?;
         let reply = group.receive(&self.me, &frame).await;
+        self.hub.travel().await;
         self.hub.reach(&self.me, to).map(|_| reply)
     }
 }
