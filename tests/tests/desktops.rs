@@ -1,22 +1,11 @@
 //! What happens to desktops besides dying: damaged files, full disks, stuck engines, other addresses, closed lids.
 
 use anyhow::{Context, Result, ensure};
-use gaggle_tests::bench::{Bench, Damage, Desktop, Flock, Up, on_bench};
+use gaggle_tests::bench::{Bench, Damage, Desktop, Up, on_bench};
 use gaggle_tests::kube::{RECOVERS, SOON, deployment, is_ready, patient_deployment};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The desktop of this name.
-fn named<'a>(bench: &'a Bench, name: &str) -> Result<&'a Desktop> {
-    bench.desktops().iter().find(|desktop| desktop.name() == name).with_context(|| format!("no {name}"))
-}
-
-/// The leader, and the others in order.
-fn leader_and_others<'a>(bench: &'a Bench, flock: &Flock) -> Result<(&'a Desktop, Vec<&'a Desktop>)> {
-    let leader = named(bench, flock.leader.as_deref().context("no leader")?)?;
-    Ok((leader, bench.desktops().iter().filter(|desktop| desktop.name() != leader.name()).collect()))
-}
 
 /// The containers of a Deployment's pods on a desktop, with the moment of their start.
 fn started(desktop: &Desktop) -> Result<BTreeMap<String, String>> {
@@ -55,7 +44,7 @@ fn has(desktop: &Desktop, configmap: &str) -> Result<bool> {
 fn comes_back_from(files: &[(&str, Damage)], set_aside: Option<&str>) {
     on_bench(3, |bench| {
         let flock = bench.up()?;
-        let (leader, others) = leader_and_others(bench, &flock)?;
+        let (leader, others) = bench.leader_and_others(&flock)?;
         let victim = others[0];
         leader.apply(&patient_deployment("web", 6))?;
         leader.replicas("web", 6, SOON)?;
@@ -149,7 +138,7 @@ fn every_address_changes_at_once_while_all_run() {
         bench.wait_until(SOON, "the new addresses to be known everywhere", || {
             for desktop in bench.desktops() {
                 for node in desktop.status()?.nodes {
-                    let address = named(bench, &node.name)?.address().to_string();
+                    let address = bench.named(&node.name)?.address().to_string();
                     ensure!(
                         node.addresses == [address.clone()],
                         "{} says {node:?}, not {address}",
@@ -216,7 +205,7 @@ fn each_started(bench: &Bench) -> Result<Vec<BTreeMap<String, String>>> {
 fn sleepers(desktops: usize, choose: impl FnOnce(usize) -> Vec<usize>) {
     on_bench(desktops, |bench| {
         let flock = bench.up()?;
-        let (leader, _) = leader_and_others(bench, &flock)?;
+        let (leader, _) = bench.leader_and_others(&flock)?;
         let sleeping = choose(leader.index());
         let awake: Vec<&Desktop> =
             bench.desktops().iter().filter(|d| !sleeping.contains(&d.index())).collect();
@@ -347,7 +336,7 @@ fn a_voter_with_a_full_disk_lets_others_lead_and_comes_back() {
             desktop.small_disk(48)?;
         }
         let flock = bench.up()?;
-        let (leader, others) = leader_and_others(bench, &flock)?;
+        let (leader, others) = bench.leader_and_others(&flock)?;
         leader.kubectl("create configmap before --from-literal=a=b")?.ok()?;
         leader.fill_disk()?;
         let witness = others[0];
@@ -379,7 +368,7 @@ fn a_voter_with_a_full_disk_lets_others_lead_and_comes_back() {
 fn a_disk_that_turned_read_only_is_told_of_and_loses_nothing() {
     on_bench(3, |bench| {
         let flock = bench.up()?;
-        let (leader, others) = leader_and_others(bench, &flock)?;
+        let (leader, others) = bench.leader_and_others(&flock)?;
         let witness = others[0];
         leader.kubectl("create configmap before --from-literal=a=b")?.ok()?;
         leader.kill_daemon()?;
@@ -501,7 +490,7 @@ fn clocks_that_jump_by_hours_change_nothing() {
     on_bench(3, |bench| {
         bench.each(|desktop| desktop.start_daemon(&desktop.with_own_clock(Up::default())?))?;
         let flock = bench.assembled(&[1, 2, 3])?;
-        let (leader, others) = leader_and_others(bench, &flock)?;
+        let (leader, others) = bench.leader_and_others(&flock)?;
         leader.apply(&patient_deployment("web", 6))?;
         leader.replicas("web", 6, SOON)?;
         let running = each_started(bench)?;

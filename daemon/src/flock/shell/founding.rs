@@ -10,6 +10,7 @@ use super::Shell;
 use crate::flock::orphans;
 use crate::flock::presence::{Answer, Errand, MAX_EPOCH, Request, Unkept, ask, position_in};
 use crate::flock::rpc::Rpc;
+use crate::flock::tell::Begun;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gaggle_gossip::PeerId;
@@ -208,14 +209,20 @@ impl Shell {
             return;
         }
         if stage == Stage::Pledge {
-            return self.found_anew(ask).await;
+            return self.found_anew(ask, &roster, members).await;
         }
         self.stop_following();
         self.set_aside().await;
         let Some(known) = self.best_known() else { return };
         (ask.position, ask.roster) = (known.position, known.roster_revision);
         match self.promises.pledge(self.me, &ask, known.position).await {
-            Ok(()) => self.campaign(ask, known.roster, Stage::Pledge),
+            Ok(()) => {
+                tracing::info!(
+                    epoch = ask.lineage.epoch,
+                    "pledged to founding the group anew, and asking the others"
+                );
+                self.campaign(ask, known.roster, Stage::Pledge);
+            }
             Err(unkept) => {
                 tracing::info!(%unkept, "this desktop does not found the group anew");
                 self.take_up_again().await;
@@ -224,14 +231,29 @@ impl Shell {
     }
 
     /// More than half of the roster has given its word.
-    async fn found_anew(&mut self, ask: Ask) {
+    async fn found_anew(&mut self, ask: Ask, roster: &Roster, members: &[Member]) {
         let Ok(id) = ask.lineage.group.parse::<GroupId>() else { return };
         tracing::warn!(group = %id, epoch = ask.lineage.epoch, revision = %ask.position.revision, "founding the group anew: its voters are lost, and more than half of the desktops are here");
         if let Err(why) = self.settle_on_best().await {
             tracing::error!(why, "the group cannot be founded anew");
             return;
         }
-        self.begin_group(id, ask.lineage.epoch).await;
+        let here = self.here(members);
+        let begun = Begun {
+            of: ask.lineage.clone(),
+            reason: "GroupFoundedAnew",
+            why: std::mem::take(&mut self.founding.why),
+            missing: roster.members.difference(&here).cloned().collect(),
+        };
+        if self.begin_group(id, ask.lineage.epoch).await {
+            self.begun = Some(begun);
+        }
+    }
+
+    /// The peers of this group who are here, this node among them.
+    pub(super) fn here(&self, members: &[Member]) -> BTreeSet<String> {
+        let survivors = self.survivors(members).into_iter().map(|survivor| survivor.peer);
+        survivors.chain([self.me.to_string()]).collect()
     }
 
     /// Makes the newest state that this node holds its view, and brings it to the disk apart from the old log.
