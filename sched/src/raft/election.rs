@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// After this a question counts as unanswered, and is asked again.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Watches the leader's silence and starts elections that can be won, until the group stops.
 pub(super) async fn run(raft: Raft, links: Links, me: String, timings: Timings, stop: CancellationToken) {
     let id = node_id(&me);
@@ -92,9 +95,7 @@ impl Race {
     /// Whether these, and this node, are a quorum of every configuration in force.
     fn is_won_by(&self, mut granted: BTreeSet<NodeId>) -> bool {
         granted.insert(self.me);
-        let configs = self.members.get_joint_config();
-        !configs.is_empty()
-            && configs.iter().all(|config| config.intersection(&granted).count() * 2 > config.len())
+        is_quorum(&self.members, &granted)
     }
 }
 
@@ -114,8 +115,9 @@ impl Poll {
             if self.pending.insert(*id) {
                 let (id, peer, links, last_log_id) = (*id, node.peer.clone(), links.clone(), race.last);
                 self.asked.push(Box::pin(async move {
-                    let reply = links.ask(&peer, Request::WouldVote { last_log_id }).await;
-                    (id, matches!(reply, Ok(Reply::WouldVote(true))))
+                    let asked = links.ask(&peer, Request::WouldVote { last_log_id });
+                    let reply = tokio::time::timeout(ANSWERED_WITHIN, asked).await;
+                    (id, matches!(reply, Ok(Ok(Reply::WouldVote(true)))))
                 }));
             }
         }
@@ -133,4 +135,11 @@ impl Poll {
     fn fresh(&self, limit: Duration) -> BTreeSet<NodeId> {
         self.granted.iter().filter(|(_, at)| at.elapsed() <= limit).map(|(id, _)| *id).collect()
     }
+}
+
+/// Whether these are a quorum of every configuration in force.
+pub(super) fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
+    let configs = members.get_joint_config();
+    !configs.is_empty()
+        && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
 }

@@ -8,7 +8,6 @@
 //!                            └─ committed ─▶ machine ─▶ View ─▶ follow::serve ─▶ follow::follow (other nodes)
 //! ```
 
-mod beat;
 mod change;
 mod codec;
 mod config;
@@ -17,7 +16,9 @@ mod election;
 mod files;
 pub mod follow;
 mod group;
+mod heart;
 mod keeper;
+mod left;
 mod log;
 mod machine;
 mod network;
@@ -27,20 +28,22 @@ mod receive;
 mod salvage;
 mod snapshot;
 mod status;
+mod storage;
 mod types;
 mod wire;
 
 pub use codec::CodecError;
-pub use config::{Gate, GroupConfig, Timings};
+pub use config::{Gate, GroupConfig, Retention, Timings};
 pub use damage::SetAside;
 pub use group::{Group, GroupError};
 pub use log::{LogError, LogFault};
 pub use network::Network;
 pub use persist::{PersistError, WordError, load_view, load_word, save_view, save_word};
 pub use proposer::ProposeError;
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, Tail, salvage};
 pub use snapshot::{SnapshotError, SnapshotFault};
 pub use status::{Role, Status};
+pub use storage::{FileSystem, Pages, Storage};
 pub use types::{BadGroupId, GroupId};
 pub use wire::MAX_FRAME_BYTES;
 

@@ -1,12 +1,13 @@
 //! What a group says about itself: who leads, who votes, and whether there is a quorum right now.
 
 use super::config::Timings;
+use super::heart::hears_quorum;
 use super::log::Identity;
 use super::types::{GroupId, NodeId, RaftPeer, voters};
 use crate::state::Revision;
 use openraft::{RaftMetrics, ServerState};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub(super) struct Pulse {
     leads_with_quorum: AtomicBool,
     /// Who votes, as this node's log says.
     voters: Mutex<BTreeSet<NodeId>>,
+    /// When the others last answered this node as their leader.
+    answers: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
 #[derive(Clone, Copy)]
@@ -121,6 +124,17 @@ impl Pulse {
         heard.map(|heard| heard.at.elapsed())
     }
 
+    /// A voter answered this node as its leader.
+    pub fn answered(&self, id: NodeId) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+    }
+
+    /// For how long one has not.
+    pub fn unanswered(&self, id: NodeId) -> Duration {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(&id).map_or(Duration::MAX, Instant::elapsed)
+    }
+
     fn heard_quorum_within(&self, limit: Duration) -> bool {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.is_some_and(|heard| heard.had_quorum && heard.at.elapsed() <= limit)
@@ -148,6 +162,8 @@ pub(super) fn derive(
     let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
     let voter_ids: BTreeSet<NodeId> = members.voter_ids().collect();
     let votes = voter_ids.contains(&metrics.id);
+    // Whoever left is not remembered for ever.
+    pulse.answers.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| voter_ids.contains(id));
     *pulse.voters.lock().unwrap_or_else(PoisonError::into_inner) = voter_ids;
     let role = match (votes, metrics.state) {
         (true, ServerState::Leader) => Role::Leader,
@@ -160,8 +176,10 @@ pub(super) fn derive(
     let quorum = failed.is_none()
         && match role {
             Role::Leader => {
-                let limit = timings.quorum_timeout.as_millis();
-                metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) <= limit)
+                let limit = timings.quorum_timeout;
+                let acked = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+                // Those whose disks keep them from acknowledging still say that they follow.
+                acked.is_some_and(|acked| acked <= limit) || hears_quorum(pulse, members, metrics.id, limit)
             }
             Role::Voter | Role::Learner => pulse.heard_quorum_within(patience),
         };

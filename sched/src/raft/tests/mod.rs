@@ -24,6 +24,10 @@ pub(super) fn group_id() -> GroupId {
     "00112233aabbccdd".parse().unwrap()
 }
 
+pub(super) fn storage() -> Arc<dyn Storage> {
+    Arc::new(FileSystem)
+}
+
 pub(super) fn set(peers: &[&str]) -> BTreeSet<String> {
     peers.iter().map(|peer| peer.to_string()).collect()
 }
@@ -117,7 +121,14 @@ impl Bench {
             change_deadline: PATIENCE,
             ..Timings::lan()
         };
-        GroupConfig { dir: self.dir(peer), me: peer.into(), timings, gate: Gate::default() }
+        GroupConfig {
+            dir: self.dir(peer),
+            storage: storage(),
+            me: peer.into(),
+            timings,
+            retention: Retention::default(),
+            gate: Gate::default(),
+        }
     }
 
     pub fn view(&mut self, peer: &str) -> View {

@@ -356,7 +356,6 @@ impl<'a> World<'a> {
             self.machines[index(&peer)].gone = true;
         }
         let staying_dead = self.who_may_stay_dead();
-        self.stats.needs_people += u64::from(staying_dead.is_none());
         self.must_heal = staying_dead.is_some();
         let staying_dead = staying_dead.unwrap_or_default();
         for node in 0..self.plan.nodes {
@@ -417,8 +416,9 @@ impl<'a> World<'a> {
                 if now - since >= STEADY {
                     self.done = true;
                     let healed = self.healed_at.unwrap_or(now);
-                    if self.must_heal {
-                        self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS);
+                    match self.must_heal {
+                        true => self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS),
+                        false => self.stats.came_together_with_few += 1,
                     }
                     return;
                 }
@@ -426,8 +426,12 @@ impl<'a> World<'a> {
             Err(why) => {
                 self.steady_since = None;
                 if now - self.healed_at.unwrap_or(now) > PATIENCE {
-                    if !self.must_heal || !self.plan.liveness || !self.could_act() {
-                        self.stats.needs_people += u64::from(self.must_heal);
+                    if !self.plan.liveness {
+                        self.done = true;
+                        return;
+                    }
+                    if let Err(reason) = self.could_act() {
+                        *self.stats.needs_people.entry(reason).or_default() += 1;
                         self.done = true;
                         return;
                     }
