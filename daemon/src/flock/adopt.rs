@@ -5,7 +5,7 @@
 //! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
 
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Conflict, Heads, Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Beyond, Conflict, Heads, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
@@ -31,6 +31,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 const BURY_EVERY: Duration = Duration::from_secs(10);
 /// How long a pod that was made without an order waits for a desktop that says that it runs there.
 const RUNNER_SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+/// What an adoption carries of its document's changes, about: what does not fit comes by the exchange between desktops.
+const CARRIED_BYTES: usize = 1 << 20;
 /// Events about one adoption, and characters of a value in one.
 const CONFLICTS_TOLD: usize = 8;
 const VALUE_SHOWN: usize = 120;
@@ -209,8 +211,9 @@ pub async fn adopt_forever(
         let ahead = ahead(&view, &intent).await;
         strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
-        for Ahead { doc, heads, adopted } in ahead {
-            let Some(key) = object_key(&doc) else { continue };
+        for found in ahead {
+            let doc = &found.doc;
+            let Some(key) = object_key(doc) else { continue };
             // A pod that nobody here knows may run already, on a desktop of a group that has just yielded: that desktop
             // is to say so before the pod is bound elsewhere.
             if key.resource == Resource::fixed("pods") && view.read(|store| store.get(&key).is_none()) {
@@ -222,19 +225,24 @@ pub async fn adopt_forever(
                     continue;
                 }
             }
-            let object = match intent.value(&doc).await {
+            let object = match intent.value(doc).await {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(%key, %error, "a document cannot be read");
                     continue;
                 }
             };
-            let since = adopted.clone().unwrap_or_default();
-            let conflicts = intent.conflicts(&doc, &since).await.unwrap_or_default();
-            let now = crate::app::now();
-            let Some(txn) = view.read(|store| adoption(store, &key, object, (adopted, heads), &now)) else {
+            let since = found.adopted.clone().unwrap_or_default();
+            let conflicts = intent.conflicts(doc, &since).await.unwrap_or_default();
+            // With the order goes what was ordered: whoever holds the one could else wait for ever for the other, if
+            // this desktop and the one that kept the edit are lost.
+            let change = intent.changes_beyond(doc, &since, CARRIED_BYTES).await.ok().flatten();
+            let (change, now) = (change.unwrap_or_default(), crate::app::now());
+            let Some(txn) = view.read(|store| adoption(store, &key, object, &found, change, &now)) else {
                 continue;
             };
+            // What was made anew takes the place of the old one as soon as that is gone.
+            again |= !txn.writes.iter().any(adopts);
             match propose.propose(txn).await {
                 Ok(Ok(applied)) => {
                     tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum");
@@ -335,6 +343,8 @@ struct Ahead {
     heads: Heads,
     /// What was adopted from it when it was looked at.
     adopted: Option<Heads>,
+    /// The object that was adopted last has been deleted since, and made anew.
+    anew: bool,
 }
 
 async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
@@ -351,13 +361,15 @@ async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
     let mut ahead = Vec::new();
     for (doc, adopted) in candidates {
         // A document that lacks what was adopted is behind, not ahead: its changes are still on the way. Its heads are
-        // those of the moment in which it held it: any older ones would take back what was adopted.
-        let heads = match &adopted {
-            Some(adopted) => intent.heads_beyond(&doc, adopted).await.unwrap_or_default(),
-            None => intent.heads(&doc),
+        // those of the moment in which it held it: any older ones would take back what was adopted. One that was begun
+        // anew since never will hold it, and what it says is newer.
+        let beyond = match &adopted {
+            Some(adopted) => intent.beyond(&doc, adopted).await.unwrap_or_default(),
+            None => intent.heads(&doc).map(|heads| Beyond { heads, anew: false }),
         };
-        if let Some(heads) = heads.filter(|heads| adopted.as_ref() != Some(heads)) {
-            ahead.push(Ahead { doc, heads, adopted });
+        if let Some(Beyond { heads, anew }) = beyond.filter(|beyond| adopted.as_ref() != Some(&beyond.heads))
+        {
+            ahead.push(Ahead { doc, heads, adopted, anew });
         }
     }
     ahead
@@ -369,11 +381,12 @@ fn adoption(
     store: &Store,
     key: &Key,
     intended: Option<Value>,
-    (before, heads): (Option<Heads>, Heads),
+    found: &Ahead,
+    change: Vec<u8>,
     now: &Time,
 ) -> Option<Txn> {
-    let known = before.is_some();
-    let adopted = Some(Adopted { change: Vec::new(), heads, base: before });
+    let (known, base) = (found.adopted.is_some(), found.adopted.clone());
+    let adopted = Some(Adopted { change, heads: found.heads.clone(), base });
     let current = store.get(key);
     let write = match (intended, current) {
         (None, None) if !known => return None,
@@ -382,6 +395,9 @@ fn adoption(
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
         }
+        // It is another object of the same name. The old one goes first, as it does where there is an order: its
+        // containers end, its dependents go, and watches are told.
+        (Some(_), Some(current)) if found.anew => deletion::delete(key, current, Grace::AsSpecified, now)?,
         (Some(mut value), current) => {
             if let Some(fields) = value.as_object_mut() {
                 if let Some(current) = current {
@@ -397,6 +413,12 @@ fn adoption(
         }
     };
     Some(write.into())
+}
+
+/// Whether a write notes what was adopted.
+fn adopts(write: &Write) -> bool {
+    let (Write::Put { intent, .. } | Write::Delete { intent, .. }) = write else { return false };
+    intent.is_some()
 }
 
 /// What the ordered state alone knows of an object, and no wish speaks of.
@@ -415,6 +437,11 @@ fn keep_ordered(key: &Key, current: &Value, wished: &mut serde_json::Map<String,
         at.extend(kept.into_iter().map(|(name, value)| (name.clone(), value.clone())));
     };
     keep("", &["status"]);
+    // Two sides may have made an object of this name without knowing of each other. Its wishes merge, but it is the one
+    // that was ordered: others name it as their owner, and would be taken for orphans if it became another. Whoever
+    // made it without an order was told so, and sees the other's uid; where both did, one of theirs is chosen, the same
+    // everywhere.
+    keep("/metadata", &["uid", "creationTimestamp"]);
     let going = current.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
     if going {
         keep("/metadata", &["deletionTimestamp", "deletionGracePeriodSeconds", "finalizers"]);
@@ -444,6 +471,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn found(adopted: Option<Heads>, heads: Heads) -> Ahead {
+        Ahead { doc: String::new(), heads, adopted, anew: false }
+    }
+
     #[test]
     fn an_adopted_edit_of_a_pod_leaves_it_where_it_runs_and_does_not_bring_it_back() {
         let mut store = Store::default();
@@ -458,7 +489,9 @@ mod tests {
             .unwrap();
         let intended =
             json!({"metadata": {"uid": "u", "annotations": {"note": "mine"}}, "spec": {"containers": []}});
-        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
+                .unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["spec"], json!({"nodeName": "ada", "containers": []}));
@@ -482,7 +515,8 @@ mod tests {
         let (before, heads) = (Some(vec![[1; 32]]), vec![[1; 32], [9; 32]]);
         store.apply(&put(Expect::Any, [2; 32], Some([1; 32]), "new")).unwrap();
         let old = json!({"metadata": {}, "data": "old"});
-        let txn = adoption(&store, &key, Some(old), (before, heads), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(old), &found(before, heads), vec![], &crate::app::now()).unwrap();
         let refused = store.apply(&txn).unwrap_err();
         assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
         assert_eq!(store.get(&key).unwrap().value()["data"], "new");
@@ -503,8 +537,8 @@ mod tests {
             .apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: deleted }.into())
             .unwrap();
         let both = vec![[2; 32], [3; 32]];
-        let seen = (Some(vec![[2; 32]]), both.clone());
-        store.apply(&adoption(&store, &key, None, seen, &crate::app::now()).unwrap()).unwrap();
+        let seen = found(Some(vec![[2; 32]]), both.clone());
+        store.apply(&adoption(&store, &key, None, &seen, vec![], &crate::app::now()).unwrap()).unwrap();
         assert_eq!(store.adopted(&key), Some(&both));
         let anew = intent(vec![[4; 32]], Some(both));
         store
@@ -512,7 +546,38 @@ mod tests {
             .unwrap();
         // Nothing is written about what no group ever held.
         let unknown = Key::new(Resource::fixed("configmaps"), "default", "b");
-        assert!(adoption(&store, &unknown, None, (None, vec![[5; 32]]), &crate::app::now()).is_none());
+        let seen = found(None, vec![[5; 32]]);
+        assert!(adoption(&store, &unknown, None, &seen, vec![], &crate::app::now()).is_none());
+    }
+
+    #[test]
+    fn what_was_ordered_stays_the_same_object_for_those_that_it_owns() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::new("apps", "deployments"), "default", "web");
+        let value = json!({"metadata": {"uid": "ordered", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 1}});
+        store
+            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
+            .unwrap();
+        let made = json!({"metadata": {"uid": "kept", "creationTimestamp": "2026-01-01T00:00:09Z"}, "spec": {"replicas": 2}});
+        let seen = found(None, vec![[1; 32]]);
+        let txn = adoption(&store, &key, Some(made.clone()), &seen, b"change".to_vec(), &crate::app::now())
+            .unwrap();
+        let Write::Put { intent: Some(intent), .. } = &txn.writes[0] else { panic!("{txn:?}") };
+        assert_eq!(intent.change, b"change", "whoever has the order has the change");
+        store.apply(&txn).unwrap();
+        let object = store.get(&key).unwrap();
+        assert_eq!((object.uid(), &object.value()["spec"]["replicas"]), ("ordered", &json!(2)));
+        assert_eq!(object.value()["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+        // Deleted and made anew without an order, it is another one: the old one goes, and then it comes.
+        let seen = Ahead { anew: true, ..found(Some(vec![[1; 32]]), vec![[2; 32]]) };
+        for there in [false, true] {
+            let txn = adoption(&store, &key, Some(made.clone()), &seen, vec![], &crate::app::now()).unwrap();
+            assert_eq!(txn.writes.iter().any(adopts), there);
+            store.apply(&txn).unwrap();
+            assert_eq!(store.get(&key).is_some(), there);
+        }
+        assert_eq!(store.get(&key).unwrap().uid(), "kept");
+        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
     }
 
     #[test]
@@ -584,7 +649,9 @@ mod tests {
             .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
             .unwrap();
         let intended = json!({"metadata": {}, "spec": {"replicas": 2}});
-        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
+                .unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["status"]["replicas"], 1);

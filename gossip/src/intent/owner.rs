@@ -6,10 +6,11 @@ use super::document::{Conflict, DocumentError};
 use super::frame::Frame;
 use super::guard::caught;
 use super::index::Index;
+use super::mark::marked;
 use super::schema::Schema;
 use super::state::{self, Ageing, State};
 use super::store::{Store, StoreError, Summary, encode};
-use super::{Change, DocKey, Heads, IntentError, Want, lock};
+use super::{Beyond, Change, DocKey, Heads, IntentError, Want, lock};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -49,9 +50,11 @@ pub enum Request {
     },
     Covers {
         key: DocKey,
+        /// Of which the heads are, as far as that is known.
+        incarnation: Option<u32>,
         heads: Heads,
-        /// The document's heads, if it holds all of these.
-        answer: oneshot::Sender<Result<Option<Heads>, IntentError>>,
+        /// The document's heads, if it holds all of these or was begun anew since.
+        answer: oneshot::Sender<Result<Option<Beyond>, IntentError>>,
     },
     Conflicts {
         key: DocKey,
@@ -141,13 +144,10 @@ impl Owner {
                 let value = state.map(|state| state.and_then(|state| state.value(&*self.schema)));
                 let _ = answer.send(value.map_err(IntentError::from));
             }
-            Request::Covers { key, heads, answer } => {
-                let covers = self.state(&key, cache, batch).map(|state| match state {
-                    Some(State::Document(document)) => document.covers(&heads).then(|| document.heads()),
-                    Some(State::Buried { .. }) => Some(Heads::new()),
-                    None => heads.is_empty().then(Heads::new),
-                });
-                let _ = answer.send(covers.map_err(IntentError::from));
+            Request::Covers { key, incarnation, heads, answer } => {
+                let state = self.state(&key, cache, batch);
+                let beyond = state.map(|state| state::beyond(state, incarnation, &heads));
+                let _ = answer.send(beyond.map_err(IntentError::from));
             }
             Request::Conflicts { key, since, answer } => {
                 let conflicts = self.state(&key, cache, batch).map(|state| match state {
@@ -203,7 +203,7 @@ impl Owner {
         }
         .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
         let base = match state {
-            Some(State::Document(document)) => Some(document.heads()),
+            Some(State::Document(document)) => Some(marked(document.incarnation(), document.heads())),
             Some(State::Buried { .. }) | None => None,
         };
         Ok(Change { bytes, heads, base })
@@ -225,9 +225,9 @@ impl Owner {
         }
         let refused = |source: DocumentError| IntentError::Refused { key: key.clone(), source };
         match state::apply(state, &frame, now_ms).map_err(refused)? {
-            None => Ok(state.map(State::heads).unwrap_or_default()),
+            None => Ok(state.map(State::marked_heads).unwrap_or_default()),
             Some(next) => {
-                let heads = next.heads();
+                let heads = next.marked_heads();
                 batch.dirty.insert(key, Some(next));
                 Ok(heads)
             }

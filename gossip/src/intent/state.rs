@@ -12,7 +12,7 @@
 use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
-use super::{Heads, vet};
+use super::{Beyond, Heads, mark, vet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,6 +75,11 @@ impl State {
         }
     }
 
+    /// The heads as they leave the documents.
+    pub fn marked_heads(&self) -> Heads {
+        mark::marked(self.incarnation(), self.heads())
+    }
+
     pub fn value(&self, schema: &dyn Schema) -> Option<Value> {
         match self {
             Self::Document(document) => document.value(schema),
@@ -109,8 +114,9 @@ pub fn prepare_edit(
         return prepare(state, author, Some(after), schema, now_ms);
     };
     let Prepared { change, heads } = document.prepare(author, Target::Edit { before, after }, schema)?;
+    let incarnation = document.incarnation();
     let body = Body::Changes(change.iter().map(Vec::as_slice).collect());
-    Ok((Frame { incarnation: document.incarnation(), body }.encode(), heads))
+    Ok((Frame { incarnation, body }.encode(), mark::marked(incarnation, heads)))
 }
 
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
@@ -123,7 +129,7 @@ pub fn prepare(
 ) -> Result<(Vec<u8>, Heads), PrepareError> {
     let encode = |incarnation, Prepared { change, heads }: Prepared| {
         let changes = change.iter().map(Vec::as_slice).collect();
-        (Frame { incarnation, body: Body::Changes(changes) }.encode(), heads)
+        (Frame { incarnation, body: Body::Changes(changes) }.encode(), mark::marked(incarnation, heads))
     };
     let fresh;
     let (document, target) = match (state, object) {
@@ -195,6 +201,24 @@ pub fn ageing(standing: Standing, now_ms: u64) -> Ageing {
         }
         Standing::Buried { at_ms } if now_ms >= at_ms.saturating_add(BURIAL_KEPT_MS) => Ageing::Forget,
         _ => Ageing::Stays,
+    }
+}
+
+/// What a key holds, if it holds these heads (of that incarnation, as far as it is known) or was begun anew since. A
+/// burial has forgotten them, and holds all.
+pub fn beyond(state: Option<&State>, incarnation: Option<u32>, heads: &[[u8; 32]]) -> Option<Beyond> {
+    let Some(state) = state else {
+        return heads.is_empty().then(|| Beyond { heads: Heads::new(), anew: false });
+    };
+    let anew = match incarnation {
+        Some(of) if of > state.incarnation() => return None,
+        Some(of) => of < state.incarnation(),
+        None => false,
+    };
+    match state {
+        State::Document(document) if document.is_empty() || !(anew || document.covers(heads)) => None,
+        State::Document(_) => Some(Beyond { heads: state.marked_heads(), anew }),
+        State::Buried { .. } => Some(Beyond { heads: Heads::new(), anew: false }),
     }
 }
 

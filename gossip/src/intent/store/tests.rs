@@ -84,6 +84,9 @@ async fn one_bad_change_does_not_hold_up_the_others_and_all_ring_once() {
     assert_eq!(intent.keys(), ["a", "c"]);
     assert!(intent.covers("a", &good.heads).await.unwrap());
     assert!(!intent.covers("a", &vec![[1; 32]]).await.unwrap());
+    let all = intent.changes_beyond("a", &vec![], 1 << 20).await.unwrap().unwrap();
+    assert_eq!(intent.apply("d", &all).await.unwrap(), good.heads, "a copy can be made of it");
+    assert_eq!(intent.changes_beyond("a", &good.heads, 1 << 20).await.unwrap(), None);
     changed.mark_unchanged();
     intent.apply("a", &good.bytes).await.unwrap();
     assert!(!changed.has_changed().unwrap(), "what is known already does not ring");

@@ -39,6 +39,8 @@ pub(super) struct Hub {
     cut: Mutex<BTreeSet<String>>,
     /// How long a frame travels.
     delay: Mutex<Duration>,
+    /// How long a kilobyte takes.
+    pace: Mutex<Duration>,
 }
 
 pub(super) struct Port {
@@ -73,9 +75,14 @@ impl Hub {
         *self.delay.lock().unwrap() = one_way;
     }
 
-    async fn travel(&self) {
-        let delay = *self.delay.lock().unwrap();
-        tokio::time::sleep(delay).await;
+    /// From now on a kilobyte takes so long.
+    pub fn slow_down(&self, kilobyte: Duration) {
+        *self.pace.lock().unwrap() = kilobyte;
+    }
+
+    async fn travel(&self, bytes: usize) {
+        let (delay, pace) = (*self.delay.lock().unwrap(), *self.pace.lock().unwrap());
+        tokio::time::sleep(delay + pace * u32::try_from(bytes / 1024).unwrap()).await;
     }
 
     fn reach(&self, from: &str, to: &str) -> Result<Group, String> {
@@ -91,10 +98,10 @@ impl Hub {
 impl Network for Port {
     async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String> {
         assert!(frame.len() <= MAX_FRAME_BYTES);
-        self.hub.travel().await;
+        self.hub.travel(frame.len()).await;
         let group = self.hub.reach(&self.me, to)?;
         let reply = group.receive(&self.me, &frame).await;
-        self.hub.travel().await;
+        self.hub.travel(reply.len()).await;
         self.hub.reach(&self.me, to).map(|_| reply)
     }
 }
