@@ -392,6 +392,9 @@ fn adoption(
         (None, None) if !known => return None,
         // Both sides deleted it. Unless that is noted, the document stays ahead, and nobody can make the object anew.
         (None, None) => Write::Delete { key: key.clone(), expect: Expect::Absent, intent: adopted },
+        // It was ordered on a document that a later one had ended already, which its maker had not heard of: what was
+        // acknowledged is not deleted for that.
+        (None, Some(_)) if found.anew => return None,
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
         }
