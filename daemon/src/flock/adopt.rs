@@ -5,7 +5,7 @@
 //! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
 
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Beyond, Conflict, Heads, Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Beyond, Conflict, Heads, Intent, IntentError, Keeper, Noted, PrepareError};
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
@@ -112,7 +112,11 @@ impl Documents for FlockDocuments {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
         self.caught_up(key, &doc).await;
-        match self.intent.prepare(&doc, object).await {
+        let noted = self.view.read(|store| {
+            let heads = store.adopted(key)?.clone();
+            Some(Noted { heads, gone: store.get(key).is_none() })
+        });
+        match self.intent.prepare_on(&doc, object, noted.as_ref()).await {
             Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base }),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
             Err(IntentError::Prepare { source: PrepareError::Missing, .. }) => {

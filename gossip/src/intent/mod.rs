@@ -39,7 +39,7 @@ pub use sync::{Keeper, Peers, Syncer};
 pub use wire::MAX_MESSAGE_BYTES;
 
 use index::Index;
-use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
+use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent, Wanted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Standing;
@@ -67,6 +67,14 @@ pub struct Change {
     pub heads: Heads,
     /// The document's heads before it; `None` where there is nothing (any more) that it could contradict.
     pub base: Option<Heads>,
+}
+
+/// From what an object was last adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    pub heads: Heads,
+    /// There is no such object now.
+    pub gone: bool,
 }
 
 /// A document that holds what was asked for, and perhaps more.
@@ -197,8 +205,24 @@ impl Intent {
     /// # Errors
     /// [`PrepareError::Missing`] if an object is to be deleted that this node does not hold.
     pub async fn prepare(&self, key: &str, object: Option<&Value>) -> Result<Change, IntentError> {
-        let (key, object) = (key.to_owned(), object.cloned());
-        self.ask(|answer| Request::Prepare { key, before: None, object, now_ms: now_ms(), answer }).await?
+        self.prepare_on(key, object, None).await
+    }
+
+    /// The same for an object that was last adopted from `noted`. A copy that is not that far is of no use for a change:
+    /// an object that is made anew begins the incarnation after that one, and any other change names a base on which
+    /// nothing was adopted.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub async fn prepare_on(
+        &self,
+        key: &str,
+        object: Option<&Value>,
+        noted: Option<&Noted>,
+    ) -> Result<Change, IntentError> {
+        let (key, object, noted) = (key.to_owned(), object.cloned(), noted.cloned());
+        let wanted = Wanted { before: None, object, noted };
+        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
     }
 
     /// The change that does to the key's document what tells `after` from `before`: for an edit of an object that is
@@ -211,7 +235,8 @@ impl Intent {
         after: &Value,
     ) -> Result<Change, IntentError> {
         let (key, before, object) = (key.to_owned(), Some(before.clone()), Some(after.clone()));
-        self.ask(|answer| Request::Prepare { key, before, object, now_ms: now_ms(), answer }).await?
+        let wanted = Wanted { before, object, noted: None };
+        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
@@ -250,11 +275,11 @@ impl Intent {
         self.ask(|answer| Request::Conflicts { key, since, answer }).await?
     }
 
-    /// Whether the key's document is gone for good: a burial takes its place, or nothing.
+    /// Whether the key's document is gone for good, and a burial takes its place.
     pub fn is_buried(&self, key: &str) -> bool {
         let index = lock(&self.0.index);
         let standing = index.get(key).map(|summary| summary.standing);
-        matches!(standing, None | Some(Standing::Buried { .. }))
+        matches!(standing, Some(Standing::Buried { .. }))
     }
 
     /// Whether this node's copy holds all changes up to `heads`; a burial has forgotten them, and covers all.

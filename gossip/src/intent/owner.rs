@@ -10,7 +10,7 @@ use super::mark::marked;
 use super::schema::Schema;
 use super::state::{self, Ageing, State};
 use super::store::{Store, StoreError, Summary, encode};
-use super::{Beyond, Change, DocKey, Heads, IntentError, Want, lock};
+use super::{Beyond, Change, DocKey, Heads, IntentError, Noted, Want, lock};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -33,9 +33,7 @@ const HISTORY_SMALL_BYTES: usize = 64 * 1024;
 pub enum Request {
     Prepare {
         key: DocKey,
-        /// What the object was edited from, where only the edit is to be made.
-        before: Option<Value>,
-        object: Option<Value>,
+        wanted: Wanted,
         now_ms: u64,
         answer: oneshot::Sender<Result<Change, IntentError>>,
     },
@@ -70,6 +68,14 @@ pub enum Request {
         now_ms: u64,
         answer: oneshot::Sender<Result<usize, IntentError>>,
     },
+}
+
+/// What a change is to bring about.
+pub struct Wanted {
+    /// What the object was edited from, where only the edit is to be made.
+    pub before: Option<Value>,
+    pub object: Option<Value>,
+    pub noted: Option<Noted>,
 }
 
 /// What others lack, as far as it fits.
@@ -126,9 +132,8 @@ impl Owner {
     fn serve(&self, request: Request, cache: &mut Cache, batch: &mut Batch) {
         // An asker that is gone does not want its answer, hence the ignored results of `send`.
         match request {
-            Request::Prepare { key, before, object, now_ms, answer } => {
-                let wanted = (before.as_ref(), object.as_ref());
-                let _ = answer.send(self.prepare(&key, wanted, now_ms, cache, batch));
+            Request::Prepare { key, wanted, now_ms, answer } => {
+                let _ = answer.send(self.prepare(&key, &wanted, now_ms, cache, batch));
             }
             Request::Apply { frames, now_ms, answer } => {
                 let results = frames.into_iter().map(|(key, frame)| {
@@ -189,7 +194,7 @@ impl Owner {
     fn prepare(
         &self,
         key: &DocKey,
-        wanted: (Option<&Value>, Option<&Value>),
+        wanted: &Wanted,
         now_ms: u64,
         cache: &mut Cache,
         batch: &Batch,
@@ -197,14 +202,18 @@ impl Owner {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
         let (author, schema) = (&self.actor, &*self.schema);
-        let (bytes, heads) = match wanted {
+        let noted = wanted.noted.as_ref().filter(|noted| !noted.heads.is_empty());
+        let ended = noted.and_then(|noted| state::ended(state, noted, now_ms));
+        let (bytes, heads) = match (&wanted.before, &wanted.object) {
             (Some(before), Some(after)) => state::prepare_edit(state, author, before, after, schema, now_ms),
-            (_, object) => state::prepare(state, author, object, schema, now_ms),
+            (_, object) => state::prepare(ended.as_ref().or(state), author, object.as_ref(), schema, now_ms),
         }
         .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
-        let base = match state {
-            Some(State::Document(document)) => Some(marked(document.incarnation(), document.heads())),
-            Some(State::Buried { .. }) | None => None,
+        let base = match (state, noted) {
+            (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
+            (Some(State::Document(document)), _) => Some(marked(document.incarnation(), document.heads())),
+            (None, Some(noted)) if !noted.gone => Some(Heads::new()),
+            (Some(State::Buried { .. }) | None, _) => None,
         };
         Ok(Change { bytes, heads, base })
     }

@@ -12,7 +12,7 @@
 use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
-use super::{Beyond, Heads, mark, vet};
+use super::{Beyond, Heads, Noted, mark, vet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -117,6 +117,15 @@ pub fn prepare_edit(
     let incarnation = document.incarnation();
     let body = Body::Changes(change.iter().map(Vec::as_slice).collect());
     Ok((Frame { incarnation, body }.encode(), mark::marked(incarnation, heads)))
+}
+
+/// What stands for the document of an object that was deleted, where this node's copy has not got as far as that: to make
+/// the object anew is to begin the incarnation after it. On its own copy a node would begin one that others have ended long
+/// ago.
+pub fn ended(state: Option<&State>, noted: &Noted, now_ms: u64) -> Option<State> {
+    let incarnation = mark::unmarked(&noted.heads).0?;
+    let behind = state.map_or(0, State::incarnation) < incarnation;
+    (noted.gone && behind).then_some(State::Buried { incarnation, at_ms: now_ms })
 }
 
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
