@@ -36,6 +36,8 @@ pub struct LeaveRequest {
 #[derive(Clone)]
 pub struct ControlState {
     pub cluster: String,
+    /// This node's name.
+    pub node: String,
     pub flock: watch::Receiver<FlockStatus>,
     pub members: watch::Receiver<Arc<Vec<Member>>>,
     pub view: View,

@@ -1,7 +1,7 @@
 //! The daemon that every desktop runs, and its command line.
 //!
-//! `app` wires the parts together; `api`, `agent`, `flock`, `remote` and `control` are the parts; `cli` is what
-//! a person types. The parts know each other only through the traits in `documents` and `pods`, through
+//! `app` wires the parts together; `api`, `agent`, `flock`, `remote` and `control` are the parts; `guard` is the process
+//! beside it; `cli` is what a person types. The parts know each other only through the traits in `documents` and `pods`, through
 //! the view, and through `sched`'s `Propose`.
 
 pub mod agent;
@@ -13,6 +13,7 @@ pub mod control;
 pub mod datadir;
 pub mod documents;
 pub mod flock;
+pub mod guard;
 pub mod kubeconfig;
 pub mod options;
 pub mod owner;

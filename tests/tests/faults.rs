@@ -8,11 +8,8 @@ use std::time::Duration;
 
 /// A desktop that is not the leader, and the leader, by their numbers.
 fn follower_and_leader(bench: &Bench, flock: &Flock) -> Result<(usize, usize)> {
-    let leader = flock.leader.as_deref().context("no leader")?;
-    let number = |wanted: bool| bench.desktops().iter().find(|desktop| (desktop.name() == leader) == wanted);
-    let (follower, leader) =
-        (number(false).context("no follower")?, number(true).context("the leader is no desktop")?);
-    Ok((follower.index(), leader.index()))
+    let (leader, others) = bench.leader_and_others(flock)?;
+    Ok((others.first().context("no follower")?.index(), leader.index()))
 }
 
 /// Kills one of three desktops under six replicas; they must run again on the two others.

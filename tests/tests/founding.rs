@@ -48,9 +48,7 @@ fn five_with_three_voters(bench: &Bench) -> Result<Flock> {
 fn two_voters(bench: &Bench, flock: &Flock) -> Result<([usize; 2], [usize; 3])> {
     let leader = flock.leader.as_deref().context("no leader")?;
     let second = flock.voters.iter().find(|voter| *voter != leader).context("no other voter")?;
-    let number = |name: &str| bench.desktops().iter().find(|desktop| desktop.name() == name);
-    let leader = number(leader).context("the leader is no desktop")?.index();
-    let second = number(second).context("the voter is no desktop")?.index();
+    let (leader, second) = (bench.named(leader)?.index(), bench.named(second)?.index());
     let rest: Vec<usize> = (1..=5).filter(|index| *index != leader && *index != second).collect();
     Ok(([leader, second], rest.try_into().map_err(|rest| anyhow::anyhow!("{rest:?}"))?))
 }
@@ -88,6 +86,20 @@ fn nothing_runs_twice(bench: &Bench, asked: &Desktop, app: &str, replicas: usize
     })
 }
 
+/// Waits until Kubernetes' events say that somebody began the group's next epoch, why, and without whom.
+fn told(bench: &Bench, asked: &Desktop, reason: &str, missing: &[usize]) -> Result<()> {
+    bench.wait_until(SOON, &format!("an event {reason}"), || {
+        let events = asked.kubectl("get events -A")?.ok()?;
+        let line = events.lines().find(|line| line.contains(reason)).with_context(|| events.clone())?;
+        let names = missing.iter().map(|&index| bench.desktop(index).name());
+        ensure!(line.contains("node/") && names.clone().all(|name| line.contains(&name)), "{line}");
+        let node = line.split_whitespace().find_map(|word| word.strip_prefix("node/")).context("no node")?;
+        let described = asked.kubectl(&format!("describe node {node}"))?.ok()?;
+        ensure!(described.contains(reason), "{described}");
+        Ok(Some(()))
+    })
+}
+
 fn sleeping(desktop: &Desktop) -> Result<usize> {
     let commands = desktop.docker("ps --no-trunc --format '{{.Command}}'")?.ok()?;
     Ok(commands.lines().filter(|line| line.contains("sleep 100000")).count())
@@ -121,6 +133,7 @@ fn lost_voters(kill: impl Fn(&Desktop) -> Result<()>) {
         ensure!(after.group == before.group, "another group: {before:?}, then {after:?}");
         ensure!(after.epoch.as_u64() > before.epoch.as_u64(), "no new epoch: {before:?}, then {after:?}");
         everywhere(bench, &rest, &names)?;
+        told(bench, survivor, "GroupFoundedAnew", &lost)?;
         names.push("after".into());
         write(survivor, "after")?;
         bench.wait_until(RECOVERS, "five replicas on the three that are left", || {
@@ -242,6 +255,7 @@ fn one_of_three_waits_until_people_say_go_on() {
         ensure!(told.contains("1 of 3") && told.contains("may run on both sides"), "{told}");
         let alone = together(bench, &[1], 1, RECOVERS)?;
         ensure!(alone.group != before.group, "{alone:?}");
+        self::told(bench, one, "GroupFoundedApart", &[2, 3])?;
         bench.wait_until(RECOVERS, "all replicas on the one that is left", || {
             let pods = one.list("pods", "-l app=web")?;
             let here = pods.iter().filter(|pod| is_ready(pod) && node_of(pod) == "d1").count();
@@ -282,12 +296,8 @@ fn with_autonomy_two_of_five_go_on_by_themselves_after_the_time() {
 fn a_leader_that_hears_nobody_is_replaced_and_one_that_a_single_desktop_does_not_hear_is_not() {
     on_bench(3, |bench| {
         let before = bench.up()?;
-        let number = |name: &Option<String>| {
-            let desktop = bench.desktops().iter().find(|desktop| Some(desktop.name()) == *name);
-            Ok::<_, anyhow::Error>(desktop.context("the leader is no desktop")?.index())
-        };
-        let leader = number(&before.leader)?;
-        let others: Vec<usize> = (1..=3).filter(|index| *index != leader).collect();
+        let (leader, others) = bench.leader_and_others(&before)?;
+        let (leader, others) = (leader.index(), others.iter().map(|other| other.index()).collect::<Vec<_>>());
         // A desktop that flaps: it hears the leader no more, then again, three times.
         for round in 0..3 {
             bench.cut_one_way(leader, others[0])?;
@@ -312,5 +322,67 @@ fn a_leader_that_hears_nobody_is_replaced_and_one_that_a_single_desktop_does_not
         bench.heal()?;
         bench.assembled(&[1, 2, 3])?;
         everywhere(bench, &[1, 2, 3], &["without-the-deaf".to_owned()])
+    });
+}
+
+/// What a founder says when it has taken a step: the others were asked, its own word is on the disk, it has the word of
+/// more than half, and the group's next epoch is begun and announced to nobody yet.
+const STEPS: [&str; 4] = [
+    "asking whether the group should be founded anew",
+    "pledged to founding the group anew, and asking the others",
+    "founding the group anew: its voters are lost",
+    "following a group group=",
+];
+
+/// The one of these desktops that has said, after so many bytes of its log, that it has taken a step.
+fn founder_after(bench: &Bench, rest: &[usize], logs: &[usize], step: &str) -> Result<usize> {
+    let end = Instant::now() + RECOVERS;
+    while Instant::now() < end {
+        for (&index, &seen) in rest.iter().zip(logs) {
+            let log = bench.desktop(index).daemon_log();
+            // Those that follow say the last of these, too.
+            let founded =
+                log.get(seen..).is_some_and(|log| log.contains(STEPS[2]) || !step.starts_with("following"));
+            if founded && log.get(seen..).is_some_and(|log| log.contains(step)) {
+                return Ok(index);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    anyhow::bail!("nobody said {step:?}: {}", bench.report())
+}
+
+#[test]
+fn a_founder_that_is_killed_after_any_of_its_steps_loses_nothing() {
+    on_bench(5, |bench| {
+        let mut flock = five_with_three_voters(bench)?;
+        let mut names = Vec::new();
+        for (round, step) in STEPS.into_iter().enumerate() {
+            let (lost, rest) = two_voters(bench, &flock)?;
+            for &index in &rest[..2] {
+                names.push(format!("kept-{index}-{round}"));
+                write(bench.desktop(index), &names[names.len() - 1])?;
+            }
+            let logs: Vec<usize> =
+                rest.iter().map(|&index| bench.desktop(index).daemon_log().len()).collect();
+            bench.each_of(&lost, Desktop::kill_daemon)?;
+            let founder = founder_after(bench, &rest, &logs, step)?;
+            bench.desktop(founder).kill_daemon()?;
+            eprintln!("d{founder} was killed after {step:?}");
+            bench.desktop(founder).start_daemon(&again())?;
+            let after = together(bench, &rest, 3, RECOVERS)?;
+            ensure!(after.group == flock.group, "another group: {flock:?}, then {after:?}");
+            ensure!(after.epoch.as_u64() > flock.epoch.as_u64(), "no new epoch: {flock:?}, then {after:?}");
+            everywhere(bench, &rest, &names)?;
+            names.push(format!("after-{round}"));
+            write(bench.desktop(founder), &names[names.len() - 1])?;
+            bench.each_of(&lost, |desktop| desktop.start_daemon(&again()))?;
+            flock = together(bench, &[1, 2, 3, 4, 5], 3, RECOVERS)?;
+            ensure!(
+                (&flock.group, &flock.epoch) == (&after.group, &after.epoch),
+                "{after:?}, then {flock:?}"
+            );
+        }
+        everywhere(bench, &[1, 2, 3, 4, 5], &names)
     });
 }

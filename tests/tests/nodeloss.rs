@@ -4,6 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, Desktop, on_bench};
 use gaggle_tests::kube::{RECOVERS, SOON, is_ready, node_of, summary};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -131,9 +133,8 @@ fn an_identity_never_runs_on_both_sides_of_a_cut() {
 fn a_desktop_that_slept_stops_its_identity_before_anything_else() {
     on_bench(3, |bench| {
         let flock = bench.up()?;
-        let leader = flock.leader.context("no leader")?;
-        let awake = bench.desktops().iter().find(|desktop| desktop.name() == leader).context("no leader")?;
-        let sleeper = bench.desktops().iter().find(|desktop| desktop.name() != leader).context("no other")?;
+        let (awake, others) = bench.leader_and_others(&flock)?;
+        let sleeper = others[0];
         let out = shared(bench, "identities")?;
         awake.apply(&stateful_set("db", 3, &out))?;
         let pods = awake.replicas("db", 3, SOON)?;
@@ -241,9 +242,8 @@ spec:
 fn a_power_cut_costs_an_identity_no_more_than_the_hold() {
     on_bench(3, |bench| {
         let flock = bench.up()?;
-        let leader = flock.leader.context("no leader")?;
-        let asked = bench.desktops().iter().find(|desktop| desktop.name() == leader).context("no leader")?;
-        let victim = bench.desktops().iter().find(|desktop| desktop.name() != leader).context("no other")?;
+        let (asked, others) = bench.leader_and_others(&flock)?;
+        let victim = others[0];
         let out = shared(bench, "identities")?;
         asked.apply(&stateful_set("db", 3, &out))?;
         let pods = asked.replicas("db", 3, SOON)?;
@@ -263,5 +263,90 @@ fn a_power_cut_costs_an_identity_no_more_than_the_hold() {
         asked.replicas("db", 3, SOON)?;
         ensure!(never_twice(&out)? == 4, "nothing was started by an old memory");
         Ok(())
+    });
+}
+
+/// The daemon of a desktop stops doing its work, alone: its engine lives, and its containers go on by themselves.
+fn never_twice_although(fails: fn(&Desktop) -> Result<()>, comes_back: fn(&Desktop) -> Result<()>) {
+    on_bench(3, |bench| {
+        let flock = bench.up()?;
+        let (asked, others) = bench.leader_and_others(&flock)?;
+        let victim = others[0];
+        let out = shared(bench, "identities")?;
+        asked.apply(&stateful_set("db", 3, &out))?;
+        let pods = asked.replicas("db", 3, SOON)?;
+        let lost = on_desktop(&pods, &victim.name())?;
+        fails(victim)?;
+        moved(bench, asked, &lost, &victim.name())?;
+        never_twice(&out)?;
+        let log = victim.daemon_log();
+        ensure!(log.contains("the guard kills") && log.contains(&lost), "its guard did not do it");
+        comes_back(victim)?;
+        bench.assembled(&[1, 2, 3])?;
+        asked.replicas("db", 3, SOON)?;
+        ensure!(never_twice(&out)? == 4, "only the one whose daemon failed was made again");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_identity_whose_daemon_is_killed_under_a_living_engine_never_runs_twice() {
+    never_twice_although(Desktop::kill_daemon, Desktop::restart_daemon);
+}
+
+#[test]
+fn an_identity_whose_daemon_is_stuck_under_a_living_engine_never_runs_twice() {
+    never_twice_although(
+        |desktop| desktop.daemon().signal(Signal::SIGSTOP),
+        |desktop| desktop.daemon().signal(Signal::SIGCONT),
+    );
+}
+
+/// The guards on a desktop, by the machine's ids.
+fn guards(desktop: &Desktop) -> Vec<u32> {
+    let is_guard = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        words.next().is_some_and(|program| program.ends_with("gaggle")) && words.next() == Some("guard")
+    };
+    desktop.processes().into_iter().filter(is_guard).collect()
+}
+
+#[test]
+fn a_daemon_that_is_soon_back_keeps_its_identity_and_has_one_guard() {
+    on_bench(3, |bench| {
+        let flock = bench.up()?;
+        let (asked, others) = bench.leader_and_others(&flock)?;
+        let victim = others[0];
+        let out = shared(bench, "identities")?;
+        asked.apply(&stateful_set("db", 3, &out))?;
+        let pods = asked.replicas("db", 3, SOON)?;
+        let kept = on_desktop(&pods, &victim.name())?;
+        let one_guard = |why: &str| {
+            bench.wait_until(SOON, why, || {
+                let guards = guards(victim);
+                ensure!(guards.len() == 1, "{guards:?}");
+                Ok(Some(guards[0]))
+            })
+        };
+        let first = one_guard("a guard beside the daemon")?;
+        victim.kill_daemon()?;
+        victim.restart_daemon()?;
+        let second = one_guard("the dead daemon's guard to stand down")?;
+        ensure!(first != second, "the new daemon has none of its own");
+        // One that is killed by itself is started again.
+        kill(Pid::from_raw(i32::try_from(second)?), Signal::SIGKILL)?;
+        let third = one_guard("another guard in place of the one that was killed")?;
+        ensure!(second != third, "it is still there");
+        bench.assembled(&[1, 2, 3])?;
+        // For longer than the leader waits before it frees the identity of a silent desktop.
+        let now = || lives(&out.join(&kept)).map(|lives| lives.iter().map(|life| life.2).fold(0.0, f64::max));
+        let until = now()? + 15.0;
+        bench.wait_until(SOON, "the identity to run on", || Ok((now()? > until).then_some(())))?;
+        ensure!(never_twice(&out)? == 3, "a container was started anew: {:?}", lives(&out.join(&kept))?);
+        victim.down()?;
+        bench.wait_until(SOON, "the guard to end with its daemon", || {
+            Ok(guards(victim).is_empty().then_some(()))
+        })
     });
 }

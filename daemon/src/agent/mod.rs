@@ -8,6 +8,7 @@
 pub mod engine;
 mod files;
 pub mod hold;
+mod identities;
 pub mod identity;
 mod logs;
 pub mod offer;
@@ -17,6 +18,8 @@ pub mod spec;
 
 pub use engine::EngineError;
 use engine::{Docker, Engine, Facts};
+pub use hold::noted;
+pub use identities::Identities;
 use logs::LogTarget;
 
 use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
@@ -25,14 +28,17 @@ use gaggle_sched::controller::Note;
 use gaggle_sched::state::{Propose, View};
 use k8s_openapi::jiff::Timestamp;
 use shell::{Connector, Inputs, Question, Shell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// In the agent's directory: when an acting leader was last heard.
-const HEARD_FILE: &str = "heard";
+#[must_use]
+pub fn heard_file(agent_dir: &Path) -> PathBuf {
+    agent_dir.join("heard")
+}
 
 /// Events about pods that wait to be stored; more are dropped, since they only tell what statuses also show.
 const NOTES_WAITING: usize = 1024;
@@ -142,7 +148,7 @@ impl Agent {
         let (questions, asked) = mpsc::channel(shell::QUESTIONS_WAITING);
         let (note_sender, notes) = mpsc::channel(NOTES_WAITING);
         let (left, stop) = (CancellationToken::new(), CancellationToken::new());
-        let note = config.dir.join(HEARD_FILE);
+        let note = heard_file(&config.dir);
         let hold = hold::Hold::new(heard.clone(), hold::noted(&note));
         tokio::spawn(hold::note_forever(note, heard));
         let inputs = Inputs {

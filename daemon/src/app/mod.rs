@@ -10,6 +10,7 @@ use crate::api::{self, ApiState};
 use crate::control::{self, ControlState};
 use crate::datadir::{DataDir, Remembered, write_atomically};
 use crate::flock::{self, Flock, FlockConfig, FlockDocuments, FlockStatus};
+use crate::guard::{Guard, GuardConfig, agent_dir};
 use crate::kubeconfig;
 use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
 use crate::owner::{self, OwnerState};
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 const QUORUM_PATIENCE: Duration = Duration::from_millis(2500);
 /// How often what helps a restart (peers' addresses) is written down.
 const REMEMBER_EVERY: Duration = Duration::from_secs(10);
+/// Events about the electorate that wait to be stored; more are dropped, since the log has them too.
+const NOTES_WAITING: usize = 64;
 /// How long open requests may take when the daemon ends.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -71,7 +74,14 @@ pub async fn run(
     let phrase = given_phrase(&options)?;
     let dir = DataDir::open(&options.data_dir)?;
     let key = cluster_key(&dir, phrase, &*report)?;
-    let daemon = Daemon::start(options, dir, key, report.clone()).await?;
+    // Before anything that takes its time: containers of the daemon before this one may run on.
+    let guard = Guard::start(GuardConfig {
+        data_dir: options.data_dir.clone(),
+        docker_host: options.docker_host.to_string(),
+        cluster: key.cluster_id(),
+        node: options.name.to_string(),
+    });
+    let daemon = Daemon::start(options, dir, key, guard, report.clone()).await?;
     let outcome = daemon.run(report.clone()).await;
     report(Milestone::Stopped);
     outcome
@@ -110,6 +120,8 @@ fn cluster_key(
 struct Daemon {
     options: UpOptions,
     dir: DataDir,
+    /// Until it is dismissed.
+    guard: Option<Guard>,
     transport: Transport,
     membership: Membership,
     view: View,
@@ -129,6 +141,7 @@ impl Daemon {
         options: UpOptions,
         dir: DataDir,
         key: ClusterKey,
+        guard: Guard,
         report: Arc<impl Fn(Milestone) + Send + Sync + 'static>,
     ) -> anyhow::Result<Self> {
         let name = options.name.as_str().to_owned();
@@ -176,6 +189,7 @@ impl Daemon {
             )));
         }
         let view = View::default();
+        let (notes_tx, flock_notes) = mpsc::channel(NOTES_WAITING);
         let flock_config = FlockConfig {
             raft: dir.path("raft"),
             view: dir.path("view"),
@@ -183,6 +197,7 @@ impl Daemon {
             started_ms,
             autonomy: options.autonomy.map(|autonomy| autonomy.0),
             voters: options.voters.0,
+            notes: notes_tx,
         };
         let (net, gossip) = (transport.clone(), membership.clone());
         let flock = Flock::start(flock_config, net, gossip, view.clone(), intent.clone()).await?;
@@ -192,7 +207,7 @@ impl Daemon {
             node: name.clone(),
             cluster: key.cluster_id(),
             docker_host: Some(options.docker_host.to_string()),
-            dir: dir.path("pods"),
+            dir: agent_dir(&options.data_dir),
             dns: Vec::new(),
             dns_search: Vec::new(),
         };
@@ -200,7 +215,7 @@ impl Daemon {
             agent_config,
             view.clone(),
             derived(flock.status.clone(), |status| status.current),
-            flock.led.clone(),
+            guard.pass_on(flock.led.clone()).await,
             flock.propose.clone(),
             images,
         );
@@ -221,6 +236,7 @@ impl Daemon {
         let (leave_tx, leave) = mpsc::channel(1);
         let own = control::routes(ControlState {
             cluster: key.cluster_id(),
+            node: name.clone(),
             flock: flock.status.clone(),
             members: membership.members(),
             view: view.clone(),
@@ -253,7 +269,7 @@ impl Daemon {
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
         tokio::spawn(flock::compact_forever(intent.clone()));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
-        if let Some(notes) = agent.take_notes() {
+        for notes in agent.take_notes().into_iter().chain([flock_notes]) {
             tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
         }
         tokio::spawn(runner::run(view.clone(), flock.propose.clone(), runner_inputs(&flock, &membership)));
@@ -262,6 +278,7 @@ impl Daemon {
         Ok(Self {
             options,
             dir,
+            guard: Some(guard),
             transport,
             membership,
             view,
@@ -429,6 +446,9 @@ impl Daemon {
             self.api.abort();
         }
         self.agent.stop().await;
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss().await;
+        }
         self.membership.leave().await;
         self.transport.shutdown().await;
     }

@@ -1,4 +1,4 @@
-//! From what the agent noticed to Kubernetes Events that `describe` shows.
+//! From what the agent and the electorate noticed to Kubernetes Events that `describe` shows.
 
 use super::now;
 use gaggle_sched::controller::{Note, notes};

@@ -13,6 +13,7 @@ mod evict;
 mod failure;
 mod follow;
 mod get;
+mod guard;
 mod hand_over;
 mod image;
 mod jsonpath;
@@ -38,7 +39,7 @@ use tracing_subscriber::EnvFilter;
 /// Threads of the daemon: a desktop's owner is using the other cores.
 const DAEMON_THREADS: usize = 2;
 /// Replaces the log filter of any command, in the syntax of `tracing` (`info,gaggle=debug`).
-const LOG_VARIABLE: &str = "GAGGLE_LOG";
+pub const LOG_VARIABLE: &str = "GAGGLE_LOG";
 
 /// A masterless cluster of ordinary desktops.
 #[derive(Debug, Parser)]
@@ -82,6 +83,8 @@ struct Place {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::UpArgs),
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -128,6 +131,10 @@ fn run(place: Place, command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()?
                 .block_on(crate::app::run(options, up::tell))
+        }
+        Command::Guard(args) => {
+            log_to_stderr("info");
+            guard::run(place, args)
         }
         Command::Client(command) => {
             log_to_stderr("warn");

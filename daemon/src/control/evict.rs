@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
-use gaggle_sched::controller::node;
+use gaggle_sched::controller::{Note, node, notes};
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::state::{Expect, Resource, Store, Txn, Write};
 use serde::Deserialize;
@@ -54,8 +54,12 @@ async fn attempt(state: &ControlState, node: &str) -> Result<(String, String), R
     for _ in 0..ATTEMPTS {
         let (flock, members) = (state.flock.borrow().clone(), state.members.borrow().clone());
         let eviction = state.view.read(|store| plan(store, &flock, &members, node))?;
-        match state.propose.propose(eviction.txn).await {
-            Ok(Ok(_)) => return Ok((eviction.name, eviction.peer)),
+        let Eviction { name, peer, txn, events } = eviction;
+        match state.propose.propose(txn).await {
+            Ok(Ok(_)) => {
+                tell(state, &events).await;
+                return Ok((name, peer));
+            }
             Ok(Err(refused)) => last = Some(refused),
             Err(unavailable) => {
                 let why = format!(
@@ -76,6 +80,18 @@ struct Eviction {
     name: String,
     peer: String,
     txn: Txn,
+    events: Vec<Note>,
+}
+
+/// An event that cannot be stored is no loss: the roster says the same.
+async fn tell(state: &ControlState, events: &[Note]) {
+    let (now, node) = (crate::app::now(), &state.node);
+    let txns = state.view.read(|store| notes::record(store, events, &now, node));
+    for txn in txns {
+        if let Err(error) = state.propose.propose(txn).await {
+            tracing::debug!(%error, "the event of an eviction was not stored");
+        }
+    }
 }
 
 /// One transaction: the peer is remembered as evicted, its Node goes, and so do its pods.
@@ -96,9 +112,9 @@ fn plan(store: &Store, flock: &FlockStatus, members: &[Member], node: &str) -> R
     };
     let value = roster.evicting(&peer, &name).object();
     let mut writes = vec![Write::Put { key: Roster::key(), value, expect, intent: None }];
-    let removal = node::evicted(store, &name, &peer, &now).writes;
-    writes.extend(removal.into_iter().flat_map(|txn| txn.writes));
-    Ok(Eviction { name, peer, txn: Txn::from(writes) })
+    let removal = node::evicted(store, &name, &peer, &now);
+    writes.extend(removal.writes.into_iter().flat_map(|txn| txn.writes));
+    Ok(Eviction { name, peer, txn: Txn::from(writes), events: removal.events })
 }
 
 /// The name and peer id of a node of the roster, by either of them, or of a member that never got onto it.

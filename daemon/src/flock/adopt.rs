@@ -6,11 +6,11 @@
 //! adopted and how is decided in [`super::adoption`].
 
 use super::adoption::{
-    Burial, RUNNER_SPEAKS_WITHIN, Said, adoption, agree, beyond, burial, conflict_notes, dead, differing,
-    doc_key, may_run_already, object_key,
+    Ahead, Burial, CARRIED_BYTES, RUNNER_SPEAKS_WITHIN, Said, adoption, adopts, agree, burial,
+    conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key,
 };
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Heads, Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Beyond, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
 use gaggle_sched::state::{Adopted, Expect, Expired, Key, Propose, Revision, Seen, View, Write};
@@ -29,6 +29,7 @@ const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often the leader looks for documents of objects that controllers deleted.
 const BURY_EVERY: Duration = Duration::from_secs(10);
+
 /// The API's way to the documents.
 pub struct FlockDocuments {
     intent: Intent,
@@ -88,7 +89,8 @@ impl Documents for FlockDocuments {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
         self.caught_up(key, &doc).await;
-        match self.intent.prepare(&doc, object).await {
+        let noted = self.view.read(|store| noted(store, key));
+        match self.intent.prepare_on(&doc, object, noted.as_ref()).await {
             Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base }),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
             Err(IntentError::Prepare { source: PrepareError::Missing, .. }) => {
@@ -187,8 +189,9 @@ pub async fn adopt_forever(
         let ahead = ahead(&view, &intent).await;
         strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
-        for Ahead { doc, heads, adopted } in ahead {
-            let Some(key) = object_key(&doc) else { continue };
+        for found in ahead {
+            let doc = &found.doc;
+            let Some(key) = object_key(doc) else { continue };
             if view.read(|store| may_run_already(store, &key)) {
                 let seen = strangers.entry(key.clone()).or_insert_with(Instant::now);
                 let left = RUNNER_SPEAKS_WITHIN.saturating_sub(seen.elapsed());
@@ -197,19 +200,24 @@ pub async fn adopt_forever(
                     continue;
                 }
             }
-            let object = match intent.value(&doc).await {
+            let object = match intent.value(doc).await {
                 Ok(object) => object,
                 Err(error) => {
                     tracing::error!(%key, %error, "a document cannot be read");
                     continue;
                 }
             };
-            let since = adopted.clone().unwrap_or_default();
-            let conflicts = intent.conflicts(&doc, &since).await.unwrap_or_default();
-            let now = crate::app::now();
-            let Some(txn) = view.read(|store| adoption(store, &key, object, (adopted, heads), &now)) else {
+            let since = found.adopted.clone().unwrap_or_default();
+            let conflicts = intent.conflicts(doc, &since).await.unwrap_or_default();
+            // With the order goes what was ordered: whoever holds the one could else wait for ever for the other, if
+            // this desktop and the one that kept the edit are lost.
+            let change = intent.changes_beyond(doc, &since, CARRIED_BYTES).await.ok().flatten();
+            let (change, now) = (change.unwrap_or_default(), crate::app::now());
+            let Some(txn) = view.read(|store| adoption(store, &key, object, &found, change, &now)) else {
                 continue;
             };
+            // What was made anew takes the place of the old one as soon as that is gone.
+            again |= !txn.writes.iter().any(adopts);
             match propose.propose(txn).await {
                 Ok(Ok(applied)) => {
                     tracing::info!(%key, revision = %applied.revision, "adopted an edit made without a quorum");
@@ -274,27 +282,17 @@ async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
     }
 }
 
-/// A document that holds more than was adopted from it.
-struct Ahead {
-    doc: String,
-    heads: Heads,
-    /// What was adopted from it when it was looked at.
-    adopted: Option<Heads>,
-}
-
 async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
     let digest = intent.digest().into_iter().map(|(doc, _, heads)| (doc, heads));
     let candidates: Vec<_> = view.read(|store| differing(store, digest).collect());
     let mut ahead = Vec::new();
     for (doc, adopted) in candidates {
         // Its heads are those of the moment in which it held what was adopted: any older ones would take that back.
-        let heads = match &adopted {
-            Some(adopted) => intent.heads_beyond(&doc, adopted).await.unwrap_or_default(),
-            None => intent.heads(&doc),
+        let beyond = match &adopted {
+            Some(adopted) => intent.beyond(&doc, adopted).await.unwrap_or_default(),
+            None => intent.heads(&doc).map(|heads| Beyond { heads, anew: false }),
         };
-        if let Some(heads) = beyond(adopted.as_ref(), heads) {
-            ahead.push(Ahead { doc, heads, adopted });
-        }
+        ahead.extend(Ahead::of(doc, adopted, beyond));
     }
     ahead
 }

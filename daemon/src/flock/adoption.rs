@@ -2,7 +2,7 @@
 //!
 //! [`super::adopt`] looks, waits and proposes; here is what it goes by.
 
-use gaggle_gossip::intent::{Conflict, Heads};
+use gaggle_gossip::intent::{Beyond, Conflict, Heads, Noted};
 use gaggle_sched::controller::Note;
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::scheduler::{ATTEMPT, GROUP};
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How long a pod that was made without an order waits for a desktop that says that it runs there.
 pub const RUNNER_SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+/// What an adoption carries of its document's changes, about: what does not fit comes by the exchange between desktops.
+pub const CARRIED_BYTES: usize = 1 << 20;
 /// Events about one adoption, and characters of a value in one.
 const CONFLICTS_TOLD: usize = 8;
 const VALUE_SHOWN: usize = 120;
@@ -45,16 +47,36 @@ pub fn differing(
     })
 }
 
-/// The heads to adopt from a document; `held`: its heads, if it holds all that was adopted. A document that lacks what was
-/// adopted is behind, not ahead: its changes are still on the way.
-pub fn beyond(adopted: Option<&Heads>, held: Option<Heads>) -> Option<Heads> {
-    held.filter(|held| adopted != Some(held))
+/// A document that holds more than was adopted from it.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    pub doc: String,
+    pub heads: Heads,
+    /// What was adopted from it when it was looked at.
+    pub adopted: Option<Heads>,
+    /// The object that was adopted last has been deleted since, and made anew.
+    pub anew: bool,
+}
+
+impl Ahead {
+    /// `beyond`: what the document holds, if it holds what was adopted. One that lacks that is behind, not ahead: its
+    /// changes are still on the way. One that was begun anew since never will hold it, and what it says is newer.
+    pub fn of(doc: String, adopted: Option<Heads>, beyond: Option<Beyond>) -> Option<Self> {
+        let Beyond { heads, anew } = beyond.filter(|beyond| adopted.as_ref() != Some(&beyond.heads))?;
+        Some(Self { doc, heads, adopted, anew })
+    }
 }
 
 /// A pod that nobody here knows may run already, on a desktop of a group that has just yielded: that desktop is to say so
 /// before the pod is bound elsewhere.
 pub fn may_run_already(store: &Store, key: &Key) -> bool {
     key.resource == Resource::fixed("pods") && store.get(key).is_none()
+}
+
+/// From what an object was last adopted, for whoever prepares a change of it.
+pub fn noted(store: &Store, key: &Key) -> Option<Noted> {
+    let heads = store.adopted(key)?.clone();
+    Some(Noted { heads, gone: store.get(key).is_none() })
 }
 
 /// Objects that something was adopted for, and that are gone.
@@ -72,14 +94,10 @@ pub struct Said {
 }
 
 /// Whether a document and its object are of one mind, so that a change can be made on top of both: the document holds what
-/// the object was last adopted from (`covers`), and, while there is an order, the object what the document holds. Also one
-/// that nothing was adopted from yet: whoever makes such an object anew would undo what somebody was told is kept.
+/// the object was last adopted from (`covers`), and, while there is an order, the object what the document holds.
 pub fn agree(covers: bool, quorum: bool, said: &Said, adopted: Option<&Heads>) -> bool {
-    let ahead = match adopted {
-        Some(_) => adopted != said.heads.as_ref(),
-        None => !said.deleted && said.heads.is_some(),
-    };
-    covers && !(quorum && !said.buried && ahead)
+    let ahead = quorum && !said.buried && adopted.is_some() && adopted != said.heads.as_ref();
+    covers && !ahead
 }
 
 /// How the document of an object ends that is gone.
@@ -132,19 +150,26 @@ pub fn adoption(
     store: &Store,
     key: &Key,
     intended: Option<Value>,
-    (before, heads): (Option<Heads>, Heads),
+    found: &Ahead,
+    change: Vec<u8>,
     now: &Time,
 ) -> Option<Txn> {
-    let known = before.is_some();
-    let adopted = Some(Adopted { change: Vec::new(), heads, base: before });
+    let (known, base) = (found.adopted.is_some(), found.adopted.clone());
+    let adopted = Some(Adopted { change, heads: found.heads.clone(), base });
     let current = store.get(key);
     let write = match (intended, current) {
         (None, None) if !known => return None,
         // Both sides deleted it. Unless that is noted, the document stays ahead, and nobody can make the object anew.
         (None, None) => Write::Delete { key: key.clone(), expect: Expect::Absent, intent: adopted },
+        // It was ordered on a document that a later one had ended already, which its maker had not heard of: what was
+        // acknowledged is not deleted for that.
+        (None, Some(_)) if found.anew => return None,
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
         }
+        // It is another object of the same name. The old one goes first, as it does where there is an order: its
+        // containers end, its dependents go, and watches are told.
+        (Some(_), Some(current)) if found.anew => deletion::delete(key, current, Grace::AsSpecified, now)?,
         (Some(mut value), current) => {
             if let Some(fields) = value.as_object_mut() {
                 if let Some(current) = current {
@@ -160,6 +185,12 @@ pub fn adoption(
         }
     };
     Some(write.into())
+}
+
+/// Whether a write notes what was adopted.
+pub fn adopts(write: &Write) -> bool {
+    let (Write::Put { intent, .. } | Write::Delete { intent, .. }) = write else { return false };
+    intent.is_some()
 }
 
 /// What the ordered state alone knows of an object, and no wish speaks of.
@@ -178,6 +209,11 @@ fn keep_ordered(key: &Key, current: &Value, wished: &mut serde_json::Map<String,
         at.extend(kept.into_iter().map(|(name, value)| (name.clone(), value.clone())));
     };
     keep("", &["status"]);
+    // Two sides may have made an object of this name without knowing of each other. Its wishes merge, but it is the one
+    // that was ordered: others name it as their owner, and would be taken for orphans if it became another. Whoever
+    // made it without an order was told so, and sees the other's uid; where both did, one of theirs is chosen, the same
+    // everywhere.
+    keep("/metadata", &["uid", "creationTimestamp"]);
     let going = current.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
     if going {
         keep("/metadata", &["deletionTimestamp", "deletionGracePeriodSeconds", "finalizers"]);
@@ -207,6 +243,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn found(adopted: Option<Heads>, heads: Heads) -> Ahead {
+        Ahead { doc: String::new(), heads, adopted, anew: false }
+    }
+
     #[test]
     fn an_adopted_edit_of_a_pod_leaves_it_where_it_runs_and_does_not_bring_it_back() {
         let mut store = Store::default();
@@ -221,7 +261,9 @@ mod tests {
             .unwrap();
         let intended =
             json!({"metadata": {"uid": "u", "annotations": {"note": "mine"}}, "spec": {"containers": []}});
-        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
+                .unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["spec"], json!({"nodeName": "ada", "containers": []}));
@@ -245,7 +287,8 @@ mod tests {
         let (before, heads) = (Some(vec![[1; 32]]), vec![[1; 32], [9; 32]]);
         store.apply(&put(Expect::Any, [2; 32], Some([1; 32]), "new")).unwrap();
         let old = json!({"metadata": {}, "data": "old"});
-        let txn = adoption(&store, &key, Some(old), (before, heads), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(old), &found(before, heads), vec![], &crate::app::now()).unwrap();
         let refused = store.apply(&txn).unwrap_err();
         assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
         assert_eq!(store.get(&key).unwrap().value()["data"], "new");
@@ -266,8 +309,8 @@ mod tests {
             .apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: deleted }.into())
             .unwrap();
         let both = vec![[2; 32], [3; 32]];
-        let seen = (Some(vec![[2; 32]]), both.clone());
-        store.apply(&adoption(&store, &key, None, seen, &crate::app::now()).unwrap()).unwrap();
+        let seen = found(Some(vec![[2; 32]]), both.clone());
+        store.apply(&adoption(&store, &key, None, &seen, vec![], &crate::app::now()).unwrap()).unwrap();
         assert_eq!(store.adopted(&key), Some(&both));
         let anew = intent(vec![[4; 32]], Some(both));
         store
@@ -275,21 +318,38 @@ mod tests {
             .unwrap();
         // Nothing is written about what no group ever held.
         let unknown = Key::new(Resource::fixed("configmaps"), "default", "b");
-        assert!(adoption(&store, &unknown, None, (None, vec![[5; 32]]), &crate::app::now()).is_none());
+        let seen = found(None, vec![[5; 32]]);
+        assert!(adoption(&store, &unknown, None, &seen, vec![], &crate::app::now()).is_none());
     }
 
     #[test]
-    fn an_object_that_waits_to_be_adopted_is_not_made_over_it() {
-        let (one, two) = (Some(vec![[1; 32]]), Some(vec![[2; 32]]));
-        let live = |heads: &Option<Heads>| Said { buried: false, deleted: false, heads: heads.clone() };
-        assert!(!agree(true, true, &live(&one), None), "somebody made it where nobody ordered it");
-        assert!(agree(true, false, &live(&one), None), "and nobody will adopt it now");
-        assert!(agree(true, true, &live(&one), one.as_ref()));
-        assert!(!agree(true, true, &live(&two), one.as_ref()));
-        assert!(!agree(false, true, &live(&one), one.as_ref()), "it lacks what was adopted");
-        let gone = Said { deleted: true, ..live(&one) };
-        assert!(agree(true, true, &gone, None), "nothing of it will ever be adopted");
-        assert!(agree(true, true, &Said { buried: true, deleted: true, heads: None }, one.as_ref()));
+    fn what_was_ordered_stays_the_same_object_for_those_that_it_owns() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::new("apps", "deployments"), "default", "web");
+        let value = json!({"metadata": {"uid": "ordered", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 1}});
+        store
+            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
+            .unwrap();
+        let made = json!({"metadata": {"uid": "kept", "creationTimestamp": "2026-01-01T00:00:09Z"}, "spec": {"replicas": 2}});
+        let seen = found(None, vec![[1; 32]]);
+        let txn = adoption(&store, &key, Some(made.clone()), &seen, b"change".to_vec(), &crate::app::now())
+            .unwrap();
+        let Write::Put { intent: Some(intent), .. } = &txn.writes[0] else { panic!("{txn:?}") };
+        assert_eq!(intent.change, b"change", "whoever has the order has the change");
+        store.apply(&txn).unwrap();
+        let object = store.get(&key).unwrap();
+        assert_eq!((object.uid(), &object.value()["spec"]["replicas"]), ("ordered", &json!(2)));
+        assert_eq!(object.value()["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+        // Deleted and made anew without an order, it is another one: the old one goes, and then it comes.
+        let seen = Ahead { anew: true, ..found(Some(vec![[1; 32]]), vec![[2; 32]]) };
+        for there in [false, true] {
+            let txn = adoption(&store, &key, Some(made.clone()), &seen, vec![], &crate::app::now()).unwrap();
+            assert_eq!(txn.writes.iter().any(adopts), there);
+            store.apply(&txn).unwrap();
+            assert_eq!(store.get(&key).is_some(), there);
+        }
+        assert_eq!(store.get(&key).unwrap().uid(), "kept");
+        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
     }
 
     #[test]
@@ -361,7 +421,9 @@ mod tests {
             .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
             .unwrap();
         let intended = json!({"metadata": {}, "spec": {"replicas": 2}});
-        let txn = adoption(&store, &key, Some(intended), (None, vec![[1; 32]]), &crate::app::now()).unwrap();
+        let txn =
+            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
+                .unwrap();
         store.apply(&txn).unwrap();
         let object = store.get(&key).unwrap().value();
         assert_eq!(object["status"]["replicas"], 1);

@@ -3,10 +3,12 @@
 use super::presence::{Leader, Leading, Promises, serve_presence};
 use super::raft_net::{RaftNetwork, serve_group};
 use super::shell::{Inlets, Outlets, Shell, Surroundings};
+use super::tell::Tell;
 use super::{FlockStatus, Part, ToLeader, follow};
 use gaggle_gossip::intent::Intent;
 use gaggle_gossip::membership::{Member, Membership};
 use gaggle_gossip::transport::Transport;
+use gaggle_sched::controller::Note;
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::raft;
 use gaggle_sched::runner::Lead;
@@ -33,6 +35,8 @@ pub struct FlockConfig {
     pub autonomy: Option<Duration>,
     /// The largest electorate; the leader's counts.
     pub voters: usize,
+    /// Takes what becomes of the group and its electorate, to be stored as events.
+    pub notes: mpsc::Sender<Note>,
 }
 
 /// What [`Flock::leave`] waits for.
@@ -90,7 +94,8 @@ impl Flock {
             // A copy of what others hold: it is fetched again.
             Err(error) => tracing::warn!(%error, "the saved view is unreadable and is fetched anew"),
         }
-        let (leader, leases) = Leader::new(transport.clone(), view.clone(), membership.clone());
+        let tell = Tell::new(transport.local(), view.clone(), config.notes.clone());
+        let (leader, leases) = Leader::new(transport.clone(), view.clone(), membership.clone(), tell.clone());
         let (of_tx, of) = watch::channel(view.read(|store| store.lineage().cloned()));
         let (status_tx, status) = watch::channel(FlockStatus::default());
         let promises = Promises::open(config.word.clone(), view.clone(), of, status.clone());
@@ -142,7 +147,7 @@ impl Flock {
         let outlets = Outlets { part: part_tx, of: of_tx, status: status_tx, lead: lead_tx };
         let inlets = Inlets { invitations, errands, recover, stop };
         let surroundings =
-            Surroundings { transport, membership: membership.clone(), view: view.clone(), network };
+            Surroundings { transport, membership: membership.clone(), view: view.clone(), network, tell };
         let (led, leading) = (promises.led(), leases.leading());
         let shell = Shell::new(config, surroundings, intent, promises, leases, outlets, aside);
         tokio::spawn(shell.run(inlets));

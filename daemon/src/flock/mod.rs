@@ -20,6 +20,7 @@ mod roster;
 mod rpc;
 mod shell;
 mod sync;
+mod tell;
 
 pub use adopt::{FlockDocuments, adopt_forever, apply_forever, compact_forever};
 pub use evicted::{refuse_forever, until_evicted};

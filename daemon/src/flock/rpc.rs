@@ -5,12 +5,16 @@ use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::{Acceptor, Stream, Transport};
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 /// Idle streams kept for each peer; more are closed after use.
 const IDLE_PER_PEER: usize = 4;
+/// Calls to one peer that go on although nobody waits for them any more; further ones are ended.
+const ABANDONED_PER_PEER: usize = 16;
 /// Streams served at once for one protocol; a further one waits to be accepted.
 const SERVED: usize = 256;
 
@@ -30,69 +34,144 @@ pub struct Rpc {
     transport: Transport,
     protocol: &'static str,
     limit: usize,
-    idle: Arc<Mutex<HashMap<PeerId, Vec<Stream>>>>,
+    peers: Arc<Mutex<HashMap<PeerId, Peer>>>,
+}
+
+/// What is kept for one peer.
+struct Peer {
+    idle: Vec<Stream>,
+    abandoned: Arc<Semaphore>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { idle: Vec::new(), abandoned: Arc::new(Semaphore::new(ABANDONED_PER_PEER)) }
+    }
 }
 
 impl Rpc {
     /// `limit`: the largest answer taken, in bytes.
     pub fn new(transport: Transport, protocol: &'static str, limit: usize) -> Self {
-        Self { transport, protocol, limit, idle: Arc::default() }
+        Self { transport, protocol, limit, peers: Arc::default() }
     }
 
     /// Sends a request and waits for its answer.
+    ///
+    /// A call that is dropped goes on until it is answered or `deadline` is over, so that its stream is there for the
+    /// next one: on a network where an answer takes longer than a caller's patience, each call would otherwise have to
+    /// open a new stream, which takes longer still. What was not sent by then is not sent any more.
     pub async fn call(&self, peer: PeerId, request: &[u8], deadline: Duration) -> Result<Vec<u8>, RpcError> {
-        let call = async {
-            // A kept stream may have died unnoticed; then the request has not been read, but that cannot be
-            // known, so a kept stream that fails is reported as unanswered and only writing is tried again.
-            let mut stream = None;
-            while let Some(mut kept) = self.take(peer) {
-                if write_bytes(&mut kept, request).await.is_ok() {
-                    stream = Some(kept);
-                    break;
+        let given_up = Arc::new(GivenUp::default());
+        let exchange = self.clone().exchange(peer, request.to_vec(), Arc::clone(&given_up));
+        let task = tokio::spawn(async move {
+            match tokio::time::timeout(deadline, exchange).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let why = format!("nothing within {} ms", deadline.as_millis());
+                    Err(RpcError::NoAnswer { peer, why })
                 }
             }
-            let mut stream = match stream {
-                Some(stream) => stream,
-                None => {
-                    let unsent = |why: String| RpcError::NotSent { peer, why };
-                    let mut stream = self
-                        .transport
-                        .open(peer, self.protocol)
-                        .await
-                        .map_err(|error| unsent(error.to_string()))?;
-                    write_bytes(&mut stream, request).await.map_err(|error| unsent(error.to_string()))?;
-                    stream
-                }
-            };
-            let answer = read_bytes(&mut stream, self.limit)
-                .await
-                .map_err(|error| RpcError::NoAnswer { peer, why: error.to_string() })?;
-            self.keep(peer, stream);
-            Ok(answer)
-        };
-        match tokio::time::timeout(deadline, call).await {
-            Ok(result) => result,
-            Err(_) => {
-                Err(RpcError::NoAnswer { peer, why: format!("nothing within {} ms", deadline.as_millis()) })
+        });
+        let mut waiting = Waiting { rpc: self, peer, task, given_up };
+        let ended = (&mut waiting.task).await;
+        ended.unwrap_or_else(|error| Err(RpcError::NoAnswer { peer, why: error.to_string() }))
+    }
+
+    async fn exchange(
+        self,
+        peer: PeerId,
+        request: Vec<u8>,
+        given_up: Arc<GivenUp>,
+    ) -> Result<Vec<u8>, RpcError> {
+        // A kept stream may have died unnoticed; then the request has not been read, but that cannot be
+        // known, so a kept stream that fails is reported as unanswered and only writing is tried again.
+        let mut stream = None;
+        while let Some(mut kept) = self.take(peer) {
+            if write_bytes(&mut kept, &request).await.is_ok() {
+                stream = Some(kept);
+                break;
             }
         }
+        let mut stream = match stream {
+            Some(stream) => stream,
+            None => {
+                let unsent = |why: String| RpcError::NotSent { peer, why };
+                let mut stream = self
+                    .transport
+                    .open(peer, self.protocol)
+                    .await
+                    .map_err(|error| unsent(error.to_string()))?;
+                if given_up.is_so() {
+                    self.keep(peer, stream);
+                    return Err(unsent("nobody waits for the answer any more".to_owned()));
+                }
+                write_bytes(&mut stream, &request).await.map_err(|error| unsent(error.to_string()))?;
+                stream
+            }
+        };
+        let answer = read_bytes(&mut stream, self.limit)
+            .await
+            .map_err(|error| RpcError::NoAnswer { peer, why: error.to_string() })?;
+        self.keep(peer, stream);
+        Ok(answer)
+    }
+
+    fn with_peer<T>(&self, peer: PeerId, change: impl FnOnce(&mut Peer) -> T) -> T {
+        change(self.peers.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default())
     }
 
     fn take(&self, peer: PeerId) -> Option<Stream> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&peer)?.pop()
+        self.with_peer(peer, |peer| peer.idle.pop())
     }
 
     fn keep(&self, peer: PeerId, stream: Stream) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = idle.entry(peer).or_default();
-        if streams.len() < IDLE_PER_PEER {
-            streams.push(stream);
-        }
+        self.with_peer(peer, |peer| {
+            if peer.idle.len() < IDLE_PER_PEER {
+                peer.idle.push(stream);
+            }
+        });
     }
 
     /// Drops the kept streams of peers that are no longer connected.
     pub fn forget_all_but(&self, connected: impl Fn(&PeerId) -> bool) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|peer, _| connected(peer));
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).retain(|peer, _| connected(peer));
+    }
+}
+
+/// Whether a call's caller waits no more; then it holds one of the peer's places for such calls until it ends.
+#[derive(Default)]
+struct GivenUp {
+    so: AtomicBool,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl GivenUp {
+    fn is_so(&self) -> bool {
+        self.so.load(Ordering::Relaxed)
+    }
+}
+
+/// A caller that waits.
+struct Waiting<'a> {
+    rpc: &'a Rpc,
+    peer: PeerId,
+    task: JoinHandle<Result<Vec<u8>, RpcError>>,
+    given_up: Arc<GivenUp>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.task.is_finished() {
+            return;
+        }
+        let places = self.rpc.with_peer(self.peer, |peer| Arc::clone(&peer.abandoned));
+        match places.try_acquire_owned() {
+            Ok(place) => {
+                *self.given_up.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+                self.given_up.so.store(true, Ordering::Relaxed);
+            }
+            Err(_) => self.task.abort(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod frame;
 mod guard;
 mod index;
 mod leaf;
+mod mark;
 mod order;
 mod owner;
 pub mod replica;
@@ -39,7 +40,7 @@ pub use sync::{Keeper, Peers, Syncer};
 pub use wire::MAX_MESSAGE_BYTES;
 
 use index::Index;
-use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
+use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent, Wanted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Standing;
@@ -47,12 +48,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
+use store::Summary;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A key as the caller spells it: `deployments.apps/default/web`.
 pub type DocKey = String;
 
-/// The hashes of a document's newest changes, sorted. Empty for a document that is gone for good.
+/// The hashes of a document's newest changes, sorted. Empty for a document that is gone for good. Where [`Intent`] gives
+/// them out, there is a mark of their incarnation among them.
 pub type Heads = Vec<[u8; 32]>;
 
 /// Requests that wait for the owner's thread; askers beyond wait in turn.
@@ -65,6 +68,22 @@ pub struct Change {
     pub heads: Heads,
     /// The document's heads before it; `None` where there is nothing (any more) that it could contradict.
     pub base: Option<Heads>,
+}
+
+/// From what an object was last adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    pub heads: Heads,
+    /// There is no such object now.
+    pub gone: bool,
+}
+
+/// A document that holds what was asked for, and perhaps more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    pub heads: Heads,
+    /// What was asked for is of an earlier incarnation: somebody deleted the object since, and made it anew.
+    pub anew: bool,
 }
 
 /// What a node has of a document: the question that another answers with what is missing.
@@ -187,8 +206,24 @@ impl Intent {
     /// # Errors
     /// [`PrepareError::Missing`] if an object is to be deleted that this node does not hold.
     pub async fn prepare(&self, key: &str, object: Option<&Value>) -> Result<Change, IntentError> {
-        let (key, object) = (key.to_owned(), object.cloned());
-        self.ask(|answer| Request::Prepare { key, before: None, object, now_ms: now_ms(), answer }).await?
+        self.prepare_on(key, object, None).await
+    }
+
+    /// The same for an object that was last adopted from `noted`. A copy that is not that far is of no use for a change:
+    /// an object that is made anew begins the incarnation after that one, and any other change names a base on which
+    /// nothing was adopted.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub async fn prepare_on(
+        &self,
+        key: &str,
+        object: Option<&Value>,
+        noted: Option<&Noted>,
+    ) -> Result<Change, IntentError> {
+        let (key, object, noted) = (key.to_owned(), object.cloned(), noted.cloned());
+        let wanted = Wanted { before: None, object, noted };
+        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
     }
 
     /// The change that does to the key's document what tells `after` from `before`: for an edit of an object that is
@@ -201,7 +236,8 @@ impl Intent {
         after: &Value,
     ) -> Result<Change, IntentError> {
         let (key, before, object) = (key.to_owned(), Some(before.clone()), Some(after.clone()));
-        self.ask(|answer| Request::Prepare { key, before, object, now_ms: now_ms(), answer }).await?
+        let wanted = Wanted { before, object, noted: None };
+        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
@@ -236,36 +272,55 @@ impl Intent {
     /// The fields of the key's document that people who did not know of each other set differently, beyond what was so
     /// at the heads `since`.
     pub async fn conflicts(&self, key: &str, since: &Heads) -> Result<Vec<Conflict>, IntentError> {
-        let (key, since) = (key.to_owned(), since.clone());
+        let (key, (_, since)) = (key.to_owned(), mark::unmarked(since));
         self.ask(|answer| Request::Conflicts { key, since, answer }).await?
     }
 
-    /// Whether the key's document is gone for good: a burial takes its place, or nothing.
+    /// Whether the key's document is gone for good, and a burial takes its place.
     pub fn is_buried(&self, key: &str) -> bool {
         let index = lock(&self.0.index);
         let standing = index.get(key).map(|summary| summary.standing);
-        matches!(standing, None | Some(Standing::Buried { .. }))
+        matches!(standing, Some(Standing::Buried { .. }))
     }
 
     /// Whether this node's copy holds all changes up to `heads`; a burial has forgotten them, and covers all.
     pub async fn covers(&self, key: &str, heads: &Heads) -> Result<bool, IntentError> {
-        if lock(&self.0.index).get(key).is_some_and(|summary| summary.heads == *heads) {
+        if self.heads(key).is_some_and(|held| held == *heads) {
             return Ok(true);
         }
-        Ok(self.heads_beyond(key, heads).await?.is_some())
+        Ok(self.beyond(key, heads).await?.is_some())
     }
 
-    /// The heads of this node's copy, if it holds all changes up to `heads`: both looked at in the same moment, which
-    /// [`covers`](Self::covers) and then [`heads`](Self::heads) are not. The latter may be of before.
-    pub async fn heads_beyond(&self, key: &str, heads: &Heads) -> Result<Option<Heads>, IntentError> {
-        let (key, heads) = (key.to_owned(), heads.clone());
-        self.ask(|answer| Request::Covers { key, heads, answer }).await?
+    /// The heads of this node's copy, if it holds all changes up to `heads` or was begun anew since: both looked at in
+    /// the same moment, which [`covers`](Self::covers) and then [`heads`](Self::heads) are not. The latter may be of
+    /// before.
+    pub async fn beyond(&self, key: &str, heads: &Heads) -> Result<Option<Beyond>, IntentError> {
+        let (incarnation, heads) = mark::unmarked(heads);
+        let key = key.to_owned();
+        self.ask(|answer| Request::Covers { key, incarnation, heads, answer }).await?
+    }
+
+    /// The change that brings a copy with `heads` up to this node's, or as far as about `budget` bytes reach; `None` if
+    /// it lacks nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses it.
+    pub async fn changes_beyond(
+        &self,
+        key: &str,
+        heads: &Heads,
+        budget: usize,
+    ) -> Result<Option<Vec<u8>>, IntentError> {
+        let (incarnation, heads) = mark::unmarked(heads);
+        let held = lock(&self.0.index).get(key).map_or(0, |summary| summary.incarnation);
+        let want = Want { key: key.to_owned(), incarnation: incarnation.unwrap_or(held), heads };
+        Ok(self.since(vec![want], budget).await?.frames.pop().map(|(_, frame, _)| frame))
     }
 
     /// `None` if this node knows nothing of the key.
     pub fn heads(&self, key: &str) -> Option<Heads> {
         let index = lock(&self.0.index);
-        index.get(key).filter(|summary| index::is_known(summary)).map(|summary| summary.heads.clone())
+        index.get(key).filter(|summary| index::is_known(summary)).map(Summary::marked_heads)
     }
 
     /// Whether the key's object was deleted, and not created anew.
@@ -289,7 +344,7 @@ impl Intent {
         let index = lock(&self.0.index);
         let known = index.iter().filter(|(_, summary)| index::is_known(summary));
         let mut digest: Vec<_> =
-            known.map(|(key, summary)| (key.clone(), summary.incarnation, summary.heads.clone())).collect();
+            known.map(|(key, summary)| (key.clone(), summary.incarnation, summary.marked_heads())).collect();
         digest.sort_unstable();
         digest
     }

@@ -9,7 +9,7 @@ use super::index::Index;
 use super::schema::Schema;
 use super::state::{self, Ageing, State};
 use super::store::{Store, StoreError, Summary, encode};
-use super::{Change, DocKey, Heads, IntentError, Want, lock};
+use super::{Beyond, Change, DocKey, Heads, IntentError, Noted, Want, lock};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,9 +32,7 @@ const HISTORY_SMALL_BYTES: usize = 64 * 1024;
 pub enum Request {
     Prepare {
         key: DocKey,
-        /// What the object was edited from, where only the edit is to be made.
-        before: Option<Value>,
-        object: Option<Value>,
+        wanted: Wanted,
         now_ms: u64,
         answer: oneshot::Sender<Result<Change, IntentError>>,
     },
@@ -49,9 +47,11 @@ pub enum Request {
     },
     Covers {
         key: DocKey,
+        /// Of which the heads are, as far as that is known.
+        incarnation: Option<u32>,
         heads: Heads,
-        /// The document's heads, if it holds all of these.
-        answer: oneshot::Sender<Result<Option<Heads>, IntentError>>,
+        /// The document's heads, if it holds all of these or was begun anew since.
+        answer: oneshot::Sender<Result<Option<Beyond>, IntentError>>,
     },
     Conflicts {
         key: DocKey,
@@ -67,6 +67,14 @@ pub enum Request {
         now_ms: u64,
         answer: oneshot::Sender<Result<usize, IntentError>>,
     },
+}
+
+/// What a change is to bring about.
+pub struct Wanted {
+    /// What the object was edited from, where only the edit is to be made.
+    pub before: Option<Value>,
+    pub object: Option<Value>,
+    pub noted: Option<Noted>,
 }
 
 /// What others lack, as far as it fits.
@@ -123,9 +131,8 @@ impl Owner {
     fn serve(&self, request: Request, cache: &mut Cache, batch: &mut Batch) {
         // An asker that is gone does not want its answer, hence the ignored results of `send`.
         match request {
-            Request::Prepare { key, before, object, now_ms, answer } => {
-                let wanted = (before.as_ref(), object.as_ref());
-                let _ = answer.send(self.prepare(&key, wanted, now_ms, cache, batch));
+            Request::Prepare { key, wanted, now_ms, answer } => {
+                let _ = answer.send(self.prepare(&key, &wanted, now_ms, cache, batch));
             }
             Request::Apply { frames, now_ms, answer } => {
                 let results = frames.into_iter().map(|(key, frame)| {
@@ -141,13 +148,10 @@ impl Owner {
                 let value = state.map(|state| state.and_then(|state| state.value(&*self.schema)));
                 let _ = answer.send(value.map_err(IntentError::from));
             }
-            Request::Covers { key, heads, answer } => {
-                let covers = self.state(&key, cache, batch).map(|state| match state {
-                    Some(State::Document(document)) => document.covers(&heads).then(|| document.heads()),
-                    Some(State::Buried { .. }) => Some(Heads::new()),
-                    None => heads.is_empty().then(Heads::new),
-                });
-                let _ = answer.send(covers.map_err(IntentError::from));
+            Request::Covers { key, incarnation, heads, answer } => {
+                let state = self.state(&key, cache, batch);
+                let beyond = state.map(|state| state::beyond(state, incarnation, &heads));
+                let _ = answer.send(beyond.map_err(IntentError::from));
             }
             Request::Conflicts { key, since, answer } => {
                 let conflicts = self.state(&key, cache, batch).map(|state| match state {
@@ -189,14 +193,15 @@ impl Owner {
     fn prepare(
         &self,
         key: &DocKey,
-        wanted: (Option<&Value>, Option<&Value>),
+        wanted: &Wanted,
         now_ms: u64,
         cache: &mut Cache,
         batch: &Batch,
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
-        let change = state::change(state, &self.actor, wanted, &*self.schema, now_ms);
+        let asked = (wanted.before.as_ref(), wanted.object.as_ref());
+        let change = state::change(state, &self.actor, asked, wanted.noted.as_ref(), &*self.schema, now_ms);
         change.map_err(|source| IntentError::Prepare { key: key.clone(), source })
     }
 
@@ -216,9 +221,9 @@ impl Owner {
         }
         let refused = |source: DocumentError| IntentError::Refused { key: key.clone(), source };
         match state::apply(state, &frame, now_ms).map_err(refused)? {
-            None => Ok(state.map(State::heads).unwrap_or_default()),
+            None => Ok(state.map(State::marked_heads).unwrap_or_default()),
             Some(next) => {
-                let heads = next.heads();
+                let heads = next.marked_heads();
                 batch.dirty.insert(key, Some(next));
                 Ok(heads)
             }

@@ -7,7 +7,7 @@ use super::document::{Conflict, DocumentError};
 use super::frame::{Frame, FrameError};
 use super::schema::Schema;
 use super::state::{self, PrepareError, Standing, State};
-use super::{Change, DocKey, Heads};
+use super::{Beyond, Change, DocKey, Heads, Noted, mark};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Replica {
     }
 }
 
-/// As [`Intent::prepare`](super::Intent::prepare), or, with what the object was edited `before`, as
+/// As [`Intent::prepare_on`](super::Intent::prepare_on), or, with what the object was edited `before`, as
 /// [`Intent::prepare_edit`](super::Intent::prepare_edit).
 ///
 /// # Errors
@@ -51,11 +51,12 @@ impl Replica {
 pub fn prepare(
     held: Option<&Held>,
     author: &str,
-    (before, object): (Option<&Value>, Option<&Value>),
+    wanted: (Option<&Value>, Option<&Value>),
+    noted: Option<&Noted>,
     schema: &dyn Schema,
     now_ms: u64,
 ) -> Result<Change, PrepareError> {
-    state::change(held.map(|held| &**held), author, (before, object), schema, now_ms)
+    state::change(held.map(|held| &**held), author, wanted, noted, schema, now_ms)
 }
 
 /// What a key holds after a change; `None` if that is what it held before.
@@ -77,33 +78,37 @@ pub fn value(held: &Held, schema: &dyn Schema) -> Option<Value> {
     held.value(schema)
 }
 
-/// Whether it is known: while its first change has not come, there are no heads.
+/// As they leave the documents. While its first change has not come, there are none.
 pub fn heads(held: &Held) -> Option<Heads> {
     match &**held {
         State::Document(document) if document.is_empty() => None,
-        state => Some(state.heads()),
+        state => Some(state.marked_heads()),
     }
 }
 
-/// The heads, if the key holds all changes up to `known`.
-pub fn heads_beyond(held: Option<&Held>, known: &Heads) -> Option<Heads> {
-    match held.map(|held| &**held) {
-        Some(State::Document(document)) => document.covers(known).then(|| document.heads()),
-        Some(State::Buried { .. }) => Some(Heads::new()),
-        None => known.is_empty().then(Heads::new),
-    }
+/// As [`Intent::beyond`](super::Intent::beyond).
+pub fn beyond(held: Option<&Held>, known: &Heads) -> Option<Beyond> {
+    let (incarnation, known) = mark::unmarked(known);
+    state::beyond(held.map(|held| &**held), incarnation, &known)
+}
+
+/// As [`Intent::changes_beyond`](super::Intent::changes_beyond).
+pub fn changes_beyond(held: &Held, known: &Heads, budget: usize) -> Option<Vec<u8>> {
+    let (incarnation, known) = mark::unmarked(known);
+    let incarnation = incarnation.unwrap_or_else(|| held.incarnation());
+    state::since(held, incarnation, &known, budget).map(|(frame, _)| frame)
 }
 
 pub fn conflicts(held: &Held, since: &Heads) -> Vec<Conflict> {
     match &**held {
-        State::Document(document) => document.conflicts(since),
+        State::Document(document) => document.conflicts(&mark::unmarked(since).1),
         State::Buried { .. } => Vec::new(),
     }
 }
 
-/// Whether the key's document is gone for good, or was never there.
+/// Whether the key's document is gone for good, and a burial takes its place.
 pub fn is_buried(held: Option<&Held>) -> bool {
-    held.is_none_or(|held| matches!(**held, State::Buried { .. }))
+    held.is_some_and(|held| matches!(**held, State::Buried { .. }))
 }
 
 /// Whether the key's object was deleted, and not made anew.

@@ -12,7 +12,7 @@
 use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
-use super::{Change, Heads, vet};
+use super::{Beyond, Change, Heads, Noted, mark, vet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,6 +75,11 @@ impl State {
         }
     }
 
+    /// The heads as they leave the documents.
+    pub fn marked_heads(&self) -> Heads {
+        mark::marked(self.incarnation(), self.heads())
+    }
+
     pub fn value(&self, schema: &dyn Schema) -> Option<Value> {
         match self {
             Self::Document(document) => document.value(schema),
@@ -109,8 +114,18 @@ pub fn prepare_edit(
         return prepare(state, author, Some(after), schema, now_ms);
     };
     let Prepared { change, heads } = document.prepare(author, Target::Edit { before, after }, schema)?;
+    let incarnation = document.incarnation();
     let body = Body::Changes(change.iter().map(Vec::as_slice).collect());
-    Ok((Frame { incarnation: document.incarnation(), body }.encode(), heads))
+    Ok((Frame { incarnation, body }.encode(), mark::marked(incarnation, heads)))
+}
+
+/// What stands for the document of an object that was deleted, where this node's copy has not got as far as that: to make
+/// the object anew is to begin the incarnation after it. On its own copy a node would begin one that others have ended long
+/// ago.
+pub fn ended(state: Option<&State>, noted: &Noted, now_ms: u64) -> Option<State> {
+    let incarnation = mark::unmarked(&noted.heads).0?;
+    let behind = state.map_or(0, State::incarnation) < incarnation;
+    (noted.gone && behind).then_some(State::Buried { incarnation, at_ms: now_ms })
 }
 
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
@@ -123,7 +138,7 @@ pub fn prepare(
 ) -> Result<(Vec<u8>, Heads), PrepareError> {
     let encode = |incarnation, Prepared { change, heads }: Prepared| {
         let changes = change.iter().map(Vec::as_slice).collect();
-        (Frame { incarnation, body: Body::Changes(changes) }.encode(), heads)
+        (Frame { incarnation, body: Body::Changes(changes) }.encode(), mark::marked(incarnation, heads))
     };
     let fresh;
     let (document, target) = match (state, object) {
@@ -148,21 +163,26 @@ pub fn prepare(
 }
 
 /// The change that brings `state` to `object`, or, with what the object was edited `before`, that does what the edit did;
-/// and what it builds on.
+/// and what it builds on. `noted`: from what the object was last adopted.
 pub fn change(
     state: Option<&State>,
     author: &str,
     (before, object): (Option<&Value>, Option<&Value>),
+    noted: Option<&Noted>,
     schema: &dyn Schema,
     now_ms: u64,
 ) -> Result<Change, PrepareError> {
+    let noted = noted.filter(|noted| !noted.heads.is_empty());
+    let ended = noted.and_then(|noted| ended(state, noted, now_ms));
     let (bytes, heads) = match (before, object) {
         (Some(before), Some(after)) => prepare_edit(state, author, before, after, schema, now_ms),
-        (_, object) => prepare(state, author, object, schema, now_ms),
+        (_, object) => prepare(ended.as_ref().or(state), author, object, schema, now_ms),
     }?;
-    let base = match state {
-        Some(State::Document(document)) => Some(document.heads()),
-        Some(State::Buried { .. }) | None => None,
+    let base = match (state, noted) {
+        (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
+        (Some(State::Document(document)), _) => Some(mark::marked(document.incarnation(), document.heads())),
+        (None, Some(noted)) if !noted.gone => Some(Heads::new()),
+        (Some(State::Buried { .. }) | None, _) => None,
     };
     Ok(Change { bytes, heads, base })
 }
@@ -215,6 +235,24 @@ pub fn ageing(standing: Standing, now_ms: u64) -> Ageing {
         }
         Standing::Buried { at_ms } if now_ms >= at_ms.saturating_add(BURIAL_KEPT_MS) => Ageing::Forget,
         _ => Ageing::Stays,
+    }
+}
+
+/// What a key holds, if it holds these heads (of that incarnation, as far as it is known) or was begun anew since. A
+/// burial has forgotten them, and holds all.
+pub fn beyond(state: Option<&State>, incarnation: Option<u32>, heads: &[[u8; 32]]) -> Option<Beyond> {
+    let Some(state) = state else {
+        return heads.is_empty().then(|| Beyond { heads: Heads::new(), anew: false });
+    };
+    let anew = match incarnation {
+        Some(of) if of > state.incarnation() => return None,
+        Some(of) => of < state.incarnation(),
+        None => false,
+    };
+    match state {
+        State::Document(document) if document.is_empty() || !(anew || document.covers(heads)) => None,
+        State::Document(_) => Some(Beyond { heads: state.marked_heads(), anew }),
+        State::Buried { .. } => Some(Beyond { heads: Heads::new(), anew: false }),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::document::Document;
 use super::guard::caught;
 use super::state::{Standing, State};
-use super::{DocKey, Heads};
+use super::{DocKey, Heads, mark};
 use crate::Formats;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,13 @@ pub struct Summary {
     pub standing: Standing,
     /// Of the saved document with all its history.
     pub saved_bytes: usize,
+}
+
+impl Summary {
+    /// The heads as they leave the documents.
+    pub fn marked_heads(&self) -> Heads {
+        mark::marked(self.incarnation, self.heads.clone())
+    }
 }
 
 #[derive(Serialize)]

@@ -86,7 +86,7 @@ fn edits_that_wait_for_an_order_are_all_kept() {
         let (frame, heads) =
             state::prepare_edit(state, "side", &shown, after, &KubernetesLists, side.now_ms).unwrap();
         side.take(&frame);
-        assert_eq!(side.identity().map(|(_, heads)| heads), Some(heads));
+        assert_eq!(side.state.as_ref().map(State::marked_heads), Some(heads));
     };
     edit(&mut side, &with(&shown, "/data/first", json!("1")));
     edit(&mut side, &json!({"metadata": {"name": "a"}, "data": {"kept": "2"}}));
@@ -101,6 +101,32 @@ fn edits_that_wait_for_an_order_are_all_kept() {
     edit(&mut side, &with(&shown, "/data/fourth", json!("1")));
     assert_eq!(side.value(), None);
     assert_eq!(side.state.as_ref().unwrap().incarnation(), 1);
+}
+
+#[test]
+fn a_copy_that_is_behind_is_told_from_one_that_was_begun_anew() {
+    let beyond = |side: &Side, heads: &super::Heads| {
+        let (incarnation, heads) = super::mark::unmarked(heads);
+        state::beyond(side.state.as_ref(), incarnation, &heads).map(|beyond| beyond.anew)
+    };
+    let marked = |side: &Side| side.state.as_ref().unwrap().marked_heads();
+    let (mut ordered, mut behind) = apart(&deployment());
+    let before = marked(&behind);
+    let end = ordered.delete();
+    let deleted = marked(&ordered);
+    assert_eq!(beyond(&ordered, &before), Some(false));
+    assert_eq!(beyond(&behind, &deleted), None, "its end is on its way");
+    let mut anew = ordered.clone();
+    let made = anew.set(&deployment());
+    assert_eq!(beyond(&anew, &deleted), Some(true), "it will never hold what was before it");
+    assert_eq!(beyond(&anew, &before), Some(true));
+    assert_eq!(beyond(&ordered, &marked(&anew)), None);
+    // Heads that nobody marked are held or not.
+    assert_eq!(beyond(&anew, &super::mark::unmarked(&deleted).1), None);
+    behind.take(&made);
+    assert_eq!(beyond(&behind, &deleted), Some(true));
+    behind.take(&end);
+    assert_eq!(behind.value(), Some(deployment()), "the end of what was before is nothing to it");
 }
 
 #[test]

@@ -132,6 +132,12 @@ pub struct Ask {
     pub roster: Revision,
 }
 
+/// Whether a node listens to who asks, knowing this roster: whoever belongs may ask, and a roster newer than the one known
+/// here may name whom this one does not.
+pub fn may_ask(from: &str, ask: &Ask, roster: &Roster, revision: Revision) -> bool {
+    ask.roster > revision || roster.names(from)
+}
+
 /// Why a node does not pledge itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum NoPledge {
@@ -292,6 +298,14 @@ mod tests {
 
     fn ask(epoch: u64, revision: u64) -> Ask {
         Ask { lineage: lineage(epoch), position: at(revision), roster: Revision(4) }
+    }
+
+    #[test]
+    fn who_knows_a_newer_roster_is_no_stranger() {
+        let (known, ask) = (roster("a b c"), ask(2, 9));
+        assert!(may_ask("b", &ask, &known, Revision(9)));
+        assert!(!may_ask("x", &ask, &known, Revision(4)));
+        assert!(may_ask("x", &ask, &known, Revision(3)), "it may have been named since");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a group needs to know before it starts: where it keeps its files, who it is, how patient it is.
 
+use super::storage::Storage;
 use super::types::{GroupId, NodeId};
 use crate::state::Lineage;
 use std::path::PathBuf;
@@ -18,19 +19,46 @@ const LAG_FOR_SNAPSHOT: u64 = 5_000;
 /// Entries in one append at most (their bytes are bounded by the log's reader as well).
 const ENTRIES_PER_APPEND: u64 = 256;
 
+/// A voter that has not answered an append in this time is sent it again. Longer than that takes on a bad network, for a
+/// large object, or on a slow disk: what is answered later than this is never learnt. A connection that is dead is found
+/// so sooner, and ends the wait.
+const APPEND_PATIENCE: Duration = Duration::from_secs(8);
+
 /// One part of a snapshot on the wire.
 const SNAPSHOT_PART_BYTES: u64 = 1 << 20;
 
 /// A part of a snapshot, the last one with installing it, may take this long on a slow disk.
 const SNAPSHOT_PART_TIME: Duration = Duration::from_secs(10);
 
+/// How much of the log is kept beside the snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub entries_per_snapshot: u64,
+    pub entries_kept: u64,
+    /// Behind by more than this, a voter gets a snapshot.
+    pub lag_for_snapshot: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            entries_per_snapshot: ENTRIES_PER_SNAPSHOT,
+            entries_kept: ENTRIES_KEPT,
+            lag_for_snapshot: LAG_FOR_SNAPSHOT,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// The directory of the group's files; made if it is not there.
     pub dir: PathBuf,
+    /// What keeps them.
+    pub storage: Arc<dyn Storage>,
     /// This node's peer id.
     pub me: String,
     pub timings: Timings,
+    pub retention: Retention,
     /// Whether this node, as the leader, may order anything now. Asked right before each batch.
     pub gate: Gate,
 }
@@ -68,10 +96,10 @@ impl std::fmt::Debug for Gate {
 /// How long to wait for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// A leader is heard at least this often (and half as long again: openraft rounds up). An append that is not
-    /// answered in this time is sent again, so it must be longer than a slow disk's flush.
+    /// How often a leader speaks to each voter that has answered what it said last.
     pub heartbeat: Duration,
-    /// A voter that has heard its leader this recently votes for nobody else.
+    /// A voter that has heard its leader this recently votes for nobody else. On a network that lets it wait longer as a rule,
+    /// it waits longer; see [`super::status::Pulse::patience`].
     pub lease: Duration,
     /// A voter that has heard no leader for the lease and a random part of this asks for votes.
     pub election_spread: Duration,
@@ -123,14 +151,16 @@ impl GroupConfig {
             enable_elect: false,
             install_snapshot_timeout: millis(SNAPSHOT_PART_TIME),
             max_payload_entries: ENTRIES_PER_APPEND,
-            replication_lag_threshold: LAG_FOR_SNAPSHOT,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+            replication_lag_threshold: self.retention.lag_for_snapshot,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.retention.entries_per_snapshot),
             snapshot_max_chunk_size: SNAPSHOT_PART_BYTES,
-            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            max_in_snapshot_log_to_keep: self.retention.entries_kept,
             purge_batch_size: 64,
             ..openraft::Config::default()
         };
-        config.validate().map(Arc::new).map_err(|error| error.to_string())
+        let config = config.validate().map_err(|error| error.to_string())?;
+        // Not before: openraft wants it below its election timeout, for an election timer that is off here.
+        Ok(Arc::new(openraft::Config { heartbeat_interval: millis(APPEND_PATIENCE), ..config }))
     }
 
     /// A voter's number for the log and the network.

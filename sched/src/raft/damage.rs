@@ -7,11 +7,12 @@
 
 use super::group::{Group, GroupError, LOG_FILE, SNAPSHOT_FILE};
 use super::log::Log;
-use super::{files, snapshot};
+use super::{FileSystem, Storage, files, left, snapshot};
 use crate::state::{Lineage, Store};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How many damaged sets of files are kept; the newest has the number 1.
 const KEPT: usize = 2;
@@ -45,13 +46,19 @@ impl Group {
     /// # Errors
     /// When the disk refuses it.
     pub fn set_aside(dir: &Path) -> Result<SetAside, GroupError> {
-        let identity = Log::identity(&dir.join(LOG_FILE));
+        let identity = Log::identity(&FileSystem, &dir.join(LOG_FILE));
         let record = snapshot::salvage(&dir.join(SNAPSHOT_FILE));
         let of = |record: &snapshot::Record| Lineage { group: record.group.to_string(), epoch: record.epoch };
         let lineage = identity.map(|identity| identity.lineage()).or(record.as_ref().map(of));
         let state = record.filter(|record| lineage.as_ref() == Some(&of(record)));
         let state = state.map(|record| Store::from_snapshot(record.state));
-        let moved = rotate(dir).map_err(|source| GroupError::Dir { path: dir.to_owned(), source });
+        let storage: Arc<dyn Storage> = Arc::new(FileSystem);
+        // Whatever of the vote can still be read goes on, as do those of parts that were given up before.
+        if let Err(error) = left::note(&storage, dir, &dir.join(LOG_FILE)) {
+            tracing::warn!(%error, "the term that this node had reached is lost with its log");
+        }
+        let moved = rotate(dir).and_then(|to| left::carry(&*storage, &to, dir).map(|()| to));
+        let moved = moved.map_err(|source| GroupError::Dir { path: dir.to_owned(), source });
         Ok(SetAside { to: moved?, lineage, state })
     }
 }

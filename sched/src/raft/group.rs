@@ -3,16 +3,19 @@
 use super::change;
 use super::config::GroupConfig;
 use super::election;
-use super::files;
+use super::heart;
 use super::keeper::Keeper;
+use super::left;
 use super::log::{Identity, Log, LogError};
 use super::machine::Machine;
 use super::network::{Links, Network};
 use super::proposer::{self, Proposal, ProposeError};
 use super::snapshot::{SnapshotError, SnapshotFault, SnapshotFile};
 use super::status::{Pulse, Role, Status, derive};
+use super::storage::Storage;
 use super::types::{GroupId, Meta, Raft, RaftPeer};
 use crate::state::{Applied, Lineage, Propose, Refused, Store, Txn, Unavailable, View};
+use futures::future::BoxFuture;
 use openraft::storage::RaftLogStorage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -94,6 +97,13 @@ pub(super) struct Inner {
     log: Mutex<Option<Log>>,
 }
 
+impl Inner {
+    /// Until the group stops.
+    pub fn log(&self) -> Option<Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -114,13 +124,13 @@ impl Group {
         epoch: u64,
     ) -> Result<Self, GroupError> {
         let identity = Identity { group, epoch, me: config.me.clone(), founder: true };
-        prepare(&config.dir)?;
+        prepare(&*config.storage, &config.dir)?;
         let lineage = identity.lineage();
-        let file = identity.snapshot_file(&config.dir);
+        let file = identity.snapshot_file(config.storage.clone(), &config.dir);
         view.write(|store| store.found(lineage.clone()));
         let origin = view.read(Store::freeze);
         file.write(None, &file.encode(&Meta::default(), &origin)?)?;
-        let log = Log::create(&config.dir.join(LOG_FILE), &identity)?;
+        let log = Log::create(&config.storage, &config.dir.join(LOG_FILE), &identity)?;
         let machine = Machine::of_view(view.clone(), lineage, file);
         Self::start(config, network, view, identity, log, machine).await
     }
@@ -139,9 +149,11 @@ impl Group {
         voters: BTreeSet<String>,
     ) -> Result<Self, GroupError> {
         let identity = Identity { group, epoch, me: config.me.clone(), founder: false };
-        prepare(&config.dir)?;
-        let log = Log::create(&config.dir.join(LOG_FILE), &identity)?;
-        let file = identity.snapshot_file(&config.dir);
+        prepare(&*config.storage, &config.dir)?;
+        let left = left::vote(&*config.storage, &config.dir, &identity);
+        let left = left.map_err(|source| GroupError::Dir { path: config.dir.clone(), source })?;
+        let log = Log::begin(&config.storage, &config.dir.join(LOG_FILE), &identity, left)?;
+        let file = identity.snapshot_file(config.storage.clone(), &config.dir);
         let machine = Machine::from_snapshot(view.clone(), identity.lineage(), file, None);
         let group = Self::start(config, network, view, identity, log, machine).await?;
         group.tell(voters);
@@ -159,14 +171,15 @@ impl Group {
         view: View,
     ) -> Result<Option<Self>, GroupError> {
         let path = config.dir.join(LOG_FILE);
-        if !path.try_exists().map_err(|source| GroupError::Dir { path: config.dir.clone(), source })? {
+        let exists = config.storage.exists(&path);
+        if !exists.map_err(|source| GroupError::Dir { path: config.dir.clone(), source })? {
             return Ok(None);
         }
-        let (mut log, identity) = Log::open(&path)?;
+        let (mut log, identity) = Log::open(&config.storage, &path)?;
         if identity.me != config.me {
             return Err(GroupError::OtherNode { dir: config.dir, other: identity.me });
         }
-        let file = identity.snapshot_file(&config.dir);
+        let file = identity.snapshot_file(config.storage.clone(), &config.dir);
         let newest = file.read()?.map(|(record, _)| record);
         let state = log.get_log_state().await.map_err(GroupError::fatal)?;
         let covered = newest.as_ref().and_then(|record| record.meta.last_log_id);
@@ -178,90 +191,98 @@ impl Group {
         Self::start(config, network, view, identity, log, machine).await.map(Some)
     }
 
-    /// Removes a group's files. The node must not vote in that group again unless its leader adds it anew.
+    /// Removes a group's files, but for the term that this node had reached. It must not vote in that group again
+    /// unless its leader adds it anew.
     ///
     /// # Errors
-    /// When a file cannot be removed.
-    pub fn forget(dir: &Path) -> Result<(), GroupError> {
-        // The log goes first: without it there is no group, whatever else is left.
+    /// When a file cannot be removed, or the group still runs.
+    pub fn forget(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), GroupError> {
         let log = dir.join(LOG_FILE);
+        let error = |path: &Path, source| GroupError::Dir { path: path.to_owned(), source };
+        left::note(storage, dir, &log).map_err(|source| error(&log, source))?;
+        // The log goes first: without it there is no group, whatever else is left.
         for path in [log.clone(), dir.join(SNAPSHOT_FILE), Log::mark_file(&log)] {
-            files::remove(&path).map_err(|source| GroupError::Dir { path, source })?;
+            storage.remove(&path).map_err(|source| error(&path, source))?;
         }
         Ok(())
     }
 
-    async fn start(
+    /// Boxed, so that openraft is compiled here, once, and not wherever a group is started.
+    fn start(
         config: GroupConfig,
         network: Arc<dyn Network>,
         view: View,
         identity: Identity,
         log: Log,
         machine: Machine,
-    ) -> Result<Self, GroupError> {
-        let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
-        let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
-        let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
-        let pulse = Arc::new(Pulse::default());
-        let links = Links {
-            network,
-            group: identity.group.clone(),
-            epoch: identity.epoch,
-            pulse: pulse.clone(),
-            resigned_until: Arc::default(),
-        };
-        let raft = Raft::new(config.id(), settings, links.clone(), log.clone(), machine)
-            .await
-            .map_err(GroupError::fatal)?;
-        if identity.founder && !raft.is_initialized().await.map_err(GroupError::fatal)? {
-            let me = BTreeMap::from([(config.id(), RaftPeer { peer: config.me.clone() })]);
-            raft.initialize(me).await.map_err(GroupError::fatal)?;
-        }
-        let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
-        let (status_sender, status) = watch::channel(first);
-        let (queue, waiting) = mpsc::channel(proposer::QUEUE);
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let changing = Arc::default();
-        let keeper = Keeper {
-            raft: raft.clone(),
-            log: log.clone(),
-            view: view.clone(),
-            identity: identity.clone(),
-            pulse,
-            timings: config.timings.clone(),
-            status: status_sender,
-            changing: Arc::clone(&changing),
-        };
-        tasks.spawn(keeper.run(stop.clone()));
-        let timings = &config.timings;
-        let gate = (identity.lineage(), config.gate.clone());
-        tasks.spawn(proposer::run(
-            raft.clone(),
-            waiting,
-            status.clone(),
-            timings.clone(),
-            gate,
-            stop.clone(),
-        ));
-        let (me, timings) = (config.me.clone(), timings.clone());
-        tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
-        tasks.close();
-        let inner = Inner {
-            identity,
-            raft,
-            links,
-            view,
-            config,
-            told: Mutex::default(),
-            blank,
-            stop,
-            status,
-            queue,
-            changing,
-            tasks,
-            log: Mutex::new(Some(log)),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+    ) -> BoxFuture<'static, Result<Self, GroupError>> {
+        Box::pin(async move {
+            let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
+            let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
+            let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
+            let pulse = Arc::new(Pulse::default());
+            let links = Links {
+                network,
+                group: identity.group.clone(),
+                epoch: identity.epoch,
+                pulse: pulse.clone(),
+                resigned_until: Arc::default(),
+            };
+            let raft = Raft::new(config.id(), settings, links.clone(), log.clone(), machine)
+                .await
+                .map_err(GroupError::fatal)?;
+            if identity.founder && !raft.is_initialized().await.map_err(GroupError::fatal)? {
+                let me = BTreeMap::from([(config.id(), RaftPeer { peer: config.me.clone() })]);
+                raft.initialize(me).await.map_err(GroupError::fatal)?;
+            }
+            let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
+            let (status_sender, status) = watch::channel(first);
+            let (queue, waiting) = mpsc::channel(proposer::QUEUE);
+            let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+            let changing = Arc::default();
+            let keeper = Keeper {
+                raft: raft.clone(),
+                log: log.clone(),
+                view: view.clone(),
+                identity: identity.clone(),
+                pulse,
+                timings: config.timings.clone(),
+                status: status_sender,
+                changing: Arc::clone(&changing),
+            };
+            tasks.spawn(keeper.run(stop.clone()));
+            let timings = &config.timings;
+            let gate = (identity.lineage(), config.gate.clone());
+            tasks.spawn(proposer::run(
+                raft.clone(),
+                waiting,
+                status.clone(),
+                timings.clone(),
+                gate,
+                stop.clone(),
+            ));
+            let heartbeat = timings.heartbeat;
+            tasks.spawn(heart::run(raft.clone(), links.clone(), log.clone(), heartbeat, stop.clone()));
+            let (me, timings) = (config.me.clone(), timings.clone());
+            tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
+            tasks.close();
+            let inner = Inner {
+                identity,
+                raft,
+                links,
+                view,
+                config,
+                told: Mutex::default(),
+                blank,
+                stop,
+                status,
+                queue,
+                changing,
+                tasks,
+                log: Mutex::new(Some(log)),
+            };
+            Ok(Self { inner: Arc::new(inner) })
+        })
     }
 
     pub fn id(&self) -> &GroupId {
@@ -366,18 +387,18 @@ impl Identity {
         Lineage { group: self.group.to_string(), epoch: self.epoch }
     }
 
-    pub(super) fn snapshot_file(&self, dir: &Path) -> SnapshotFile {
-        SnapshotFile::new(dir.join(SNAPSHOT_FILE), self.group.clone(), self.epoch)
+    pub(super) fn snapshot_file(&self, storage: Arc<dyn Storage>, dir: &Path) -> SnapshotFile {
+        SnapshotFile::new(storage, dir.join(SNAPSHOT_FILE), self.group.clone(), self.epoch)
     }
 }
 
 /// Makes the directory, and sees that it holds no group.
-fn prepare(dir: &Path) -> Result<(), GroupError> {
+fn prepare(storage: &dyn Storage, dir: &Path) -> Result<(), GroupError> {
     let error = |source| GroupError::Dir { path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(error)?;
-    if dir.join(LOG_FILE).try_exists().map_err(error)? {
+    storage.make_dir(dir).map_err(error)?;
+    if storage.exists(&dir.join(LOG_FILE)).map_err(error)? {
         return Err(GroupError::Exists(dir.to_owned()));
     }
     // What a founding that was interrupted before it had a log left behind.
-    files::remove(&dir.join(SNAPSHOT_FILE)).map_err(error)
+    storage.remove(&dir.join(SNAPSHOT_FILE)).map_err(error)
 }

@@ -3,6 +3,7 @@
 //! It is in memory; what it was at the last snapshot is on disk, and the log replays the rest after a restart.
 
 use super::snapshot::{Record, SnapshotError, SnapshotFile, blank};
+use super::storage::{Storage, off_thread};
 use super::types::{Entry, Failure, Id, Meta, Outcome, StoredMembers, Types};
 use crate::state::{Frozen, Lineage, Store, View};
 use openraft::storage::RaftStateMachine;
@@ -109,10 +110,11 @@ fn unwritable(error: SnapshotError) -> Failure {
 
 /// Work on whole snapshots takes tens of milliseconds and the disk: not on a thread that serves the network.
 async fn blocking<T: Send + 'static>(
+    storage: &dyn Storage,
     work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
     failed: fn(SnapshotError) -> Failure,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
+    match off_thread(storage, work).await {
         Ok(result) => result.map_err(failed),
         Err(error) => Err(StorageIOError::write_snapshot(None, AnyError::new(&error)).into()),
     }
@@ -157,7 +159,7 @@ impl RaftStateMachine<Types> for Machine {
             file.write(covers, &bytes)?;
             Ok(Store::from_snapshot(record.state))
         };
-        let store = blocking(install, unwritable).await?;
+        let store = blocking(&*self.file.storage, install, unwritable).await?;
         self.applied = meta.last_log_id;
         self.members = meta.last_membership.clone();
         self.staging = Some(store);
@@ -167,7 +169,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, Failure> {
         let file = self.file.clone();
-        let found = blocking(move || file.read(), unreadable).await?;
+        let found = blocking(&*self.file.storage, move || file.read(), unreadable).await?;
         // The founder's origin covers no entry: it is where a replay begins, not a snapshot of the log.
         let found = found.filter(|(record, _)| record.meta.last_log_id.is_some());
         Ok(found
@@ -190,7 +192,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
             file.write(meta.last_log_id, &bytes)?;
             Ok(bytes)
         };
-        let bytes = blocking(build, unwritable).await?;
+        let bytes = blocking(&*self.file.storage, build, unwritable).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(bytes)) })
     }
 }

@@ -116,7 +116,12 @@ impl RaftNetwork<Types> for Link {
     ) -> Result<AppendEntriesResponse<NodeId>, CallError<openraft::error::Infallible>> {
         let (quorum, counted) = (self.links.pulse.leads_with_quorum(), self.counted());
         match self.ask(Request::Append { rpc, quorum, counted }).await? {
-            Reply::Append(result) => self.remote(result),
+            Reply::Append(result) => {
+                if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
+                    self.links.pulse.answered(self.target);
+                }
+                self.remote(result)
+            }
             _ => Err(confused()),
         }
     }

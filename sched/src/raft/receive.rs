@@ -5,7 +5,8 @@
 //! a quorum.
 
 use super::Group;
-use super::types::{names, node_id};
+use super::heart::BUSY_LIMIT;
+use super::types::{Ballot, names, node_id};
 use super::wire::{self, Rejected, Reply, Request, SERVE_LIMIT};
 use openraft::raft::AppendEntriesResponse;
 use std::sync::PoisonError;
@@ -72,17 +73,34 @@ impl Group {
                 blank.store(false, Ordering::Relaxed);
                 Ok(())
             }
-            Request::Vote(_) | Request::WouldVote { .. } => Err(Rejected::Blank),
+            Request::Vote(_) | Request::WouldVote { .. } | Request::Alive { .. } => Err(Rejected::Blank),
         }
+    }
+
+    /// Whether a vote is that of a leader that this node follows, or would as soon as it has the time.
+    fn follows(&self, vote: &Ballot) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let mine = metrics.borrow().vote;
+        *vote >= mine
+    }
+
+    /// One that has worked on one thing for too long is taken for dead.
+    fn disk_works(&self) -> bool {
+        self.inner.log().is_some_and(|log| log.busy_for() <= BUSY_LIMIT)
     }
 
     async fn act(&self, request: Request) -> Reply {
         let (raft, pulse) = (&self.inner.raft, &self.inner.links.pulse);
         match request {
             Request::Append { rpc, quorum, .. } => {
+                let term = rpc.vote.leader_id().term;
+                // It lives, however long this node's disk takes for what it brings.
+                if self.follows(&rpc.vote) {
+                    pulse.heard_leader(term, quorum);
+                }
                 let result = raft.append_entries(rpc).await;
                 if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
-                    pulse.heard_leader(quorum);
+                    pulse.heard_leader(term, quorum);
                 }
                 Reply::Append(result)
             }
@@ -90,14 +108,21 @@ impl Group {
                 let vote = part.vote;
                 let result = raft.install_snapshot(part.into()).await;
                 if result.as_ref().is_ok_and(|response| response.vote <= vote) {
-                    pulse.heard_leader(true);
+                    pulse.heard_leader(vote.leader_id().term, true);
                 }
                 Reply::Snapshot(result)
             }
+            Request::Alive { vote, quorum } => {
+                let follows = self.follows(&vote) && self.disk_works();
+                if follows {
+                    pulse.heard_leader(vote.leader_id().term, quorum);
+                }
+                Reply::Alive(follows)
+            }
             Request::Vote(rpc) => Reply::Vote(raft.vote(rpc).await),
             Request::WouldVote { last_log_id } => {
-                let unheard =
-                    pulse.silence().is_none_or(|silence| silence >= self.inner.config.timings.lease);
+                let patience = pulse.patience(self.inner.config.timings.lease);
+                let unheard = pulse.silence().is_none_or(|silence| silence >= patience);
                 let mine = raft.data_metrics().borrow().last_log;
                 Reply::WouldVote(unheard && !pulse.leads_with_quorum() && last_log_id >= mine)
             }

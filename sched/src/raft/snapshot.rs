@@ -4,6 +4,7 @@
 
 use super::codec::{CodecError, seal, unseal};
 use super::files;
+use super::storage::Storage;
 use super::types::{GroupId, Id, Meta};
 use crate::state::{Frozen, Heads, Key, Revision, Snapshot, Store, TxnId};
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,7 @@ impl<'a> From<&'a Frozen> for BorrowedState<'a> {
 /// Where the newest snapshot is kept. Clones share it.
 #[derive(Clone)]
 pub(super) struct SnapshotFile {
+    pub storage: Arc<dyn Storage>,
     path: PathBuf,
     group: GroupId,
     epoch: u64,
@@ -101,8 +103,8 @@ pub(super) struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    pub fn new(path: PathBuf, group: GroupId, epoch: u64) -> Self {
-        Self { path, group, epoch, newest: Arc::default() }
+    pub fn new(storage: Arc<dyn Storage>, path: PathBuf, group: GroupId, epoch: u64) -> Self {
+        Self { storage, path, group, epoch, newest: Arc::default() }
     }
 
     pub fn error(&self, source: impl Into<SnapshotFault>) -> SnapshotError {
@@ -130,7 +132,7 @@ impl SnapshotFile {
         if covers < *newest {
             return Ok(());
         }
-        files::write_atomically(&self.path, bytes).map_err(|error| self.error(error))?;
+        self.storage.write_atomically(&self.path, bytes).map_err(|error| self.error(error))?;
         *newest = covers;
         Ok(())
     }
@@ -138,7 +140,7 @@ impl SnapshotFile {
     /// The bytes of the newest one and what they say, if there is one.
     pub fn read(&self) -> Result<Option<(Record, Vec<u8>)>, SnapshotError> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = files::read(&self.path, MAX_SNAPSHOT_BYTES).map_err(|error| self.error(error))?;
+        let bytes = self.storage.read(&self.path, MAX_SNAPSHOT_BYTES).map_err(|error| self.error(error))?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = self.decode(&bytes)?;
         *newest = record.meta.last_log_id;

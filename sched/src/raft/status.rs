@@ -1,12 +1,13 @@
 //! What a group says about itself: who leads, who votes, and whether there is a quorum right now.
 
 use super::config::Timings;
+use super::heart::hears_quorum;
 use super::log::Identity;
 use super::types::{GroupId, NodeId, RaftPeer, voters};
 use crate::state::Revision;
 use openraft::{RaftMetrics, ServerState};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -55,28 +56,83 @@ impl Status {
 #[derive(Default)]
 pub(super) struct Pulse {
     heard: Mutex<Option<Heard>>,
+    gaps: Mutex<Gaps>,
     leads_with_quorum: AtomicBool,
     /// Who votes, as this node's log says.
     voters: Mutex<BTreeSet<NodeId>>,
+    /// When the others last answered this node as their leader.
+    answers: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
 #[derive(Clone, Copy)]
 struct Heard {
     at: Instant,
+    term: u64,
     had_quorum: bool,
 }
 
+/// For how long a gap is remembered, at least; at most twice as long.
+const GAPS_FOR: Duration = Duration::from_secs(15);
+/// The longest patience: beyond it, whoever is lost on a bad network is as good as dead.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest pauses between two words of one leader, in this period of time and the one before.
+#[derive(Default)]
+struct Gaps {
+    began: Option<Instant>,
+    longest: Duration,
+    longest_before: Duration,
+}
+
+impl Gaps {
+    fn note(&mut self, gap: Duration, now: Instant) {
+        let age = self.began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
+        if age >= GAPS_FOR {
+            let before = if age < 2 * GAPS_FOR { self.longest } else { Duration::ZERO };
+            *self = Self { began: Some(now), longest: Duration::ZERO, longest_before: before };
+        }
+        self.longest = self.longest.max(gap);
+    }
+
+    fn longest(&self) -> Duration {
+        self.longest.max(self.longest_before)
+    }
+}
+
 impl Pulse {
-    /// A leader spoke and was accepted.
-    pub fn heard_leader(&self, had_quorum: bool) {
-        let heard = Heard { at: Instant::now(), had_quorum };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    /// The leader of a term spoke and was accepted.
+    pub fn heard_leader(&self, term: u64, had_quorum: bool) {
+        let now = Instant::now();
+        let heard = Heard { at: now, term, had_quorum };
+        let before = self.heard.lock().unwrap_or_else(PoisonError::into_inner).replace(heard);
+        if let Some(before) = before.filter(|before| before.term == term) {
+            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+            gaps.note(now.saturating_duration_since(before.at), now);
+        }
+    }
+
+    /// How long a leader may be silent before somebody else is wanted: `lease`, or longer where leaders that were alive have
+    /// lately been silent for almost as long or longer (a network that delays and loses, a starved desktop).
+    pub fn patience(&self, lease: Duration) -> Duration {
+        let longest = self.gaps.lock().unwrap_or_else(PoisonError::into_inner).longest();
+        lease.max((longest * 3 / 2).min(LONGEST_PATIENCE))
     }
 
     /// How long ago a leader was heard.
     pub fn silence(&self) -> Option<Duration> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.map(|heard| heard.at.elapsed())
+    }
+
+    /// A voter answered this node as its leader.
+    pub fn answered(&self, id: NodeId) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+    }
+
+    /// For how long one has not.
+    pub fn unanswered(&self, id: NodeId) -> Duration {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(&id).map_or(Duration::MAX, Instant::elapsed)
     }
 
     fn heard_quorum_within(&self, limit: Duration) -> bool {
@@ -106,6 +162,8 @@ pub(super) fn derive(
     let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
     let voter_ids: BTreeSet<NodeId> = members.voter_ids().collect();
     let votes = voter_ids.contains(&metrics.id);
+    // Whoever left is not remembered for ever.
+    pulse.answers.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| voter_ids.contains(id));
     *pulse.voters.lock().unwrap_or_else(PoisonError::into_inner) = voter_ids;
     let role = match (votes, metrics.state) {
         (true, ServerState::Leader) => Role::Leader,
@@ -113,17 +171,20 @@ pub(super) fn derive(
         // Also a leader that has just voted itself out: openraft still calls it one, and fails if it is used as one.
         (false, _) => Role::Learner,
     };
+    // Nobody says that there is no leader, or no quorum, before somebody would want another one.
+    let patience = timings.quorum_timeout.max(pulse.patience(timings.lease) + timings.election_spread);
     let quorum = failed.is_none()
         && match role {
             Role::Leader => {
-                let limit = timings.quorum_timeout.as_millis();
-                metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) <= limit)
+                let limit = timings.quorum_timeout;
+                let acked = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+                // Those whose disks keep them from acknowledging still say that they follow.
+                acked.is_some_and(|acked| acked <= limit) || hears_quorum(pulse, members, metrics.id, limit)
             }
-            Role::Voter | Role::Learner => pulse.heard_quorum_within(timings.quorum_timeout),
+            Role::Voter | Role::Learner => pulse.heard_quorum_within(patience),
         };
     pulse.leads_with_quorum.store(role == Role::Leader && quorum, Ordering::Relaxed);
-    let leads_still =
-        role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= timings.quorum_timeout);
+    let leads_still = role == Role::Leader || pulse.silence().is_some_and(|silence| silence <= patience);
     let leader =
         metrics.current_leader.filter(|id| leads_still && (*id != metrics.id || votes)).and_then(|id| {
             if id == metrics.id {
@@ -145,5 +206,46 @@ pub(super) fn derive(
         failed,
         caught_up: role == Role::Leader
             && metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_millis(750);
+
+    async fn hear(pulse: &Pulse, term: u64, after_ms: u64) {
+        tokio::time::advance(Duration::from_millis(after_ms)).await;
+        pulse.heard_leader(term, true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_grows_with_the_pauses_of_living_leaders_and_shrinks_again() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.patience(LEASE), LEASE);
+        for pause_ms in [0, 150, 400, 150] {
+            hear(&pulse, 1, pause_ms).await;
+        }
+        assert_eq!(pulse.patience(LEASE), LEASE, "an ordinary network");
+        hear(&pulse, 1, 1_000).await;
+        assert_eq!(pulse.patience(LEASE), Duration::from_millis(1_500));
+        hear(&pulse, 1, 20_000).await;
+        assert_eq!(pulse.patience(LEASE), LONGEST_PATIENCE, "it slept");
+        for _ in 0..3 {
+            hear(&pulse, 1, 150).await;
+            tokio::time::advance(GAPS_FOR).await;
+            pulse.heard_leader(2, true);
+        }
+        hear(&pulse, 2, 150).await;
+        assert_eq!(pulse.patience(LEASE), LEASE, "it has been well for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_in_which_a_leader_died_teaches_no_patience() {
+        let pulse = Pulse::default();
+        hear(&pulse, 1, 0).await;
+        hear(&pulse, 2, 2_000).await;
+        assert_eq!(pulse.patience(LEASE), LEASE);
     }
 }

@@ -43,6 +43,12 @@ pub(super) enum Request {
     WouldVote {
         last_log_id: Option<Id>,
     },
+    /// A leader that was not answered for a while lives, and asks whether the other one does: see [`super::heart`].
+    Alive {
+        vote: Ballot,
+        /// As in [`Self::Append`].
+        quorum: bool,
+    },
 }
 
 /// openraft's request with the bytes as bytes: as a list of numbers they would take half as much again.
@@ -74,6 +80,8 @@ pub(super) enum Reply {
     Vote(Result<VoteResponse<NodeId>, RaftError<NodeId>>),
     Snapshot(Result<InstallSnapshotResponse<NodeId>, RaftError<NodeId, InstallSnapshotError>>),
     WouldVote(bool),
+    /// Whether this node follows that leader, and its disk works.
+    Alive(bool),
     /// The frame was not for this node; nothing was changed.
     Refused(String),
 }
@@ -130,13 +138,14 @@ impl Request {
             Self::Append { rpc, .. } => Some(&rpc.vote),
             Self::Vote(rpc) => Some(&rpc.vote),
             Self::Snapshot { part, .. } => Some(&part.vote),
+            Self::Alive { vote, .. } => Some(vote),
             Self::WouldVote { .. } => None,
         }
     }
 
     /// Whether it comes from a leader (and not from one who would like to be).
     pub fn leads(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Snapshot { .. })
+        matches!(self, Self::Append { .. } | Self::Snapshot { .. } | Self::Alive { .. })
     }
 
     /// Checks what openraft takes for granted: each speaks in its own name, only an elected leader sends
@@ -164,7 +173,7 @@ impl Request {
                 let end = part.offset.saturating_add(part.data.len() as u64);
                 if end > super::snapshot::MAX_SNAPSHOT_BYTES { Err(Rejected::Disorder) } else { Ok(()) }
             }
-            Self::Vote(_) | Self::WouldVote { .. } => Ok(()),
+            Self::Vote(_) | Self::WouldVote { .. } | Self::Alive { .. } => Ok(()),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Desktop {
 
     /// Starts the daemon again the way a person does whose desktop has been in the flock before.
     pub fn restart_daemon(&self) -> Result<()> {
-        self.start_daemon(&Up::bare())
+        let up = Up::bare();
+        self.start_daemon(&if self.has_own_clock() { self.with_own_clock(up)? } else { up })
     }
 
     /// Kills the daemon alone: SIGKILL, no goodbye, containers go on.

@@ -132,7 +132,8 @@ impl Desktop {
         })?;
         let init =
             init.with_context(|| format!("{} ended at its start: {}", self.name(), self.init_log()))?;
-        std::fs::write(self.dir().join("init.pid"), init.to_string()).context("noting the first process")
+        std::fs::write(self.dir().join("init.pid"), init.to_string()).context("noting the first process")?;
+        self.put_disk_back()
     }
 
     /// The processes die as one, the cable stays: peers get the kernel's goodbye.

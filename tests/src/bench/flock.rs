@@ -1,7 +1,7 @@
 //! What `gaggle status -o json` promises to scripts, and waiting for a flock to assemble.
 
-use super::{Bench, Up};
-use anyhow::{Result, ensure};
+use super::{Bench, Desktop, Up};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -74,6 +74,17 @@ pub fn electorate(desktops: usize) -> usize {
 }
 
 impl Bench {
+    /// The desktop of this name.
+    pub fn named(&self, name: &str) -> Result<&Desktop> {
+        self.desktops.iter().find(|desktop| desktop.name() == name).with_context(|| format!("no {name}"))
+    }
+
+    /// The leader of a flock, and the others in order.
+    pub fn leader_and_others(&self, flock: &Flock) -> Result<(&Desktop, Vec<&Desktop>)> {
+        let leader = self.named(flock.leader.as_deref().context("no leader")?)?;
+        Ok((leader, self.desktops.iter().filter(|desktop| desktop.index != leader.index).collect()))
+    }
+
     /// Starts all daemons at once and waits until they are one flock.
     pub fn up(&self) -> Result<Flock> {
         self.each(|desktop| desktop.start_daemon(&Up::default()))?;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What a bench needs on the machine.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "dockerd",
     "docker",
     "docker-registry",
@@ -14,6 +14,7 @@ const PROGRAMS: [&str; 13] = [
     "ebtables",
     "iptables",
     "mkfs.ext4",
+    "losetup",
     "tini",
     "unshare",
     "nsenter",

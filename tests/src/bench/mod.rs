@@ -22,7 +22,7 @@ mod wait;
 
 pub use daemon::Up;
 pub use desktop::Desktop;
-pub use faults::Damage;
+pub use faults::{Damage, LongWires};
 pub use flock::{Flock, NodeStatus};
 pub use harness::{on_bench, with_bench};
 pub use image::Image;

@@ -148,6 +148,11 @@ impl Running {
         }
     }
 
+    /// Closes its standard input, if that was piped.
+    pub fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Waits until its output holds this text.
     pub fn wait_for(&self, wanted: &str, deadline: Duration) -> Result<()> {
         super::poll(deadline, &format!("`{}` printing {wanted:?}", self.line), || {

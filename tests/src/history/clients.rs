@@ -6,8 +6,8 @@
 //!   ordered must have happened in one order.
 //! - `log-GENERATION-N`: append-only; everybody merges fields of their own into them and nobody takes any away. A field that was
 //!   acknowledged, ordered or kept, is there for ever.
-//! - `thing-CLIENT-N`: one client's own; made, changed and perhaps deleted. What was acknowledged last is what is
-//!   there at the end.
+//! - `thing-CLIENT-N`: one client's own; made, changed, perhaps deleted and perhaps made anew. What was acknowledged
+//!   last is what is there at the end.
 
 use super::access::{Access, Answer, Failure};
 use super::record::{Action, Fields, Outcome, Recorder, Version};
@@ -250,6 +250,10 @@ impl<'a> Client<'a> {
         };
         let deletes = matches!(action, Action::Delete { .. });
         match self.perform(action) {
+            // The same name again: another object, whatever the documents remember of the old one.
+            Outcome::Ordered { .. } if deletes && self.seed.percent(60) => {
+                self.thing = Thing { number: self.thing.number, ..Thing::default() };
+            }
             Outcome::Ordered { version } if !deletes && self.thing.changes < 5 => {
                 self.thing.changes += 1;
                 self.thing.abandoned = version.is_none();

@@ -8,7 +8,7 @@ use super::watchers::{Watcher, holds};
 use super::work::Work;
 use crate::bench::{Bench, poll};
 use crate::kube::SOON;
-use crate::nemesis::act::carry_out;
+use crate::nemesis::act::{carry_out, fit};
 use crate::nemesis::plan::plan;
 use crate::seed::Seed;
 use anyhow::{Context, Result, bail};
@@ -119,12 +119,12 @@ pub fn run(bench: &Bench, trial: &Trial) -> Result<Tally> {
 
 fn attempt(bench: &Bench, trial: &Trial, recorder: &Recorder) -> Result<Vec<Violation>> {
     let seed = Seed::new(trial.seed);
-    bench.up()?;
+    let plan = plan(&seed, bench.desktops().len(), trial.time);
+    fit(bench, plan.fitting)?;
     let access = Access::to(bench)?;
     let generations = generations(trial.time);
     prepare(&access, generations)?;
     let work = Work::start(bench, trial.time)?;
-    let plan = plan(&seed, bench.desktops().len(), trial.time);
     // Clients end with the faults; watchers and the followers of work when they have seen the end.
     let (faults_over, all_over) = (Stop::default(), Stop::default());
     let tell = |what: &str| recorder.fault(what);

@@ -1,7 +1,8 @@
-//! Work that goes on beside the clients: a Job, a Deployment and single pods, whose containers write down on the
-//! machine's disk, past the product, that they began and ended.
+//! Work that goes on beside the clients: a Job, a Deployment, a StatefulSet and single pods, whose containers write down
+//! on the machine's disk, past the product, that they began, that they run, and that they ended.
 
 use super::access::Access;
+use super::check::lives::lives;
 use super::check::work::{Evidence, expand};
 use super::clients::Stop;
 use crate::bench::Bench;
@@ -20,6 +21,9 @@ const SINGLE: &str = "single";
 /// The Deployment and its replicas.
 const WEB: &str = "web";
 const REPLICAS: usize = 3;
+/// The StatefulSet and its members.
+const SET: &str = "db";
+const MEMBERS: usize = 2;
 /// Pods of the Job at once.
 const PARALLELISM: usize = 2;
 /// What one index takes of a run on a machine that does much besides, and the pause between single pods.
@@ -35,10 +39,16 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Writes down its beginning and its end; each line is one write, so that none is torn.
 const LINE: &str = "echo start $POD >> /out/$WHAT; sleep 1; echo end $POD >> /out/$WHAT";
 
+/// Says again and again which container it is and what the machine's clock shows.
+const ALIVE: &str = "self=$(cat /proc/sys/kernel/random/uuid)
+while true; do echo \"$self $(cut -d' ' -f1 /proc/uptime)\" >> /out/$(hostname); sleep 0.5; done";
+
 /// The work of one run.
 #[derive(Debug)]
 pub struct Work {
     dir: PathBuf,
+    /// Where identities write.
+    identities: PathBuf,
     completions: usize,
     seen: Mutex<Seen>,
 }
@@ -53,14 +63,36 @@ struct Seen {
 impl Work {
     /// Starts as much as a run of this length can carry.
     pub fn start(bench: &Bench, run: Duration) -> Result<Self> {
-        let dir = bench.layout().dir.join("work");
+        let (dir, identities) = (bench.layout().dir.join("work"), bench.layout().dir.join("identities"));
         std::fs::create_dir_all(&dir)?;
+        std::fs::create_dir_all(&identities)?;
         let completions = usize::try_from(run.as_secs() / INDEX.as_secs())?.max(4);
-        let work = Self { dir, completions, seen: Mutex::default() };
+        let work = Self { dir, identities, completions, seen: Mutex::default() };
         let first = bench.desktop(1);
         first.apply(&deployment(WEB, REPLICAS))?;
+        first.apply(&work.stateful_set())?;
         first.apply(&work.job())?;
         Ok(work)
+    }
+
+    fn stateful_set(&self) -> String {
+        json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": SET},
+            "spec": {
+                "serviceName": SET, "replicas": MEMBERS, "podManagementPolicy": "Parallel",
+                "selector": {"matchLabels": {"app": SET}},
+                "template": {"metadata": {"labels": {"app": SET}}, "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "volumes": [{"name": "out", "hostPath": {"path": self.identities, "type": "Directory"}}],
+                    "containers": [{
+                        "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
+                        "command": ["sh", "-c", ALIVE],
+                        "volumeMounts": [{"name": "out", "mountPath": "/out"}],
+                    }],
+                }},
+            },
+        })
+        .to_string()
     }
 
     fn job(&self) -> String {
@@ -185,6 +217,7 @@ impl Work {
             Ok(Some(job))
         })?;
         first.replicas(WEB, REPLICAS, RECOVERS)?;
+        first.replicas(SET, MEMBERS, RECOVERS)?;
         bench.wait_until(SOON, "containers and pods to agree everywhere", || {
             let pods = first.list("pods", &format!("-l app={WEB}"))?;
             for desktop in bench.desktops() {
@@ -220,6 +253,13 @@ impl Work {
                     _ => bail!("{} holds {line:?}", entry.path().display()),
                 }
             }
+        }
+        evidence.members = MEMBERS;
+        for entry in std::fs::read_dir(&self.identities)? {
+            let entry = entry?;
+            let lives = lives(&std::fs::read_to_string(entry.path())?);
+            let lives = lives.with_context(|| format!("{} cannot be read", entry.path().display()))?;
+            evidence.identities.insert(entry.file_name().to_string_lossy().into_owned(), lives);
         }
         Ok(evidence)
     }

@@ -1,22 +1,42 @@
 //! Carrying a plan out. Whatever happens, all is made whole again at the end.
 
-use super::plan::{Fault, Step, Who};
-use crate::bench::{Bench, poll};
+use super::fault::{Fault, Who};
+use super::plan::{Fitting, Plan, Step};
+use super::repair::Repairs;
+use crate::bench::{Bench, Desktop, Flock, Up, poll};
 use crate::history::clients::Stop;
 use crate::kube::SOON;
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// How long a flapping cable is out, and in.
 const FLAP: Duration = Duration::from_millis(700);
+/// Added to a desktop's number, it is the end of the address that a desktop has after a change.
+const OTHER_ADDRESSES: usize = 100;
+
+/// Starts all daemons, on desktops that have what the plan needs.
+///
+/// # Errors
+/// When the bench cannot give it to them, or they do not become one flock.
+pub fn fit(bench: &Bench, fitting: Fitting) -> Result<Flock> {
+    bench.each(|desktop| {
+        if fitting.own_disk {
+            desktop.failing_disk()?;
+        }
+        let up = Up::default();
+        desktop.start_daemon(&if fitting.own_clock { desktop.with_own_clock(up)? } else { up })
+    })?;
+    bench.assembled(&(1..=bench.desktops().len()).collect::<Vec<_>>())
+}
 
 /// Does to the bench what the plan says and tells each thing as it is done. Ends early when `stop` rings.
 ///
 /// # Errors
 /// When the bench cannot do it, or the flock is not whole again afterwards.
-pub fn carry_out(bench: &Bench, plan: &[Step], stop: &Stop, tell: &dyn Fn(&str)) -> Result<()> {
-    let nemesis = Nemesis { bench, stop, tell };
-    let done = plan.iter().try_for_each(|step| nemesis.step(step));
+pub fn carry_out(bench: &Bench, plan: &Plan, stop: &Stop, tell: &dyn Fn(&str)) -> Result<()> {
+    let mut nemesis = Nemesis { bench, stop, tell, repairs: Repairs::default() };
+    let done = plan.steps.iter().try_for_each(|step| nemesis.step(step));
     nemesis.repair()?;
     done?;
     bench.assembled(&nemesis.all())?;
@@ -28,6 +48,8 @@ struct Nemesis<'a> {
     bench: &'a Bench,
     stop: &'a Stop,
     tell: &'a dyn Fn(&str),
+    /// What has to be undone.
+    repairs: Repairs,
 }
 
 impl Nemesis<'_> {
@@ -35,7 +57,7 @@ impl Nemesis<'_> {
         (1..=self.bench.desktops().len()).collect()
     }
 
-    fn step(&self, step: &Step) -> Result<()> {
+    fn step(&mut self, step: &Step) -> Result<()> {
         if self.stop.wait(Duration::ZERO) {
             return Ok(());
         }
@@ -72,42 +94,47 @@ impl Nemesis<'_> {
         Ok(order)
     }
 
-    fn inflict(&self, fault: &Fault, order: &[usize]) -> Result<()> {
+    fn inflict(&mut self, fault: &Fault, order: &[usize]) -> Result<()> {
         let one = |who: &Who| match who {
             Who::Leader => order[0],
             Who::Other(number) => order[number + 1],
         };
         let some = |who: &[Who]| who.iter().map(one).collect::<Vec<_>>();
-        let leader = format!("(d{} leads)", order[0]);
         let bench = self.bench;
+        let tell = |what: String| (self.tell)(&format!("{what} (d{} leads)", order[0]));
         match fault {
             Fault::Kill(who) => {
-                (self.tell)(&format!("kill the daemons of {:?} {leader}", some(who)));
+                tell(format!("kill the daemons of {:?}", some(who)));
                 bench.each_of(&some(who), |desktop| end(desktop.kill_daemon(), desktop))
             }
             Fault::KillAll => {
-                (self.tell)("kill all daemons");
+                tell("kill all daemons".into());
                 bench.each(|desktop| end(desktop.kill_daemon(), desktop))
             }
             Fault::Crash(who) => {
-                (self.tell)(&format!("crash {:?} {leader}", some(who)));
-                bench.each_of(&some(who), crate::bench::Desktop::crash)
+                tell(format!("crash {:?}", some(who)));
+                bench.each_of(&some(who), Desktop::crash)
             }
             Fault::PowerCut(who) => {
-                (self.tell)(&format!("cut the power of {:?} {leader}", some(who)));
-                bench.each_of(&some(who), crate::bench::Desktop::power_cut)
+                tell(format!("cut the power of {:?}", some(who)));
+                bench.each_of(&some(who), Desktop::power_cut)
             }
             Fault::Leave(who) => {
-                (self.tell)(&format!("d{} leaves {leader}", one(who)));
+                tell(format!("d{} leaves", one(who)));
                 end(bench.desktop(one(who)).stop_daemon(), bench.desktop(one(who)))
+            }
+            Fault::Sleep(who) => {
+                tell(format!("close the lids of {:?}", some(who)));
+                self.repairs.wake.extend(some(who));
+                bench.each_of(&some(who), Desktop::suspend)
             }
             Fault::Cut(groups) => {
                 let groups: Vec<Vec<usize>> = groups.iter().map(|group| some(group)).collect();
-                (self.tell)(&format!("cut into {groups:?} {leader}"));
+                tell(format!("cut into {groups:?}"));
                 bench.cut(&groups.iter().map(Vec::as_slice).collect::<Vec<_>>())
             }
             Fault::OneWay(from, to) => {
-                (self.tell)(&format!("nothing from {:?} reaches {:?} {leader}", some(from), some(to)));
+                tell(format!("nothing from {:?} reaches {:?}", some(from), some(to)));
                 for &from in &some(from) {
                     for &to in &some(to) {
                         bench.cut_one_way(from, to)?;
@@ -118,7 +145,7 @@ impl Nemesis<'_> {
             Fault::Flap(who, times) => {
                 let flapping = one(who);
                 let rest: Vec<usize> = order.iter().copied().filter(|index| *index != flapping).collect();
-                (self.tell)(&format!("the cable of d{flapping} goes out and in {times} times {leader}"));
+                tell(format!("the cable of d{flapping} goes out and in {times} times"));
                 for _ in 0..*times {
                     bench.cut(&[&rest, &[flapping]])?;
                     self.stop.wait(FLAP);
@@ -127,27 +154,54 @@ impl Nemesis<'_> {
                 }
                 Ok(())
             }
+            Fault::Lossy(percent) => {
+                tell(format!("{percent} of a hundred packets are lost"));
+                self.repairs.cables = true;
+                bench.lose_packets(*percent as f64 / 100.0)
+            }
+            Fault::Readdress(who) => {
+                tell(format!("{:?} get other addresses", some(who)));
+                self.repairs.addresses.extend(some(who));
+                bench.each_of(&some(who), |desktop| {
+                    desktop.readdress(u8::try_from(OTHER_ADDRESSES + desktop.index())?)
+                })
+            }
+            Fault::Clock(who, minutes) => {
+                tell(format!("the clock of d{} jumps by {minutes} minutes", one(who)));
+                self.repairs.clocks.insert(one(who));
+                bench.desktop(one(who)).set_clock(minutes * 60)
+            }
+            Fault::FullDisk(who) => {
+                tell(format!("the disks of {:?} are full", some(who)));
+                self.repairs.fillers.extend(some(who));
+                bench.each_of(&some(who), Desktop::fill_disk)
+            }
+            Fault::ReadOnlyDisk(who) => {
+                tell(format!("the disk of d{} can only be read", one(who)));
+                self.repairs.disks.insert(one(who));
+                bench.desktop(one(who)).fail_disk()
+            }
+            Fault::StuckEngine(who) => {
+                tell(format!("the engine of d{} is stuck", one(who)));
+                self.repairs.engines.insert(one(who));
+                bench.desktop(one(who)).engine().signal(Signal::SIGSTOP)
+            }
+            Fault::Starve(who, percent) => {
+                tell(format!("d{} has {percent} hundredths of a processor", one(who)));
+                self.repairs.hungry.insert(one(who));
+                bench.desktop(one(who)).starve(*percent)
+            }
         }
     }
 
-    /// Every cable in, every desktop on, every daemon running.
-    fn repair(&self) -> Result<()> {
-        self.bench.heal()?;
+    fn repair(&mut self) -> Result<()> {
         (self.tell)("repair all");
-        self.bench.each(|desktop| {
-            if !desktop.is_on() {
-                desktop.on()?;
-            }
-            if desktop.daemon().pid().is_none() {
-                desktop.restart_daemon()?;
-            }
-            Ok(())
-        })
+        std::mem::take(&mut self.repairs).carry_out(self.bench)
     }
 }
 
 /// A daemon that is gone already (its part changed between asking and acting) is as it should be.
-fn end(ended: Result<()>, desktop: &crate::bench::Desktop) -> Result<()> {
+fn end(ended: Result<()>, desktop: &Desktop) -> Result<()> {
     match ended {
         Err(_) if desktop.daemon().pid().is_none() => Ok(()),
         other => other.with_context(|| format!("ending the daemon of {}", desktop.name())),

@@ -1,58 +1,85 @@
 //! A schedule of faults from a seed. Pure; it names desktops by their part in the flock, since nobody knows
 //! beforehand who will lead.
 
+use super::fault::{Fault, Who};
 use crate::seed::Seed;
-use std::fmt;
 use std::time::Duration;
 
 /// How long a fault lasts, and how long the bench is left alone afterwards.
 const HOLDS_MS: (u64, u64) = (1500, 8000);
 const CALM_MS: (u64, u64) = (500, 4000);
+/// A fault that lasts longer than anybody waits for whoever is silent: what it ran is made anew elsewhere.
+const HOLDS_LONG_MS: (u64, u64) = (13_000, 18_000);
 /// How often a desktop's cable goes out and in again, and how long it is in either state.
 const FLAPS: (usize, usize) = (3, 6);
-/// Of a hundred steps: those with two faults at once, and those after which the flock need not be whole again
-/// before the next.
+/// Of a hundred packets, those that a bad network loses; and a starved desktop's hundredths of a processor.
+const LOSSES: (usize, usize) = (5, 20);
+const HUNDREDTHS: (usize, usize) = (4, 12);
+/// How far a clock jumps at most, in minutes: a day and a half.
+const JUMP: usize = 36 * 60;
+/// Of a hundred steps: those with two faults at once, those that last long, and those after which the flock need not
+/// be whole again before the next.
 const DOUBLE: usize = 25;
+const LONG: usize = 12;
 const HASTY: usize = 40;
+/// Of a hundred trials, those on desktops whose clock can be set, and those with a disk for the data alone: either
+/// makes a desktop slower.
+const OWN_CLOCKS: usize = 35;
+const OWN_DISKS: usize = 35;
 
-/// A desktop by its part in the flock at the moment of the fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
-    Leader,
-    /// The others in order, from 0.
-    Other(usize),
-}
+/// The kinds of faults and how often each comes, compared with the others.
+const KINDS: [(Kind, usize); 16] = [
+    (Kind::Kill, 3),
+    (Kind::KillAll, 1),
+    (Kind::Crash, 2),
+    (Kind::PowerCut, 3),
+    (Kind::Leave, 1),
+    (Kind::Sleep, 3),
+    (Kind::Cut, 3),
+    (Kind::OneWay, 2),
+    (Kind::Flap, 1),
+    (Kind::Lossy, 1),
+    (Kind::Readdress, 1),
+    (Kind::Clock, 4),
+    (Kind::FullDisk, 3),
+    (Kind::ReadOnlyDisk, 2),
+    (Kind::StuckEngine, 1),
+    (Kind::Starve, 1),
+];
 
-/// One thing that goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Daemons are killed; engines and containers go on.
-    Kill(Vec<Who>),
-    /// All daemons are killed at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kill,
     KillAll,
-    /// All processes of a desktop die, and its kernel says so.
-    Crash(Vec<Who>),
-    /// The same, in silence.
-    PowerCut(Vec<Who>),
-    /// It leaves as its owner asks it to.
-    Leave(Who),
-    /// Only those of one group hear each other.
-    Cut(Vec<Vec<Who>>),
-    /// What the first ones send never reaches the second ones.
-    OneWay(Vec<Who>, Vec<Who>),
-    /// Its cable goes out and in, so many times.
-    Flap(Who, usize),
+    Crash,
+    PowerCut,
+    Leave,
+    Sleep,
+    Cut,
+    OneWay,
+    Flap,
+    Lossy,
+    Readdress,
+    Clock,
+    FullDisk,
+    ReadOnlyDisk,
+    StuckEngine,
+    Starve,
 }
 
-impl Fault {
-    /// How many desktops' daemons it ends.
-    #[must_use]
-    pub fn ends(&self, desktops: usize) -> usize {
-        match self {
-            Self::Kill(who) | Self::Crash(who) | Self::PowerCut(who) => who.len(),
-            Self::KillAll => desktops,
-            Self::Leave(_) => 1,
-            Self::Cut(_) | Self::OneWay(..) | Self::Flap(..) => 0,
+/// What desktops have to be given before their daemons start, for what the plan does to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fitting {
+    pub own_clock: bool,
+    pub own_disk: bool,
+}
+
+impl Fitting {
+    fn allows(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Clock => self.own_clock,
+            Kind::FullDisk | Kind::ReadOnlyDisk => self.own_disk,
+            _ => true,
         }
     }
 }
@@ -67,36 +94,41 @@ pub struct Step {
     pub whole: bool,
 }
 
+/// What is done in one trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub fitting: Fitting,
+    pub steps: Vec<Step>,
+}
+
 /// The schedule for a flock of this size: steps until their times fill `time`, at least one.
 #[must_use]
-pub fn plan(seed: &Seed, desktops: usize, time: Duration) -> Vec<Step> {
+pub fn plan(seed: &Seed, desktops: usize, time: Duration) -> Plan {
     let mut seed = seed.part("nemesis", desktops);
+    let fitting = Fitting { own_clock: seed.percent(OWN_CLOCKS), own_disk: seed.percent(OWN_DISKS) };
     let (mut steps, mut filled) = (Vec::new(), Duration::ZERO);
     while steps.is_empty() || filled < time {
-        let step = step(&mut seed, desktops);
+        let step = step(&mut seed, desktops, fitting);
         filled += step.holds + step.calm;
         steps.push(step);
     }
-    steps
+    Plan { fitting, steps }
 }
 
-fn step(seed: &mut Seed, desktops: usize) -> Step {
-    let mut faults = vec![fault(seed, desktops)];
+fn step(seed: &mut Seed, desktops: usize, fitting: Fitting) -> Step {
+    let mut faults = vec![fault(seed, desktops, fitting)];
     if seed.percent(DOUBLE) {
-        let more = fault(seed, desktops);
-        let ended: usize = faults.iter().chain([&more]).map(|fault| fault.ends(desktops)).sum();
-        let cuts = |fault: &Fault| matches!(fault, Fault::Cut(_) | Fault::Flap(..));
-        // A second cut would heal the first one, and one desktop cannot end twice.
-        if ended <= minority(desktops) && !(cuts(&faults[0]) && cuts(&more)) && faults[0] != more {
-            let disjoint = |one: &Fault, other: &Fault| one.ends(desktops) == 0 || other.ends(desktops) == 0;
-            if disjoint(&faults[0], &more) {
-                faults.push(more);
-            }
+        let more = fault(seed, desktops, fitting);
+        let taken: usize = faults.iter().chain([&more]).map(|fault| fault.takes(desktops)).sum();
+        if taken <= minority(desktops) && faults[0].goes_with(&more) {
+            faults.push(more);
         }
     }
+    let long = seed.percent(LONG) && !faults.iter().any(Fault::hinders_ending);
+    let holds = if long { HOLDS_LONG_MS } else { HOLDS_MS };
     Step {
         faults,
-        holds: seed.between(HOLDS_MS.0, HOLDS_MS.1),
+        holds: seed.between(holds.0, holds.1),
         calm: seed.between(CALM_MS.0, CALM_MS.1),
         whole: !seed.percent(HASTY),
     }
@@ -107,7 +139,19 @@ fn minority(desktops: usize) -> usize {
     (desktops.max(1) - 1) / 2
 }
 
-fn fault(seed: &mut Seed, desktops: usize) -> Fault {
+fn kind(seed: &mut Seed, fitting: Fitting) -> Kind {
+    let kinds: Vec<(Kind, usize)> = KINDS.into_iter().filter(|(kind, _)| fitting.allows(*kind)).collect();
+    let mut at = seed.below(kinds.iter().map(|(_, weight)| weight).sum());
+    for (kind, weight) in kinds {
+        match at.checked_sub(weight) {
+            Some(left) => at = left,
+            None => return kind,
+        }
+    }
+    Kind::Kill
+}
+
+fn fault(seed: &mut Seed, desktops: usize, fitting: Fitting) -> Fault {
     let everybody: Vec<Who> = std::iter::once(Who::Leader).chain((0..desktops - 1).map(Who::Other)).collect();
     // Half of the faults that pick single desktops pick the leader among them.
     let few = |seed: &mut Seed| {
@@ -121,13 +165,15 @@ fn fault(seed: &mut Seed, desktops: usize) -> Fault {
         picked.sort();
         picked
     };
-    match seed.below(16) {
-        0..=2 => Fault::Kill(few(seed)),
-        3 => Fault::KillAll,
-        4..=5 => Fault::Crash(few(seed)),
-        6..=8 => Fault::PowerCut(few(seed)),
-        9 => Fault::Leave(few(seed)[0]),
-        10..=12 => {
+    let from = |seed: &mut Seed, (least, most): (usize, usize)| least + seed.below(most - least + 1);
+    match kind(seed, fitting) {
+        Kind::Kill => Fault::Kill(few(seed)),
+        Kind::KillAll => Fault::KillAll,
+        Kind::Crash => Fault::Crash(few(seed)),
+        Kind::PowerCut => Fault::PowerCut(few(seed)),
+        Kind::Leave => Fault::Leave(few(seed)[0]),
+        Kind::Sleep => Fault::Sleep(few(seed)),
+        Kind::Cut => {
             let minority = few(seed);
             let mut rest = everybody.clone();
             rest.retain(|who| !minority.contains(who));
@@ -139,7 +185,7 @@ fn fault(seed: &mut Seed, desktops: usize) -> Fault {
             }
             Fault::Cut(groups)
         }
-        13..=14 => {
+        Kind::OneWay => {
             let some = few(seed);
             let mut rest = everybody.clone();
             rest.retain(|who| !some.contains(who));
@@ -147,91 +193,23 @@ fn fault(seed: &mut Seed, desktops: usize) -> Fault {
             rest.truncate(keep);
             if seed.percent(50) { Fault::OneWay(some, rest) } else { Fault::OneWay(rest, some) }
         }
-        _ => Fault::Flap(few(seed)[0], FLAPS.0 + seed.below(FLAPS.1 - FLAPS.0 + 1)),
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Leader => f.write_str("the leader"),
-            Self::Other(number) => write!(f, "follower {number}"),
+        Kind::Flap => Fault::Flap(few(seed)[0], from(seed, FLAPS)),
+        Kind::Lossy => Fault::Lossy(from(seed, LOSSES)),
+        // In half of the cases all at once, as where the server that hands them out was replaced.
+        Kind::Readdress if seed.percent(50) => Fault::Readdress(everybody),
+        Kind::Readdress => Fault::Readdress(few(seed)),
+        Kind::Clock => {
+            let minutes = i64::try_from(1 + seed.below(JUMP)).unwrap_or(1);
+            Fault::Clock(few(seed)[0], if seed.percent(50) { minutes } else { -minutes })
+        }
+        Kind::FullDisk => Fault::FullDisk(few(seed)),
+        Kind::ReadOnlyDisk => Fault::ReadOnlyDisk(few(seed)[0]),
+        Kind::StuckEngine => Fault::StuckEngine(few(seed)[0]),
+        Kind::Starve => {
+            Fault::Starve(few(seed)[0], u32::try_from(from(seed, HUNDREDTHS)).unwrap_or(u32::MAX))
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn many() -> impl Iterator<Item = (usize, Step)> {
-        [3, 5].into_iter().flat_map(|desktops| {
-            (0..200).flat_map(move |seed| {
-                let steps = plan(&Seed::new(seed), desktops, Duration::from_secs(60));
-                steps.into_iter().map(move |step| (desktops, step))
-            })
-        })
-    }
-
-    #[test]
-    fn the_same_seed_makes_the_same_plan() {
-        let plan = |seed| plan(&Seed::new(seed), 5, Duration::from_secs(120));
-        assert_eq!(plan(4), plan(4));
-        assert_ne!(plan(4), plan(5));
-    }
-
-    #[test]
-    fn no_more_than_a_minority_is_ended_unless_all_are() {
-        for (desktops, step) in many() {
-            let ended: usize = step.faults.iter().map(|fault| fault.ends(desktops)).sum();
-            assert!(ended <= minority(desktops) || step.faults == [Fault::KillAll], "{desktops}: {step:?}");
-        }
-    }
-
-    #[test]
-    fn everybody_named_is_in_the_flock_and_in_one_group() {
-        for (desktops, step) in many() {
-            for fault in &step.faults {
-                let named: Vec<Who> = match fault {
-                    Fault::Kill(who) | Fault::Crash(who) | Fault::PowerCut(who) => who.clone(),
-                    Fault::Leave(who) | Fault::Flap(who, _) => vec![*who],
-                    Fault::Cut(groups) => {
-                        assert!(groups.iter().all(|group| !group.is_empty()), "{step:?}");
-                        assert_eq!(groups.concat().len(), desktops, "{step:?}");
-                        groups.concat()
-                    }
-                    Fault::OneWay(from, to) => {
-                        assert!(!from.is_empty() && !to.is_empty(), "{step:?}");
-                        from.iter().chain(to).copied().collect()
-                    }
-                    Fault::KillAll => vec![],
-                };
-                let distinct: BTreeSet<Who> = named.iter().copied().collect();
-                assert_eq!(distinct.len(), named.len(), "{step:?}");
-                let there = |who: &Who| matches!(who, Who::Leader) || *who < Who::Other(desktops - 1);
-                assert!(named.iter().all(there), "{step:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_kind_of_fault_occurs() {
-        let kinds: BTreeSet<String> = many()
-            .flat_map(|(_, step)| step.faults)
-            .map(|fault| match fault {
-                Fault::Cut(groups) => {
-                    let inside = groups[1].contains(&Who::Leader);
-                    format!("cut into {} with the leader in the minority: {inside}", groups.len())
-                }
-                Fault::Kill(who) => format!("kill the leader: {}", who.contains(&Who::Leader)),
-                Fault::PowerCut(who) => format!("cut power of the leader: {}", who.contains(&Who::Leader)),
-                other => format!("{other:?}").split('(').next().unwrap_or_default().to_owned(),
-            })
-            .collect();
-        // Four cuts, two kills, two power cuts; and all together, crash, leave, one way, flap.
-        assert_eq!(kinds.len(), 13, "{kinds:?}");
-        assert!(many().any(|(_, step)| step.faults.len() == 2));
-        assert!(many().any(|(_, step)| !step.whole) && many().any(|(_, step)| step.whole));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod faults;
 pub mod network;
 pub mod queue;
+pub mod raft;
 pub mod random;
 pub mod safety;
 pub mod shrink;

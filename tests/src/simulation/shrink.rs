@@ -44,8 +44,12 @@ fn fails(plan: &Plan, violation: &Violation) -> bool {
 
 /// What a person needs: the seed, the rule, the faults that are enough, and what happened last.
 pub fn report(plan: &Plan, violation: &Violation, lines: usize) -> String {
-    let smallest = shrink(plan, violation);
-    let (result, trace) = run(&smallest, true);
+    told(plan, &shrink(plan, violation), violation, lines)
+}
+
+/// The same of a plan with fewer faults.
+pub fn told(plan: &Plan, smallest: &Plan, violation: &Violation, lines: usize) -> String {
+    let (result, trace) = run(smallest, true);
     let shown = result.err().unwrap_or_else(|| violation.clone());
     let mut text = String::new();
     let _ = writeln!(text, "seed {} with {} machines violates: {}", plan.seed, plan.nodes, shown.rule);

@@ -5,6 +5,7 @@ use super::{Answer, LeaseAsk, PRESENCE, Promises, Request, ask};
 use crate::boottime::boottime_ms;
 use crate::flock::roster;
 use crate::flock::rpc::Rpc;
+use crate::flock::tell::Tell;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{Member, Membership};
 use gaggle_gossip::transport::Transport;
@@ -76,6 +77,7 @@ pub(in crate::flock) struct Leader {
     rpc: Rpc,
     view: View,
     membership: Membership,
+    tell: Tell,
     promises: Option<Promises>,
     until: Arc<Mutex<Option<(Lineage, u64, u64)>>>,
     leading: watch::Sender<Leading>,
@@ -102,7 +104,7 @@ struct Heard {
 }
 
 impl Leader {
-    pub fn new(transport: Transport, view: View, membership: Membership) -> (Self, Leases) {
+    pub fn new(transport: Transport, view: View, membership: Membership, tell: Tell) -> (Self, Leases) {
         let (leading, watching) = watch::channel(Leading::default());
         let until = Arc::default();
         let leases = Leases { until: Arc::clone(&until), leading: watching };
@@ -111,6 +113,7 @@ impl Leader {
             rpc: Rpc::new(transport, PRESENCE, super::FRAME_LIMIT),
             view,
             membership,
+            tell,
             promises: None,
             until,
             leading,
@@ -347,10 +350,12 @@ impl Leader {
         let step = self.view.read(|store| roster::step(store, &leaving, &self.leases, now_ms));
         let Some(step) = step else { return };
         tracing::info!(why = step.why, "changing the roster");
-        let group = group.clone();
+        let (group, tell) = (group.clone(), self.tell.clone());
         self.changing = Some(tokio::spawn(async move {
             match group.propose(step.txn).await {
-                Ok(Ok(_)) => {}
+                // The end of a joint stage is no news for people.
+                Ok(Ok(_)) if settles => {}
+                Ok(Ok(_)) => tell.roster(&step.why),
                 Ok(Err(refused)) => tracing::debug!(%refused, "the roster did not change"),
                 Err(error) => tracing::debug!(%error, "the roster did not change"),
             }

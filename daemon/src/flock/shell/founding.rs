@@ -10,13 +10,14 @@ use super::Shell;
 use crate::flock::orphans;
 use crate::flock::presence::{Answer, Errand, MAX_EPOCH, Request, Unkept, ask, position_in};
 use crate::flock::rpc::Rpc;
+use crate::flock::tell::Begun;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_sched::electorate::founding::{self, Ask, NoPledge, Position, Situation, Step, Survivor};
 use gaggle_sched::electorate::roster::{Count, Roster};
-use gaggle_sched::raft::{self, Group, GroupId, Salvaged};
+use gaggle_sched::raft::{self, Group, GroupId, Salvaged, Tail};
 use gaggle_sched::state::{Lineage, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(super) struct Founding {
     corrected: BTreeMap<String, Position>,
     /// The highest epoch that a peer has spoken of.
     epochs: u64,
+    /// What this node's log holds beyond its view, while its part runs and nobody leads, and up to where.
+    held: Option<(Tail, Known)>,
     /// How many are here, when nobody leads.
     pub here: Option<Count>,
     /// For people; empty while there is nothing to say.
@@ -70,6 +73,7 @@ struct Tally {
 }
 
 /// What a node knows best of its group: its view, or what its own log holds beyond that.
+#[derive(Clone)]
 pub(super) struct Known {
     pub position: Position,
     pub roster: Roster,
@@ -90,14 +94,17 @@ impl Shell {
             self.founding = Founding::default();
             return;
         }
-        let Some(known) = self.best_known() else { return };
-        let survivors = self.survivors(members);
-        let me = self.me.to_string();
         let mut rules = self.founding_rules.clone();
         if !self.confirmed {
             rules.wait_ms = rules.wait_ms.max(AFTER_START_MS);
         }
         let unled_ms = self.promises.unled_ms().await;
+        if unled_ms >= rules.wait_ms {
+            self.look_into_log().await;
+        }
+        let Some(known) = self.best_known() else { return };
+        let survivors = self.survivors(members);
+        let me = self.me.to_string();
         let situation = Situation {
             me: &me,
             position: known.position,
@@ -138,8 +145,32 @@ impl Shell {
         let left = self.aside.as_ref().filter(|left| left.lineage.group == of.group);
         let in_log = left.map(|left| (left.position(), Roster::of(&left.store)));
         let (position, roster) = in_log.into_iter().chain([in_view]).max_by_key(|(position, _)| *position)?;
-        let (roster, roster_revision) = roster.filter(|_| position != Position::default())?;
-        Some(Known { position, roster, roster_revision })
+        let known = roster.filter(|_| position != Position::default());
+        let known = known.map(|(roster, roster_revision)| Known { position, roster, roster_revision });
+        let held = self.founding.held.as_ref().filter(|_| self.part.borrow().is_some()).map(|(_, held)| held);
+        held.cloned().into_iter().chain(known).max_by_key(|known| known.position)
+    }
+
+    /// Who holds more in its log than in its view must not ask as if it held less: it would be refused by those whose views
+    /// hold more, and refuse them.
+    async fn look_into_log(&mut self) {
+        let group = self.part.borrow().clone();
+        let Some((group, tail)) = group.and_then(|group| Some((group.clone(), group.has_tail()?))) else {
+            self.founding.held = None;
+            return;
+        };
+        if self.founding.held.as_ref().is_some_and(|(looked, _)| *looked == tail) {
+            return;
+        }
+        self.founding.held = match group.salvage().await {
+            Ok(held) => Roster::of(&held.store).map(|(roster, roster_revision)| {
+                (tail, Known { position: held.position(), roster, roster_revision })
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "what this desktop's log holds beyond its view is not known yet");
+                None
+            }
+        };
     }
 
     /// The others of this group who can be reached, as gossip says, or as they said themselves.
@@ -208,14 +239,20 @@ impl Shell {
             return;
         }
         if stage == Stage::Pledge {
-            return self.found_anew(ask).await;
+            return self.found_anew(ask, &roster, members).await;
         }
         self.stop_following();
         self.set_aside().await;
         let Some(known) = self.best_known() else { return };
         (ask.position, ask.roster) = (known.position, known.roster_revision);
         match self.promises.pledge(self.me, &ask, known.position).await {
-            Ok(()) => self.campaign(ask, known.roster, Stage::Pledge),
+            Ok(()) => {
+                tracing::info!(
+                    epoch = ask.lineage.epoch,
+                    "pledged to founding the group anew, and asking the others"
+                );
+                self.campaign(ask, known.roster, Stage::Pledge);
+            }
             Err(unkept) => {
                 tracing::info!(%unkept, "this desktop does not found the group anew");
                 self.take_up_again().await;
@@ -224,14 +261,29 @@ impl Shell {
     }
 
     /// More than half of the roster has given its word.
-    async fn found_anew(&mut self, ask: Ask) {
+    async fn found_anew(&mut self, ask: Ask, roster: &Roster, members: &[Member]) {
         let Ok(id) = ask.lineage.group.parse::<GroupId>() else { return };
         tracing::warn!(group = %id, epoch = ask.lineage.epoch, revision = %ask.position.revision, "founding the group anew: its voters are lost, and more than half of the desktops are here");
         if let Err(why) = self.settle_on_best().await {
             tracing::error!(why, "the group cannot be founded anew");
             return;
         }
-        self.begin_group(id, ask.lineage.epoch).await;
+        let here = self.here(members);
+        let begun = Begun {
+            of: ask.lineage.clone(),
+            reason: "GroupFoundedAnew",
+            why: std::mem::take(&mut self.founding.why),
+            missing: roster.members.difference(&here).cloned().collect(),
+        };
+        if self.begin_group(id, ask.lineage.epoch).await {
+            self.begun = Some(begun);
+        }
+    }
+
+    /// The peers of this group who are here, this node among them.
+    pub(super) fn here(&self, members: &[Member]) -> BTreeSet<String> {
+        let survivors = self.survivors(members).into_iter().map(|survivor| survivor.peer);
+        survivors.chain([self.me.to_string()]).collect()
     }
 
     /// Makes the newest state that this node holds its view, and brings it to the disk apart from the old log.
@@ -254,7 +306,7 @@ impl Shell {
 
     /// Founds a group with the view, in place of what the disk holds of another.
     pub(super) async fn begin_group(&mut self, id: GroupId, epoch: u64) -> bool {
-        if let Err(error) = Group::forget(&self.config.raft) {
+        if let Err(error) = Group::forget(&super::part::storage(), &self.config.raft) {
             tracing::error!(%error, "the old group's files are in the way");
             return false;
         }
@@ -300,8 +352,9 @@ impl Shell {
     /// From the moment on in which this node gives its word it takes no part in what was before: nothing may be
     /// acknowledged with its help that the founder does not know.
     async fn pledge_to(&mut self, from: PeerId, ask: Ask) -> Answer {
-        let named = self.best_known().is_some_and(|known| known.roster.names(&from.to_string()));
-        if !named {
+        let name = from.to_string();
+        let may_ask = |known: Known| founding::may_ask(&name, &ask, &known.roster, known.roster_revision);
+        if !self.best_known().is_none_or(may_ask) {
             return Answer::Stranger;
         }
         self.stop_following();

@@ -15,6 +15,7 @@ use super::handle::{FlockConfig, RecoverOrder, Stop};
 use super::presence::{Errand, Leases, PRESENCE, Promises};
 use super::raft_net::{Invitation, RaftNetwork};
 use super::rpc::Rpc;
+use super::tell::{Begun, Tell};
 use following::Following;
 use founding::Founding;
 use gaggle_gossip::PeerId;
@@ -64,6 +65,9 @@ pub(super) struct Shell {
     /// What the files of a part hold that this node has given up for a founding, and still keeps.
     aside: Option<Salvaged>,
     founding: Founding,
+    tell: Tell,
+    /// What this node has begun and not told of yet.
+    begun: Option<Begun>,
     /// The group that this node is of.
     of: watch::Sender<Option<Lineage>>,
     /// Who told of it first: gossip may not say yet that it can be followed.
@@ -106,6 +110,7 @@ pub(super) struct Surroundings {
     pub membership: Membership,
     pub view: View,
     pub network: Arc<RaftNetwork>,
+    pub tell: Tell,
 }
 
 /// What others want of the shell.
@@ -134,7 +139,7 @@ impl Shell {
         outlets: Outlets,
         aside: Option<Salvaged>,
     ) -> Self {
-        let Surroundings { transport, membership, view, network } = surroundings;
+        let Surroundings { transport, membership, view, network, tell } = surroundings;
         let now = Instant::now();
         // The channel lives as long as the shell: its own tasks send, it receives.
         let (heard_tx, heard_rx) = mpsc::channel(64);
@@ -155,6 +160,8 @@ impl Shell {
             part: outlets.part,
             aside,
             founding: Founding::default(),
+            tell,
+            begun: None,
             of: outlets.of,
             told_by: None,
             confirmed: false,
@@ -237,6 +244,9 @@ impl Shell {
         self.revive_failed_part().await;
         self.drop_unnamed_part().await;
         if self.acts() {
+            if let Some(begun) = self.begun.take_if(|begun| self.of.borrow().as_ref() == Some(&begun.of)) {
+                self.tell.begun(&begun);
+            }
             self.tend_electorate(members);
         }
         self.publish();

@@ -4,7 +4,9 @@ use super::{STALE, Shell};
 use crate::flock::raft_net::RaftNetwork;
 use crate::flock::{FlockConfig, orphans};
 use gaggle_gossip::PeerId;
-use gaggle_sched::raft::{self, Gate, Group, GroupConfig, GroupError, GroupId, SetAside, Timings};
+use gaggle_sched::raft::{
+    self, FileSystem, Gate, Group, GroupConfig, GroupError, GroupId, Retention, SetAside, Storage, Timings,
+};
 use gaggle_sched::state::{Lineage, Resource, View};
 use rand::Rng;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ impl Shell {
         }
         // What could not be taken up again is of no use any more: the group adds this node anew.
         self.revive_at = None;
-        if let Err(error) = Group::forget(&self.config.raft) {
+        if let Err(error) = Group::forget(&storage(), &self.config.raft) {
             tracing::warn!(%error, "the files of an earlier part could not be removed");
         }
         let (network, view) = (self.network.clone(), self.view.clone());
@@ -138,7 +140,7 @@ impl Shell {
             self.lead.send_replace(None);
             group.stop().await;
         }
-        if let Err(error) = Group::forget(&self.config.raft) {
+        if let Err(error) = Group::forget(&storage(), &self.config.raft) {
             tracing::warn!(%error, "the files of a group that this node no longer votes in could not be removed");
         }
     }
@@ -282,6 +284,18 @@ pub(in crate::flock) async fn take_up(
     Ok(None)
 }
 
+/// What keeps the group's files.
+pub(super) fn storage() -> Arc<dyn Storage> {
+    Arc::new(FileSystem)
+}
+
 pub(in crate::flock) fn raft_config(config: &FlockConfig, me: PeerId, gate: Gate) -> GroupConfig {
-    GroupConfig { dir: config.raft.clone(), me: me.to_string(), timings: Timings::lan(), gate }
+    GroupConfig {
+        dir: config.raft.clone(),
+        storage: storage(),
+        me: me.to_string(),
+        timings: Timings::lan(),
+        retention: Retention::default(),
+        gate,
+    }
 }

@@ -7,6 +7,7 @@
 use super::Shell;
 use crate::flock::handle::RecoverOrder;
 use crate::flock::presence::{Answer, MAX_EPOCH, Request, ask};
+use crate::flock::tell::Begun;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_sched::electorate::founding::Position;
@@ -25,6 +26,8 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(15);
 const CALLS: u32 = 5;
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 const CALL_AGAIN: Duration = Duration::from_millis(300);
+/// What people give on any of the desktops.
+const COMMAND: &str = "gaggle recover";
 
 impl Shell {
     /// The command was given on this desktop; the one with the newest view carries it out.
@@ -38,7 +41,7 @@ impl Shell {
             }
         };
         if best == self.me {
-            let _ = order.answer.send(self.recover(&members).await);
+            let _ = order.answer.send(self.recover(&members, COMMAND).await);
             return;
         }
         let group = self.of.borrow().as_ref().map(|of| of.group.clone()).unwrap_or_default();
@@ -61,12 +64,12 @@ impl Shell {
             return Answer::Done(Err("it has turned to another group meanwhile".into()));
         }
         let members = self.membership.members().borrow().clone();
-        Answer::Done(self.recover(&members).await)
+        Answer::Done(self.recover(&members, COMMAND).await)
     }
 
     /// Their owners wish it so, after this long.
     pub(super) async fn go_on_alone(&mut self, members: &[Member]) {
-        match self.recover(members).await {
+        match self.recover(members, "--autonomy").await {
             Ok(done) => {
                 tracing::warn!(done, "going on with less than half of the desktops, as --autonomy says")
             }
@@ -74,17 +77,18 @@ impl Shell {
         }
     }
 
-    /// Begins a group of its own with those who are here.
-    async fn recover(&mut self, members: &[Member]) -> Result<String, String> {
+    /// Begins a group of its own with those who are here, because of what people said.
+    async fn recover(&mut self, members: &[Member], said: &str) -> Result<String, String> {
         self.few_are_here(members)?;
         let old = self.of.borrow().clone().ok_or("this desktop is in no group")?;
         self.settle_on_best().await?;
         let known = self.best_known().ok_or("this desktop knows of no roster")?;
+        let mut here = self.here(members);
         let others: BTreeSet<PeerId> =
-            self.survivors(members).iter().filter_map(|s| s.peer.parse().ok()).collect();
-        let mut here: BTreeSet<String> = others.iter().map(PeerId::to_string).collect();
-        here.retain(|peer| known.roster.names(peer));
-        here.insert(self.me.to_string());
+            here.iter().filter_map(|peer| peer.parse().ok()).filter(|peer| *peer != self.me).collect();
+        let me = self.me.to_string();
+        here.retain(|peer| *peer == me || known.roster.names(peer));
+        let missing = known.roster.members.difference(&here).cloned().collect();
         let count = Count { there: here.len(), of: known.roster.members.len() };
         let roster = Roster { members: here, before: None, evicted: known.roster.evicted };
         let write =
@@ -100,6 +104,8 @@ impl Shell {
         if !self.begin_group(id, epoch).await {
             return Err("the group could not be begun: the daemon's log says why".into());
         }
+        let why = format!("{} of {} desktops go on by themselves ({said})", count.there, count.of);
+        self.begun = Some(Begun { of: to.clone(), reason: "GroupFoundedApart", why, missing });
         for peer in others {
             let (rpc, request) = (self.rpc.clone(), Request::Join { from: old.clone(), to: to.clone() });
             tokio::spawn(async move {

@@ -96,9 +96,11 @@ impl Shell {
             tending.swapped_ms = now_ms;
         }
         tracing::info!(voters = ?change.voters, why = change.why, "changing the electorate");
+        let (tell, before) = (self.tell.clone(), status.voters);
         self.changing = Some(tokio::spawn(async move {
-            if let Err(error) = group.set_voters(change.voters).await {
-                tracing::warn!(%error, "the electorate did not change");
+            match group.set_voters(change.voters.clone()).await {
+                Ok(()) => tell.voters(&before, &change.voters, &change.why),
+                Err(error) => tracing::warn!(%error, "the electorate did not change"),
             }
         }));
     }

@@ -2,7 +2,7 @@
 
 use crate::intent::samples::{deployment, with};
 use crate::intent::state::{BURIAL_KEPT_MS, BURY_AFTER_MS};
-use crate::intent::{Intent, IntentError, KubernetesLists, PrepareError, StoreError, Want, now_ms};
+use crate::intent::{Intent, IntentError, KubernetesLists, Noted, PrepareError, StoreError, Want, now_ms};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -66,6 +66,31 @@ async fn what_is_not_here_cannot_be_deleted() {
     assert_eq!(intent.heads(KEY), None);
 }
 
+/// A desktop that has just come back has no copy yet of what was made and deleted meanwhile.
+#[tokio::test]
+async fn what_was_deleted_elsewhere_is_made_anew_after_that_and_nothing_else_is_done_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = open(&dir.path().join("there.redb")).unwrap();
+    let behind = open(&dir.path().join("behind.redb")).unwrap();
+    set(&there, KEY, Some(&deployment())).await;
+    let live = Noted { heads: there.heads(KEY).unwrap(), gone: false };
+    let edit = behind.prepare_on(KEY, Some(&deployment()), Some(&live)).await.unwrap();
+    assert_eq!(edit.base, Some(vec![]), "what others order by is not known here");
+    set(&there, KEY, None).await;
+    let ended = Noted { heads: there.heads(KEY).unwrap(), gone: true };
+    let anew = behind.prepare_on(KEY, Some(&deployment()), Some(&ended)).await.unwrap();
+    assert_eq!(anew.base.as_ref(), Some(&ended.heads));
+    for intent in [&behind, &there] {
+        assert_eq!(intent.apply(KEY, &anew.bytes).await.unwrap(), anew.heads);
+        assert_eq!(intent.value(KEY).await.unwrap(), Some(deployment()));
+    }
+    // Whose copy is that far goes by the copy.
+    set(&there, KEY, None).await;
+    let ended = Noted { heads: there.heads(KEY).unwrap(), gone: true };
+    let again = there.prepare_on(KEY, Some(&deployment()), Some(&ended)).await.unwrap();
+    assert_eq!((again.base, there.is_buried(KEY)), (Some(ended.heads), false));
+}
+
 #[tokio::test]
 async fn one_bad_change_does_not_hold_up_the_others_and_all_ring_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -84,6 +109,9 @@ async fn one_bad_change_does_not_hold_up_the_others_and_all_ring_once() {
     assert_eq!(intent.keys(), ["a", "c"]);
     assert!(intent.covers("a", &good.heads).await.unwrap());
     assert!(!intent.covers("a", &vec![[1; 32]]).await.unwrap());
+    let all = intent.changes_beyond("a", &vec![], 1 << 20).await.unwrap().unwrap();
+    assert_eq!(intent.apply("d", &all).await.unwrap(), good.heads, "a copy can be made of it");
+    assert_eq!(intent.changes_beyond("a", &good.heads, 1 << 20).await.unwrap(), None);
     changed.mark_unchanged();
     intent.apply("a", &good.bytes).await.unwrap();
     assert!(!changed.has_changed().unwrap(), "what is known already does not ring");

@@ -109,8 +109,9 @@ fn apply(view: &View, claim: Claim, term: u64, items: Vec<Item>) -> Result<(), F
                 return Err(FollowError::Protocol(format!("revision {} comes twice", item.revision)));
             }
             store.follow(item.revision, &item.key, item.value, item.intent);
-            store.set_term(term);
         }
+        // Also where nothing has changed: a new leader's first entry.
+        store.set_term(term);
         Ok(())
     })
 }

@@ -6,11 +6,14 @@
 
 use super::super::codec::{CodecError, seal, unseal};
 use super::super::files;
+use super::super::storage::{Pages, Storage};
 use super::super::types::{Ballot, Entry, Id, Types};
 use super::mark::Mark;
 use super::{Identity, LogFault};
 use openraft::LogState;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+};
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,22 +45,27 @@ pub(super) struct Disk {
 
 impl Disk {
     /// A new file that only the owner may read: users' secrets are in the entries.
-    pub fn create(path: &Path) -> Result<Self, LogFault> {
-        Mark::reset(path).map_err(LogFault::Io)?;
-        files::create(path).map_err(LogFault::Io)?;
-        Self::open(path)
+    pub fn create(storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
+        Mark::reset(storage, path).map_err(LogFault::Io)?;
+        storage.create(path).map_err(LogFault::Io)?;
+        Self::open(storage, path)
     }
 
-    pub fn open(path: &Path) -> Result<Self, LogFault> {
+    pub fn open(storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
         let open = || -> Result<Database, redb::Error> {
-            let db = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(path)?;
+            let mut builder = Database::builder();
+            builder.set_cache_size(PAGE_CACHE_BYTES);
+            let db = match storage.database(path)? {
+                Some(pages) => builder.create_with_backend(Backend(pages))?,
+                None => builder.create(path)?,
+            };
             let txn = db.begin_write()?;
             txn.open_table(LOG)?;
             txn.open_table(META)?;
             txn.commit()?;
             Ok(db)
         };
-        let (mark, marked) = Mark::open(path).map_err(LogFault::Io)?;
+        let (mark, marked) = Mark::open(storage, path).map_err(LogFault::Io)?;
         let mut disk = Self { db: guarded(open)?, mark, commits: Mutex::default(), bytes: AtomicU64::new(0) };
         let commits = disk.get_meta(COMMITS)?.unwrap_or(0);
         disk.commits = Mutex::new(commits);
@@ -211,6 +219,32 @@ impl Disk {
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         Ok(identity)
+    }
+}
+
+/// [`Pages`] as the engine wants them.
+#[derive(Debug)]
+struct Backend(Box<dyn Pages>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
     }
 }
 

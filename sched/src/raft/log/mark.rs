@@ -4,17 +4,15 @@
 //! worst an older number, which says less and never something wrong.
 
 use super::super::codec::{CHECKSUM_BYTES, checksum};
-use super::super::files;
-use std::fs::File;
+use super::super::storage::{Pages, Storage};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Goes into the checksum, so that no other file is taken for a mark.
 const KIND: &[u8] = b"raft mark";
 const NUMBER_BYTES: usize = 8;
 
-pub(super) struct Mark(File);
+pub(super) struct Mark(Box<dyn Pages>);
 
 impl Mark {
     /// The mark of the log at `log`.
@@ -23,16 +21,16 @@ impl Mark {
     }
 
     /// Takes away what an earlier log left, before a new one begins to count.
-    pub fn reset(log: &Path) -> io::Result<()> {
-        files::remove(&Self::path(log))
+    pub fn reset(storage: &dyn Storage, log: &Path) -> io::Result<()> {
+        storage.remove(&Self::path(log))
     }
 
     /// Opens or begins the mark. The number in it is `None` if there is none that can be believed: then it is the
     /// mark that is damaged, and the log speaks for itself.
-    pub fn open(log: &Path) -> io::Result<(Self, Option<u64>)> {
-        let file = files::private().read(true).create(true).truncate(false).open(Self::path(log))?;
+    pub fn open(storage: &dyn Storage, log: &Path) -> io::Result<(Self, Option<u64>)> {
+        let file = storage.open(&Self::path(log))?;
         let mut bytes = [0; NUMBER_BYTES + CHECKSUM_BYTES];
-        let marked = match file.read_exact_at(&mut bytes, 0) {
+        let marked = match file.read(0, &mut bytes) {
             Ok(()) => decode(&bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
@@ -43,7 +41,7 @@ impl Mark {
     pub fn set(&self, number: u64) {
         let number = number.to_be_bytes();
         let bytes = [number.as_slice(), &checksum(KIND, &number)].concat();
-        if let Err(error) = self.0.write_all_at(&bytes, 0) {
+        if let Err(error) = self.0.write(0, &bytes) {
             tracing::debug!(%error, "the log's mark stays behind");
         }
     }

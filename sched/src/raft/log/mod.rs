@@ -8,7 +8,7 @@ mod mark;
 mod recent;
 
 use super::codec::CodecError;
-use super::files;
+use super::storage::{Storage, off_thread};
 use super::types::{Ballot, Entry, Failure, GroupId, Id, Types};
 use disk::{Disk, IDENTITY, VOTE};
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -20,6 +20,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What one append to a peer carries at most, beyond its first entry: it has to arrive within a heartbeat.
 const APPEND_BYTES: u64 = 1 << 20;
@@ -86,14 +88,49 @@ pub(super) struct Log {
 }
 
 struct Shared {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
     disk: Disk,
     recent: Mutex<Recent>,
+    busy: Mutex<Busy>,
     /// Known to be committed, written with the next append: it only saves replaying after a restart.
     committed: Mutex<Option<Id>>,
 }
 
+/// What the disk is doing.
+#[derive(Default)]
+struct Busy {
+    works: usize,
+    /// When it began, or got the last thing done.
+    since: Option<Instant>,
+}
+
+/// Something that the disk does, until this is dropped.
+struct Working<'a>(&'a Shared);
+
+impl<'a> Working<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let mut busy = shared.busy();
+        busy.works += 1;
+        busy.since.get_or_insert_with(Instant::now);
+        drop(busy);
+        Self(shared)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.0.busy();
+        busy.works -= 1;
+        busy.since = (busy.works > 0).then(Instant::now);
+    }
+}
+
 impl Shared {
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,21 +142,43 @@ impl Shared {
 
 impl Log {
     /// Begins a log in a file that does not exist yet.
-    pub fn create(path: &Path, identity: &Identity) -> Result<Self, LogError> {
+    pub fn create(storage: &Arc<dyn Storage>, path: &Path, identity: &Identity) -> Result<Self, LogError> {
+        Self::begin(storage, path, identity, None)
+    }
+
+    /// The same, with a vote that was given before.
+    pub fn begin(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        identity: &Identity,
+        vote: Option<Ballot>,
+    ) -> Result<Self, LogError> {
         let error = |source| LogError { path: path.to_owned(), source };
         let io = |source: io::Error| error(LogFault::Io(source));
         // A log without an identity is a damaged one, so it gets its name when it has both.
         let unnamed = path.with_extension("new");
-        files::remove(&unnamed).map_err(io)?;
-        let disk = Disk::create(&unnamed).map_err(error)?;
+        storage.remove(&unnamed).map_err(io)?;
+        let disk = Disk::create(&**storage, &unnamed).map_err(error)?;
         disk.put_meta(IDENTITY, identity).map_err(error)?;
-        files::rename(&unnamed, path).map_err(io)?;
-        Ok(Self::new(path, disk, None))
+        if let Some(vote) = vote {
+            disk.put_meta(VOTE, &vote).map_err(error)?;
+        }
+        storage.rename(&unnamed, path).map_err(io)?;
+        Ok(Self::new(storage, path, disk, None))
     }
 
     /// Whose log this is, as far as a damaged one still says.
-    pub fn identity(path: &Path) -> Option<Identity> {
-        Disk::open(path).ok()?.get_meta(IDENTITY).ok()?
+    pub fn identity(storage: &dyn Storage, path: &Path) -> Option<Identity> {
+        Disk::open(storage, path).ok()?.get_meta(IDENTITY).ok()?
+    }
+
+    /// Whose log this is and the last vote in it, without reading the rest.
+    pub fn last_vote(storage: &dyn Storage, path: &Path) -> Result<Option<(Identity, Ballot)>, LogError> {
+        let read = || {
+            let disk = Disk::open(storage, path)?;
+            Ok(disk.get_meta(IDENTITY)?.zip(disk.get_meta(VOTE)?))
+        };
+        read().map_err(|source| LogError { path: path.to_owned(), source })
     }
 
     /// The file beside the log.
@@ -128,17 +187,19 @@ impl Log {
     }
 
     /// Opens an existing log and reads all of it once, so that damage shows here and not in mid-flight.
-    pub fn open(path: &Path) -> Result<(Self, Identity), LogError> {
+    pub fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<(Self, Identity), LogError> {
         let error = |source| LogError { path: path.to_owned(), source };
-        let disk = Disk::open(path).map_err(error)?;
+        let disk = Disk::open(&**storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
         let committed = disk.committed().map_err(error)?;
-        Ok((Self::new(path, disk, committed), identity))
+        Ok((Self::new(storage, path, disk, committed), identity))
     }
 
-    fn new(path: &Path, disk: Disk, committed: Option<Id>) -> Self {
+    fn new(storage: &Arc<dyn Storage>, path: &Path, disk: Disk, committed: Option<Id>) -> Self {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
-        Self { shared: Arc::new(Shared { path: path.to_owned(), disk, recent, committed }) }
+        let (storage, path) = (storage.clone(), path.to_owned());
+        let busy = Mutex::default();
+        Self { shared: Arc::new(Shared { storage, path, disk, recent, busy, committed }) }
     }
 
     fn error(&self, source: LogFault) -> LogError {
@@ -148,6 +209,11 @@ impl Log {
     /// Bytes of entries that no purge has removed yet.
     pub fn bytes(&self) -> u64 {
         self.shared.disk.bytes()
+    }
+
+    /// For how long the disk has worked without having got anything done; nothing when it is idle.
+    pub fn busy_for(&self) -> Duration {
+        self.shared.busy().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Waits until nobody reads the log any more, so that it can be opened again. Readers end by themselves soon
@@ -174,8 +240,9 @@ impl Log {
         work: impl FnOnce(&Shared) -> Result<T, LogFault> + Send + 'static,
     ) -> Result<T, LogFault> {
         let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-        done.unwrap_or_else(|error| Err(LogFault::Engine(error.to_string())))
+        let _working = Working::begin(&self.shared);
+        let done = off_thread(&*self.shared.storage, move || work(&shared)).await;
+        done.unwrap_or_else(|error| Err(LogFault::Io(error)))
     }
 }
 

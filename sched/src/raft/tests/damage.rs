@@ -37,7 +37,7 @@ fn sample(len: usize) -> impl Iterator<Item = usize> {
 async fn a_log_that_was_damaged_anywhere_is_whole_or_refused() {
     let bench = stopped_group().await;
     let path = bench.dir("a").join("raft.redb");
-    let (mut log, _) = Log::open(&path).unwrap();
+    let (mut log, _) = Log::open(&storage(), &path).unwrap();
     let expected = content(&mut log).await;
     log.close().await;
     let mark = fs::read(Log::mark_file(&path)).unwrap();
@@ -49,7 +49,7 @@ async fn a_log_that_was_damaged_anywhere_is_whole_or_refused() {
         for bytes in [whole[..at].to_vec(), flipped(&whole, at)] {
             fs::write(&copy, bytes).unwrap();
             fs::write(Log::mark_file(&copy), &mark).unwrap();
-            match Log::open(&copy) {
+            match Log::open(&storage(), &copy) {
                 Ok((mut log, _)) => {
                     assert_eq!(content(&mut log).await, expected, "damage at {at} is believed");
                     log.close().await;
@@ -92,7 +92,7 @@ async fn a_log_that_went_back_in_time_is_refused() {
     let bytes = fs::read(&mark).unwrap();
     for damaged in [flipped(&bytes, 3), bytes[..5].to_vec()] {
         fs::write(&mark, damaged).unwrap();
-        Log::open(&path).unwrap().0.close().await;
+        Log::open(&storage(), &path).unwrap().0.close().await;
     }
 }
 
@@ -146,7 +146,8 @@ async fn damaged_files_are_set_aside_and_say_what_they_still_know() {
         let aside = Group::set_aside(&dir).unwrap();
         assert!(aside.state.is_none() && aside.lineage.is_some());
     }
-    assert_eq!(names(dir.parent().unwrap()), ["a.damaged-1", "a.damaged-2"]);
+    assert_eq!(names(dir.parent().unwrap()), ["a", "a.damaged-1", "a.damaged-2"]);
+    assert_eq!(names(&dir), ["raft.left"], "the term that the log still named goes on");
     assert_eq!(fs::read(dir.with_extension("damaged-1").join("raft.snapshot")).unwrap(), [3]);
 }
 

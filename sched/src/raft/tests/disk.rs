@@ -19,7 +19,7 @@ async fn a_restart_keeps_everything() {
     }
     let group = bench.hub.take("a").unwrap();
     group.stop().await;
-    Group::forget(&bench.dir("a")).unwrap();
+    Group::forget(&bench.config("a").storage, &bench.dir("a")).unwrap();
     let resumed = Group::resume(bench.config("a"), bench.hub.port("a"), View::default()).await.unwrap();
     assert!(resumed.is_none());
 }
@@ -81,7 +81,7 @@ async fn a_group_founded_anew_keeps_the_view_and_goes_on_above_it() {
     let group = bench.found("a").await;
     let before = write(&group, "old").await;
     bench.kill("a").await;
-    Group::forget(&bench.dir("a")).unwrap();
+    Group::forget(&bench.config("a").storage, &bench.dir("a")).unwrap();
     let (config, port, view) = (bench.config("a"), bench.hub.port("a"), bench.view("a"));
     let generation = view.generation();
     let group = Group::found(config, port, view.clone(), group_id(), 2).await.unwrap();
@@ -114,7 +114,12 @@ async fn an_interrupted_founding_is_finished_by_resuming() {
     let mut bench = Bench::new();
     let identity = super::super::log::Identity { group: group_id(), epoch: 1, me: "a".into(), founder: true };
     fs::create_dir_all(bench.dir("a")).unwrap();
-    let log = super::super::log::Log::create(&bench.dir("a").join("raft.redb"), &identity).unwrap();
+    let log = super::super::log::Log::create(
+        &bench.config("a").storage,
+        &bench.dir("a").join("raft.redb"),
+        &identity,
+    )
+    .unwrap();
     log.close().await;
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(bench.dir("a").join("raft.redb")).unwrap().permissions().mode();

@@ -97,6 +97,35 @@ async fn a_follower_changes_voters_without_a_gap() {
     bench.end(groups.into_values()).await;
 }
 
+/// What a new leader's first entry commits counts for more than a tail that an older one left behind, so that copies must
+/// know its term although it changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leaders_first_entry_gives_its_term_to_every_copy() {
+    let mut bench = Bench::new();
+    let mut groups = bench.flock(&["b", "c"]).await;
+    let last = write(&groups["a"], "x").await;
+    bench.kill("a").await;
+    groups.remove("a");
+    let term = leader(groups.values()).await.status().borrow().term;
+    let copies = [View::default(), View::default()];
+    let tasks: Vec<_> = groups
+        .iter()
+        .zip(&copies)
+        .map(|((peer, group), copy)| following(group, &bench.views[peer], copy).0)
+        .collect();
+    let learnt = async {
+        for view in bench.views.iter().filter(|(peer, _)| *peer != "a").map(|(_, view)| view).chain(&copies) {
+            while view.read(crate::state::Store::term) < term {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(view.revision(), last.revision, "nothing has changed");
+        }
+    };
+    tokio::time::timeout(PATIENCE, learnt).await.expect("a copy does not learn of the term");
+    tasks.iter().for_each(|task| task.abort());
+    bench.end(groups.into_values()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_becomes_a_voter_keeps_its_view_and_applies_nothing_twice() {
     let mut bench = Bench::new();

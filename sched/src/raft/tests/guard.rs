@@ -1,7 +1,7 @@
 use super::super::types::{NodeId, node_id};
 use super::super::wire::{self, Reply, Request};
 use super::*;
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::{Entry, LogId, Vote};
 
 async fn ask(to: &Group, from: &str, group: &GroupId, epoch: u64, request: Request) -> Reply {
@@ -65,6 +65,46 @@ async fn a_newcomer_listens_only_to_whom_it_was_told_of() {
     leader.set_voters(set(&["a", "b"])).await.unwrap();
     until(&newcomer, |status| status.role == Role::Voter && status.quorum).await;
     bench.end([leader, newcomer]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_voted_out_follows_no_leader_of_an_earlier_term_when_it_is_invited_again() {
+    let mut bench = Bench::new();
+    let mut groups = bench.flock(&["b", "c"]).await;
+    let early = groups["a"].status().borrow().term;
+    bench.kill("a").await;
+    groups.remove("a");
+    let heir = leader(groups.values()).await.clone();
+    let late = heir.status().borrow().term;
+    let (stays, goes) =
+        if heir.status().borrow().leader.as_deref() == Some("b") { ("b", "c") } else { ("c", "b") };
+    heir.set_voters(set(&[stays])).await.unwrap();
+    until(&groups[goes], |status| status.term == late).await;
+    bench.kill(goes).await;
+    groups.remove(goes);
+    Group::forget(&storage(), &bench.dir(goes)).unwrap();
+    // The deposed leader comes upon it, and takes it for a newcomer.
+    let again = bench.join(goes, "a").await;
+    bench.hub.heal(goes);
+    assert!(early < late);
+    until(&again, |status| status.term == late).await;
+    let rpc =
+        AppendEntriesRequest { vote: Vote { committed: true, ..Vote::new(early, node_id("a")) }, ..empty() };
+    let request = Request::Append { rpc, quorum: true, counted: false };
+    match ask(&again, "a", &group_id(), 1, request).await {
+        Reply::Append(Ok(AppendEntriesResponse::HigherVote(vote))) => assert_eq!(vote.leader_id.term, late),
+        _ => panic!("it was followed, or not told of the later term"),
+    }
+    // Whoever leads now may have it.
+    again.tell(set(&[stays]));
+    heir.set_voters(set(&["b", "c"])).await.unwrap();
+    until(&again, |status| status.role == Role::Voter && status.quorum).await;
+    groups.insert(goes.into(), again);
+    bench.end(groups.into_values()).await;
+}
+
+fn empty() -> AppendEntriesRequest<super::super::types::Types> {
+    AppendEntriesRequest { vote: Vote::default(), prev_log_id: None, entries: vec![], leader_commit: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod following;
 mod guard;
 mod quorum;
 mod salvaging;
+mod slow;
 
 use super::*;
 use crate::state::{Applied, Expect, Key, Lineage, Resource, Revision, Txn, TxnId, View, Write};
@@ -23,6 +24,10 @@ pub(super) fn group_id() -> GroupId {
     "00112233aabbccdd".parse().unwrap()
 }
 
+pub(super) fn storage() -> Arc<dyn Storage> {
+    Arc::new(FileSystem)
+}
+
 pub(super) fn set(peers: &[&str]) -> BTreeSet<String> {
     peers.iter().map(|peer| peer.to_string()).collect()
 }
@@ -32,6 +37,10 @@ pub(super) fn set(peers: &[&str]) -> BTreeSet<String> {
 pub(super) struct Hub {
     groups: Mutex<BTreeMap<String, Group>>,
     cut: Mutex<BTreeSet<String>>,
+    /// How long a frame travels.
+    delay: Mutex<Duration>,
+    /// How long a kilobyte takes.
+    pace: Mutex<Duration>,
 }
 
 pub(super) struct Port {
@@ -61,6 +70,21 @@ impl Hub {
         self.cut.lock().unwrap().remove(peer);
     }
 
+    /// From now on every frame travels for this long.
+    pub fn delay(&self, one_way: Duration) {
+        *self.delay.lock().unwrap() = one_way;
+    }
+
+    /// From now on a kilobyte takes so long.
+    pub fn slow_down(&self, kilobyte: Duration) {
+        *self.pace.lock().unwrap() = kilobyte;
+    }
+
+    async fn travel(&self, bytes: usize) {
+        let (delay, pace) = (*self.delay.lock().unwrap(), *self.pace.lock().unwrap());
+        tokio::time::sleep(delay + pace * u32::try_from(bytes / 1024).unwrap()).await;
+    }
+
     fn reach(&self, from: &str, to: &str) -> Result<Group, String> {
         let cut = self.cut.lock().unwrap();
         if cut.contains(from) || cut.contains(to) {
@@ -74,8 +98,10 @@ impl Hub {
 impl Network for Port {
     async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String> {
         assert!(frame.len() <= MAX_FRAME_BYTES);
+        self.hub.travel(frame.len()).await;
         let group = self.hub.reach(&self.me, to)?;
         let reply = group.receive(&self.me, &frame).await;
+        self.hub.travel(reply.len()).await;
         self.hub.reach(&self.me, to).map(|_| reply)
     }
 }
@@ -102,7 +128,14 @@ impl Bench {
             change_deadline: PATIENCE,
             ..Timings::lan()
         };
-        GroupConfig { dir: self.dir(peer), me: peer.into(), timings, gate: Gate::default() }
+        GroupConfig {
+            dir: self.dir(peer),
+            storage: storage(),
+            me: peer.into(),
+            timings,
+            retention: Retention::default(),
+            gate: Gate::default(),
+        }
     }
 
     pub fn view(&mut self, peer: &str) -> View {

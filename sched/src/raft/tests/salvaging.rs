@@ -30,7 +30,7 @@ async fn what_a_quorum_acknowledged_is_in_each_voters_files_and_founds_the_next_
     // From here on the saved view holds it all, should the node be interrupted before the next epoch is on the disk.
     let saved = bench.dir("b").join("view");
     save_view(&saved, &view).unwrap();
-    Group::forget(&bench.dir("b")).unwrap();
+    Group::forget(&bench.config("b").storage, &bench.dir("b")).unwrap();
     let interrupted = load_view(&saved).unwrap().unwrap();
     assert_eq!((interrupted.term(), interrupted.revision()), (term, last));
     assert_eq!(interrupted.lineage().map(|lineage| lineage.epoch), Some(1));
@@ -49,6 +49,25 @@ async fn what_a_quorum_acknowledged_is_in_each_voters_files_and_founds_the_next_
     reached(&view, after.revision).await;
     assert!(has(&view, "x9") && has(&view, "after"));
     groups.insert("b".into(), resumed);
+    bench.end(groups.into_values()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_running_voters_log_holds_beyond_its_view_counts() {
+    let mut bench = Bench::new();
+    let groups = bench.flock(&["b", "c"]).await;
+    let seen = write(&groups["a"], "seen").await;
+    assert_eq!(groups["a"].has_tail(), None);
+    assert_eq!(groups["a"].salvage().await.unwrap().position().revision, seen.revision);
+    bench.hub.cut("b");
+    bench.hub.cut("c");
+    let answer = groups["a"].propose(put("unseen", "1")).await;
+    assert!(matches!(answer, Err(ProposeError::Unknown(_))), "{answer:?}");
+    let tail = groups["a"].has_tail();
+    assert!(tail.is_some() && tail == groups["a"].has_tail());
+    let held = groups["a"].salvage().await.unwrap();
+    assert_eq!(held.position().revision, seen.revision.next());
+    assert!(held.store.get(&key("unseen")).is_some() && !has(&bench.views["a"], "unseen"));
     bench.end(groups.into_values()).await;
 }
 

@@ -43,6 +43,11 @@ impl Desktop {
         std::fs::rename(&fresh, &file).with_context(|| format!("writing {}", file.display()))
     }
 
+    /// Whether its daemon was ever started with a clock of its own.
+    pub(in crate::bench) fn has_own_clock(&self) -> bool {
+        self.clock_file().exists()
+    }
+
     fn clock_file(&self) -> PathBuf {
         self.dir().join("clock")
     }

@@ -1,9 +1,17 @@
 //! A data directory on a disk of its own, which can be filled and can fail.
 //!
-//! The disk is mounted among the desktop's own mounts and is gone when the desktop is switched off.
+//! The disk is mounted among the desktop's own mounts. One in memory is gone when the desktop is switched off.
 
-use super::super::Desktop;
+use super::super::{Desktop, poll};
 use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// The size of a disk that can fail: sparse, so that only what is written to it takes place on the machine's own.
+const DISK_MEGABYTES: u32 = 96;
+/// The kernel's own threads let go of a file system in milliseconds; this only bounds a wedged one.
+const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 
 impl Desktop {
     /// Gives the daemon, which must not run, an empty disk of so many megabytes in memory for its data directory.
@@ -32,17 +40,47 @@ impl Desktop {
     }
 
     /// Gives the daemon, which must not run, a disk with a file system that turns read-only after an error, and
-    /// copies what is in the data directory there.
+    /// copies what is in the data directory there. It is there again whenever the desktop is switched on.
     pub fn failing_disk(&self) -> Result<()> {
-        let (data, dir) = (self.data_dir(), self.dir());
-        let (data, dir) = (data.display(), dir.display());
+        let (data, disk, dir) = (self.data_dir(), self.disk_file(), self.dir());
+        let (data, disk, dir) = (data.display(), disk.display(), dir.display());
         self.exec(&format!(
-            "set -e; truncate -s 64M '{dir}/disk'; mkfs.ext4 -q -F -O ^has_journal '{dir}/disk'; mkdir -p '{dir}/mounted'
-             mount -o loop,errors=remount-ro '{dir}/disk' '{dir}/mounted'
+            "set -e; truncate -s {DISK_MEGABYTES}M '{disk}'; mkfs.ext4 -q -F -O ^has_journal '{disk}'; mkdir -p '{dir}/mounted' '{data}'
+             mount -o loop,errors=remount-ro '{disk}' '{dir}/mounted'
              cp -a '{data}/.' '{dir}/mounted/'; sync -f '{dir}/mounted'; mount --move '{dir}/mounted' '{data}'"
         ))?
         .ok()?;
         Ok(())
+    }
+
+    /// Checks the disk of [`Desktop::failing_disk`], if there is one, and mounts it, as a desktop does at its start.
+    pub(in crate::bench) fn put_disk_back(&self) -> Result<()> {
+        let disk = self.disk_file();
+        if !disk.exists() {
+            return Ok(());
+        }
+        // The kernel lets go of it some time after the last process that saw it mounted has died.
+        poll(LET_GO_WITHIN, &format!("{} to be free", disk.display()), || {
+            let holders = Command::new("losetup").arg("-j").arg(&disk).output()?;
+            Ok(holders.stdout.is_empty().then_some(()))
+        })?;
+        self.check_and_mount("")
+    }
+
+    /// Lets go of the disk after `before`, checks it and mounts it.
+    fn check_and_mount(&self, before: &str) -> Result<()> {
+        let (data, disk) = (self.data_dir(), self.disk_file());
+        let (data, disk) = (data.display(), disk.display());
+        // fsck says 1 when it has mended something.
+        self.exec(&format!(
+            "{before} {{ fsck.ext4 -p -f '{disk}' || [ $? = 1 ]; }} && mount -o loop,errors=remount-ro '{disk}' '{data}'"
+        ))?
+        .ok()?;
+        Ok(())
+    }
+
+    fn disk_file(&self) -> PathBuf {
+        self.dir().join("disk")
     }
 
     /// The disk of [`Desktop::failing_disk`] has an error: from now on the kernel lets nobody write to it.
@@ -57,14 +95,6 @@ impl Desktop {
 
     /// Checks the failed disk and puts it back, as a restart of the desktop does. The daemon must not run.
     pub fn mend_disk(&self) -> Result<()> {
-        let (data, dir) = (self.data_dir(), self.dir());
-        // fsck says 1 when it has mended something.
-        self.exec(&format!(
-            "umount '{0}' && {{ fsck.ext4 -p -f '{1}/disk' || [ $? = 1 ]; }} && mount -o loop,errors=remount-ro '{1}/disk' '{0}'",
-            data.display(),
-            dir.display()
-        ))?
-        .ok()?;
-        Ok(())
+        self.check_and_mount(&format!("umount '{}' &&", self.data_dir().display()))
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to desktops besides dying and being cut off: their disk, their address, their clock, a bad cable.
+//! What happens to desktops besides dying and being cut off: their disk, their address, their clock, a bad cable, a long one.
 //!
 //! Each fault is undone by its opposite here, by [`Bench::heal`], or by switching the desktop off.
 //!
@@ -9,5 +9,7 @@ mod cable;
 mod clock;
 mod disk;
 mod files;
+mod wire;
 
 pub use files::Damage;
+pub use wire::LongWires;

@@ -95,13 +95,14 @@ impl Owed {
             let acknowledged = write.is_ordered() || write.is_kept();
             match (write.action, write.action.written()) {
                 (_, Some(fields)) if acknowledged => {
-                    owed.there = true;
+                    (owed.there, owed.gone) = (true, false);
                     owed.fields.extend(fields.clone());
                 }
                 (Action::Delete { .. }, _) if acknowledged => {
                     owed = Self { gone: true, ..Self::default() };
                 }
                 (Action::Delete { .. }, _) if write.is_unknown() => owed.open = true,
+                (Action::Create { .. }, _) if write.is_unknown() => owed.gone = false,
                 _ => {}
             }
         }

@@ -12,10 +12,13 @@
 //! | a read from a named revision on | nothing older than what the client was shown | [`sessions`] |
 //! | any read or event | one revision of an object is the same everywhere, and somebody wrote it | [`agreement`] |
 //! | a watch | every change in its order, without a gap, until it says 410 | [`watches`] |
+//!
+//! Beside the clients' history, what containers wrote down themselves is judged: by [`work`] and [`lives`].
 
 pub mod agreement;
 pub mod durable;
 pub mod linear;
+pub mod lives;
 pub mod operations;
 pub mod order;
 pub mod sessions;

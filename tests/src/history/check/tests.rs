@@ -342,6 +342,23 @@ fn what_its_only_writer_was_told_is_there_at_the_end() {
 }
 
 #[test]
+fn what_was_made_anew_is_owed_again() {
+    let deleted = || {
+        let made = Story::default().does(0, create("thing", "a"), ordered(5, "a"));
+        made.does(0, delete("thing", version(5, "a")), Outcome::Ordered { version: None })
+    };
+    let there = || [("thing", version(9, "b"))];
+    for outcome in [kept(), ordered(9, "b")] {
+        let anew = || deleted().does(0, create("thing", "b"), outcome.clone());
+        assert_good(&anew().ends_with(&there()));
+        assert_wrong(&anew().ends_with(&[]), "it is not there");
+    }
+    let unsure = || deleted().does(0, create("thing", "b"), unknown(504));
+    assert_good(&unsure().ends_with(&there()));
+    assert_good(&unsure().ends_with(&[]));
+}
+
+#[test]
 fn desktops_that_differ_at_the_end_are_seen() {
     let mut story = register().ends_with(&[("r", version(6, "b"))]);
     let at_us = story.now();

@@ -1,10 +1,11 @@
 //! What containers left behind outside of the product, against what the product says that it ran.
 
 use super::Violation;
+use super::lives::{self, Lives};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of the work that went along with a history.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
     /// How often each pod that must not run twice has begun, as its container wrote down.
     pub starts: BTreeMap<String, usize>,
@@ -20,6 +21,10 @@ pub struct Evidence {
     pub completed_at: BTreeMap<usize, u64>,
     /// The Job's pods as they were made: index and revision.
     pub born: BTreeMap<String, (usize, u64)>,
+    /// When the containers of each identity ran, as they wrote down.
+    pub identities: BTreeMap<String, Lives>,
+    /// How many identities there are.
+    pub members: usize,
 }
 
 /// Everything that is wrong with it.
@@ -53,7 +58,12 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             ));
         }
     }
-    wrong.into_iter().map(|what| Violation::new(what, [])).collect()
+    if evidence.identities.len() != evidence.members {
+        wrong.push(format!("of {} identities {} ever ran", evidence.members, evidence.identities.len()));
+    }
+    let mut violations: Vec<_> = wrong.into_iter().map(|what| Violation::new(what, [])).collect();
+    violations.extend(lives::check(&evidence.identities));
+    violations
 }
 
 /// `0-2,5` as the indexes it stands for, as often as it names them.
@@ -80,6 +90,8 @@ mod tests {
             succeeded: 2,
             completed_at: BTreeMap::from([(0, 10), (1, 20)]),
             born: BTreeMap::from([("a".into(), (0, 5)), ("b".into(), (1, 6)), ("c".into(), (1, 19))]),
+            identities: BTreeMap::from([("db-0".into(), lives::lives("x 1\nx 2\n").unwrap())]),
+            members: 1,
         }
     }
 
@@ -115,6 +127,15 @@ mod tests {
     fn a_pod_for_a_completed_index_is_seen() {
         let again = |work: &mut Evidence| work.born.extend([("d".into(), (1, 21))]);
         assert!(wrong(again).contains("d made for it at 21"));
+    }
+
+    #[test]
+    fn an_identity_that_runs_twice_or_never_is_seen() {
+        let twice = |work: &mut Evidence| {
+            work.identities.insert("db-0".into(), lives::lives("x 1\ny 2\nx 3\n").unwrap_or_default());
+        };
+        assert!(wrong(twice).contains("ran twice at once"));
+        assert!(wrong(|work| work.identities.clear()).contains("of 1 identities 0 ever ran"));
     }
 
     #[test]

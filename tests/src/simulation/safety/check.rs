@@ -9,6 +9,29 @@ use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+/// What a group lacks that cannot act, the nearest to it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Lack {
+    Group,
+    Machines,
+    Followers,
+    Words,
+    Newest,
+}
+
+impl Lack {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Group => "nobody knows of a group",
+            Self::Machines => "half of the roster or more is off or removed",
+            Self::Followers => "half of the roster or more follows another group",
+            Self::Words => "half of the roster or more is off or has lost its word",
+            Self::Newest => "nobody who belongs and knows its word holds the newest",
+        }
+    }
+}
+
 impl World<'_> {
     /// A node's view becomes this one.
     pub fn set_view(&mut self, node: usize, view: Id) {
@@ -164,28 +187,43 @@ impl World<'_> {
 
     /// Whether more than half of the newest roster of some group is up, of that group, and knows its word, and one of them
     /// holds that roster: then it must act.
-    pub fn could_act(&self) -> bool {
+    ///
+    /// # Errors
+    /// What the group that is nearest to it lacks.
+    pub fn could_act(&self) -> Result<(), &'static str> {
         let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
         let groups: BTreeSet<&String> = (0..self.plan.nodes).filter_map(of).map(|of| &of.group).collect();
-        groups.into_iter().any(|group| {
-            let holders = (0..self.plan.nodes).filter_map(|node| {
-                let view = self.ledger.get(self.machines[node].process.as_ref()?.view?);
-                (view.lineage.group == *group).then_some((view.position, view, node))
-            });
-            let holders: Vec<_> = holders.collect();
-            let Some((newest, view, _)) = holders.iter().max_by_key(|(position, ..)| *position) else {
-                return false;
-            };
-            let helps = |peer: &str| {
-                let (node, roster) = (index(peer), &view.roster);
-                let sure = !self.machines[node].disk.word.unsure && !roster.evicted.contains_key(peer);
-                sure && of(node).is_some_and(|of| of.group == *group)
-            };
-            let knows = |(position, _, node): &(Position, &Entry, usize)| {
-                position == newest && helps(&name(*node)) && view.roster.names(&name(*node))
-            };
-            view.roster.has_majority(helps) && holders.iter().any(knows)
-        })
+        let all = groups.into_iter().map(|group| self.group_could_act(group));
+        let nearness = |could: &Result<(), Lack>| could.err().map_or(u8::MAX, |lack| lack as u8);
+        all.max_by_key(nearness).unwrap_or(Err(Lack::Group)).map_err(Lack::text)
+    }
+
+    fn group_could_act(&self, group: &str) -> Result<(), Lack> {
+        let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
+        let holders = (0..self.plan.nodes).filter_map(|node| {
+            let view = self.ledger.get(self.machines[node].process.as_ref()?.view?);
+            (view.lineage.group == *group).then_some((view.position, view, node))
+        });
+        let holders: Vec<_> = holders.collect();
+        let (newest, view, _) = holders.iter().max_by_key(|(position, ..)| *position).ok_or(Lack::Group)?;
+        let roster = &view.roster;
+        let is_up =
+            |peer: &str| self.machines[index(peer)].process.is_some() && !roster.evicted.contains_key(peer);
+        let is_of = |peer: &str| is_up(peer) && of(index(peer)).is_some_and(|of| of.group == *group);
+        let helps = |peer: &str| is_of(peer) && !self.machines[index(peer)].disk.word.unsure;
+        if !roster.has_majority(is_up) {
+            return Err(Lack::Machines);
+        }
+        if !roster.has_majority(is_of) {
+            return Err(Lack::Followers);
+        }
+        if !roster.has_majority(helps) {
+            return Err(Lack::Words);
+        }
+        let knows = |(position, _, node): &(Position, &Entry, usize)| {
+            position == newest && helps(&name(*node)) && roster.names(&name(*node))
+        };
+        if holders.iter().any(knows) { Ok(()) } else { Err(Lack::Newest) }
     }
 
     /// What every machine knows, for people.

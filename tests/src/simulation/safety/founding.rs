@@ -179,9 +179,8 @@ impl World<'_> {
         if let Err(no_pledge) = self.would_pledge(node, from, ask) {
             return self.send(node, from, Message::Answer { number, answer: Some(Err(no_pledge)) });
         }
-        // A roster newer than the one known here may name whom this one does not.
-        let knows = self.best_known(node);
-        if !knows.is_none_or(|known| ask.roster > known.revision || known.roster.names(&name(from))) {
+        let may_ask = |known: Best| founding::may_ask(&name(from), ask, &known.roster, known.revision);
+        if !self.best_known(node).is_none_or(may_ask) {
             return self.send(node, from, Message::Answer { number, answer: None });
         }
         self.set_aside(node);

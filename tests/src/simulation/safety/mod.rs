@@ -115,8 +115,10 @@ pub struct Stats {
     pub yields: u64,
     pub left: u64,
     pub evicted: u64,
-    /// Runs in which too few who could help were left.
-    pub needs_people: u64,
+    /// Runs in which the flock did not come together by itself, and could not: why.
+    pub needs_people: BTreeMap<&'static str, u64>,
+    /// Runs in which too few were left of some roster that somebody knew, and the flock came together all the same.
+    pub came_together_with_few: u64,
     pub steps_aside: u64,
     /// How long after the last fault the flock was one, at most.
     pub healed_ms: u64,

@@ -252,17 +252,17 @@ impl World<'_> {
         // Once it is voted out, what it may have promised as a voter counts no more.
         let counted = self.ledger.get(commit).voters.names(node) || self.ledger.get(head).voters.names(node);
         let gave_up = counted && self.machines[node].disk.gave_up.contains(&**lineage);
+        if gave_up || passed || self.process(node).of.as_ref() != Some(lineage) || leader != Some(from) {
+            return false;
+        }
+        if self.machines[node].disk.part.is_some() {
+            return false;
+        }
         // A leader that others have deposed must not be made a quorum by a voter that has forgotten it: it is told the term.
         let left_term = self.machines[node].disk.left_terms.get(&**lineage).copied();
         if let Some(left_term) = left_term.filter(|left| term < *left) {
             let told = Message::Appended { lineage: lineage.clone(), term: left_term, head: None };
             self.send(node, from, told);
-            return false;
-        }
-        if gave_up || passed || self.process(node).of.as_ref() != Some(lineage) || leader != Some(from) {
-            return false;
-        }
-        if self.machines[node].disk.part.is_some() {
             return false;
         }
         let part =

@@ -371,7 +371,6 @@ impl<'a> World<'a> {
             self.machines[index(&peer)].gone = true;
         }
         let staying_dead = self.who_may_stay_dead();
-        self.stats.needs_people += u64::from(staying_dead.is_none());
         self.must_heal = staying_dead.is_some();
         let staying_dead = staying_dead.unwrap_or_default();
         for node in 0..self.plan.nodes {
@@ -433,8 +432,9 @@ impl<'a> World<'a> {
                     self.done = true;
                     self.check_work_at_the_end();
                     let healed = self.healed_at.unwrap_or(now);
-                    if self.must_heal {
-                        self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS);
+                    match self.must_heal {
+                        true => self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS),
+                        false => self.stats.came_together_with_few += 1,
                     }
                     return;
                 }
@@ -443,8 +443,12 @@ impl<'a> World<'a> {
                 self.steady_since = None;
                 let patience = if self.plan.work.is_some() { WORK_PATIENCE } else { PATIENCE };
                 if now - self.healed_at.unwrap_or(now) > patience {
-                    if !self.must_heal || !self.plan.liveness || !self.could_act() {
-                        self.stats.needs_people += u64::from(self.must_heal);
+                    if !self.plan.liveness {
+                        self.done = true;
+                        return;
+                    }
+                    if let Err(reason) = self.could_act() {
+                        *self.stats.needs_people.entry(reason).or_default() += 1;
                         self.done = true;
                         return;
                     }

@@ -7,7 +7,7 @@ use super::record::{Did, Op, Outcome, field_of};
 use super::{Bend, Later, Message, documents};
 use crate::simulation::safety::world::{World, name};
 use gaggle::api::wish_of;
-use gaggle::flock::adoption::{agree, doc_key};
+use gaggle::flock::adoption::{agree, doc_key, noted};
 use gaggle_gossip::intent::{KubernetesLists, PrepareError, replica};
 use gaggle_sched::state::{Adopted, Applied, Expect, Refused, Txn, Write};
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ impl World<'_> {
             return false;
         };
         let (adopted, held) = (life.store.adopted(key), documents.get(&doc_key(key)));
-        let covers = adopted.is_none_or(|adopted| replica::heads_beyond(held, adopted).is_some());
+        let covers = adopted.is_none_or(|adopted| replica::beyond(held, adopted).is_some());
         agree(covers, quorum, &documents::said(held), adopted)
     }
 
@@ -194,8 +194,11 @@ impl World<'_> {
         wish: Option<&Value>,
     ) -> Option<Adopted> {
         let now_ms = documents::now_ms(self.queue.now());
-        let held = self.work.desks[node].documents.get(&doc_key(&self.work.record.ops[request.op].key));
-        match replica::prepare(held, &name(node), (before, wish), &KubernetesLists, now_ms) {
+        let key = &self.work.record.ops[request.op].key;
+        let super::desk::Desk { documents, life, .. } = &self.work.desks[node];
+        let noted = life.as_ref().filter(|_| before.is_none()).and_then(|life| noted(&life.store, key));
+        let (held, wanted) = (documents.get(&doc_key(key)), (before, wish));
+        match replica::prepare(held, &name(node), wanted, noted.as_ref(), &KubernetesLists, now_ms) {
             Ok(change) => Some(documents::adopted(change)),
             // What no client ever wrote leaves nothing to take back.
             Err(PrepareError::Missing) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),

@@ -3,8 +3,8 @@
 use super::{Bend, Message, documents};
 use crate::simulation::safety::ledger::{Content, Id};
 use crate::simulation::safety::world::{World, name};
-use gaggle::flock::adoption::{self, Burial};
-use gaggle_gossip::intent::{Conflict, KubernetesLists, replica};
+use gaggle::flock::adoption::{self, Ahead, Burial};
+use gaggle_gossip::intent::{Beyond, Conflict, KubernetesLists, replica};
 use gaggle_sched::controller::node::{NodeConfig, NodeReport};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::{Lead, Origin, Planned, Proposal, Turn};
@@ -317,9 +317,8 @@ impl World<'_> {
             let ended = match adoption::burial(&documents::said(held), store.adopted(&key)) {
                 Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
                 Some(Burial::End) => {
-                    let wanted = (None, None);
-                    let change =
-                        replica::prepare(held, &author, wanted, &KubernetesLists, documents::now_ms(now));
+                    let (wanted, now_ms) = ((None, None), documents::now_ms(now));
+                    let change = replica::prepare(held, &author, wanted, None, &KubernetesLists, now_ms);
                     change.ok().map(documents::adopted)
                 }
                 None => None,
@@ -336,11 +335,11 @@ impl World<'_> {
         let mut count = 0;
         for (doc, adopted) in differing {
             let (Some(held), Some(key)) = (documents.get(&doc), adoption::object_key(&doc)) else { continue };
-            let known = match &adopted {
-                Some(adopted) => replica::heads_beyond(Some(held), adopted),
-                None => replica::heads(held),
+            let beyond = match &adopted {
+                Some(adopted) => replica::beyond(Some(held), adopted),
+                None => replica::heads(held).map(|heads| Beyond { heads, anew: false }),
             };
-            let Some(heads) = adoption::beyond(adopted.as_ref(), known) else { continue };
+            let Some(found) = Ahead::of(doc, adopted, beyond) else { continue };
             if adoption::may_run_already(store, &key) {
                 let since = *acting.strangers.entry(key.clone()).or_insert(now_ms);
                 let wait_ms = adoption::RUNNER_SPEAKS_WITHIN.as_millis() as u64;
@@ -350,9 +349,12 @@ impl World<'_> {
                 }
             }
             let object = replica::value(held, &KubernetesLists);
-            let conflicts = replica::conflicts(held, &adopted.clone().unwrap_or_default());
-            let txn = adoption::adoption(store, &key, object, (adopted, heads), &time);
+            let since = found.adopted.clone().unwrap_or_default();
+            let conflicts = replica::conflicts(held, &since);
+            let change = replica::changes_beyond(held, &since, adoption::CARRIED_BYTES).unwrap_or_default();
+            let txn = adoption::adoption(store, &key, object, &found, change, &time);
             let Some(mut txn) = txn else { continue };
+            acting.adopt_again |= !txn.writes.iter().any(adoption::adopts);
             if no_base {
                 forget_base(&mut txn);
             }
