@@ -4,6 +4,7 @@
 
 use gaggle_tests::simulation::safety::{CLOCK_PPM, Mutation, Plan, Violation, run};
 use gaggle_tests::simulation::shrink::{report, shrink};
+use gaggle_tests::simulation::work::{Bend, Load};
 
 /// Runs seeds until one fails.
 fn first_violation(seeds: impl Iterator<Item = u64>, bend: impl Fn(&mut Plan)) -> Option<(Plan, Violation)> {
@@ -120,4 +121,51 @@ fn a_failure_is_told_with_fewer_faults_and_what_happened_last() {
     let told = report(&plan, &violation, 20);
     assert!(told.contains(&format!("seed {}", plan.seed)) && told.contains(violation.rule), "{told}");
     assert!(told.contains("is switched on") || told.contains("leads") || told.contains("crashes"), "{told}");
+}
+
+/// A run in which what is ordered has a content.
+fn with_work(seed: u64) -> Plan {
+    Plan { work: Some(Load::default()), ..Plan::of_seed(seed, None) }
+}
+
+#[test]
+fn what_is_ordered_and_kept_is_in_the_objects_and_pods_do_what_they_say() {
+    for seed in [2, 5, 8, 12, 13, 14, 16] {
+        let plan = with_work(seed);
+        if let Err(violation) = run(&plan, false).0 {
+            panic!("{}", report(&plan, &violation, 120));
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_work() {
+    for seed in 12..15 {
+        let plan = with_work(seed);
+        let (first, second) = (run(&plan, false).0, run(&plan, true).0);
+        assert_eq!(format!("{first:?}"), format!("{second:?}"), "seed {seed}, also when it is traced");
+    }
+}
+
+/// With a rule of the work bent, the check whose business it is must say so.
+fn work_is_noticed(seeds: impl Iterator<Item = u64>, bend: Bend, rule: &str) {
+    let bent = |seed| Plan { work: Some(Load { bend, ..Load::default() }), ..with_work(seed) };
+    let mut found = seeds.filter_map(|seed| run(&bent(seed), false).0.err());
+    let violation = found.next().expect("a bent rule went unnoticed: the checks are worth nothing");
+    assert_eq!(violation.rule, rule, "{violation:?}");
+}
+
+#[test]
+fn a_store_must_compare() {
+    work_is_noticed(12..14, Bend::NoCompare, "compare-and-set is linearizable");
+}
+
+#[test]
+fn what_is_kept_without_an_order_must_be_on_the_disk() {
+    work_is_noticed(0..4, Bend::NotKept, "an acknowledged write is not lost");
+}
+
+#[test]
+fn followers_must_miss_nothing() {
+    work_is_noticed(12..13, Bend::Gaps, "views are equal at the same revision");
 }

@@ -38,7 +38,50 @@ pub enum May {
     Stop,
 }
 
-/// When the flock was heard, and what rests on it. Cheap to clone.
+/// When the flock was heard, and what rests on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// When an acting leader was last heard; 0: never.
+    pub at_ms: u64,
+    /// When this daemon started.
+    pub started_ms: u64,
+    /// The group has ordered something that was asked for after the last time when identities had to stop.
+    pub confirmed: bool,
+    /// It has since this daemon started.
+    pub ever: bool,
+}
+
+impl Heard {
+    /// Whether identities must not run now.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        is_over(self.at_ms, now_ms)
+    }
+
+    /// The group has ordered something that was asked for at `asked_ms`, and the view shows it.
+    pub fn confirm(&mut self, asked_ms: u64, now_ms: u64) {
+        self.ever = true;
+        self.confirmed |= !is_over(asked_ms.min(self.at_ms), now_ms);
+    }
+
+    /// Whether the group should be asked now: something waits for its answer.
+    pub fn wants_confirmation(&self, identities: bool, now_ms: u64) -> bool {
+        !self.ever || (identities && !self.confirmed && !self.is_over(now_ms))
+    }
+
+    pub fn may(&self, single: bool, now_ms: u64) -> May {
+        if !single {
+            let patient = now_ms.saturating_sub(self.started_ms) < START_PATIENCE.as_millis() as u64;
+            return if self.ever || !patient { May::Run } else { May::Keep };
+        }
+        match (self.is_over(now_ms), self.confirmed) {
+            (true, _) => May::Stop,
+            (false, true) => May::Run,
+            (false, false) => May::Keep,
+        }
+    }
+}
+
+/// [`Heard`], as the daemon's tasks share it. Cheap to clone.
 #[derive(Clone)]
 pub struct Hold {
     /// The moment ([`boottime_ms`]) at which an acting leader was last heard; 0: never.
@@ -46,9 +89,7 @@ pub struct Hold {
     /// What the daemon before this one noted.
     inherited_ms: u64,
     started_ms: u64,
-    /// The group has ordered something that was asked for after the last time when identities had to stop.
     confirmed: Arc<AtomicBool>,
-    /// It has since this daemon started.
     ever: Arc<AtomicBool>,
 }
 
@@ -58,13 +99,18 @@ impl Hold {
         Self { heard, inherited_ms, started_ms: boottime_ms(), confirmed, ever }
     }
 
-    pub fn heard_ms(&self) -> u64 {
-        self.inherited_ms.max(*self.heard.borrow())
+    fn now(&self) -> Heard {
+        Heard {
+            at_ms: self.inherited_ms.max(*self.heard.borrow()),
+            started_ms: self.started_ms,
+            confirmed: self.confirmed.load(Ordering::SeqCst),
+            ever: self.ever.load(Ordering::SeqCst),
+        }
     }
 
     /// Whether identities must not run now.
     pub fn is_over(&self) -> bool {
-        is_over(self.heard_ms(), boottime_ms())
+        self.now().is_over(boottime_ms())
     }
 
     /// Forgets the confirmation: what identities need is a new one.
@@ -74,31 +120,25 @@ impl Hold {
 
     /// The group has ordered something that was asked for at `asked_ms`, and the view shows it.
     pub fn confirm(&self, asked_ms: u64) {
-        self.ever.store(true, Ordering::SeqCst);
-        if !is_over(asked_ms.min(self.heard_ms()), boottime_ms()) {
+        let mut heard = self.now();
+        heard.confirm(asked_ms, boottime_ms());
+        self.ever.store(heard.ever, Ordering::SeqCst);
+        if heard.confirmed {
             self.confirmed.store(true, Ordering::SeqCst);
         }
     }
 
     pub fn was_confirmed(&self) -> bool {
-        self.ever.load(Ordering::SeqCst)
+        self.now().ever
     }
 
     /// Whether the group should be asked now: something waits for its answer.
     pub fn wants_confirmation(&self, identities: bool) -> bool {
-        !self.was_confirmed() || (identities && !self.confirmed.load(Ordering::SeqCst) && !self.is_over())
+        self.now().wants_confirmation(identities, boottime_ms())
     }
 
     pub fn may(&self, single: bool) -> May {
-        if !single {
-            let patient = boottime_ms().saturating_sub(self.started_ms) < START_PATIENCE.as_millis() as u64;
-            return if self.was_confirmed() || !patient { May::Run } else { May::Keep };
-        }
-        match (self.is_over(), self.confirmed.load(Ordering::SeqCst)) {
-            (true, _) => May::Stop,
-            (false, true) => May::Run,
-            (false, false) => May::Keep,
-        }
+        self.now().may(single, boottime_ms())
     }
 }
 

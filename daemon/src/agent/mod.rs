@@ -5,16 +5,16 @@
 //! `engine` is the border to Docker. The agent talks to the group through `Propose` and the view alone: it must
 //! never know controllers, the scheduler, or how a message reaches another desktop.
 
-mod engine;
+pub mod engine;
 mod files;
-mod hold;
+pub mod hold;
 mod identities;
-mod identity;
+pub mod identity;
 mod logs;
-mod offer;
-mod planner;
+pub mod offer;
+pub mod planner;
 mod shell;
-mod spec;
+pub mod spec;
 
 pub use engine::EngineError;
 use engine::{Docker, Engine, Facts};

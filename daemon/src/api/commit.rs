@@ -162,7 +162,7 @@ fn bears_intent(kind: &Kind, object: &Value, intent: Intent) -> bool {
 }
 
 /// An object without what the ordered state alone knows.
-fn wish_of(object: &Value) -> Value {
+pub fn wish_of(object: &Value) -> Value {
     let mut wish = object.clone();
     remove(&mut wish, "status");
     if let Some(metadata) = wish.get_mut("metadata") {

@@ -2,18 +2,18 @@
 //!
 //! Committed writes carry their intent change, and [`apply_forever`] brings it into this node's documents.
 //! Edits that were kept without a quorum are in documents only; [`adopt_forever`], on the leader, finds documents
-//! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been.
+//! that are ahead of what was adopted and proposes them, in one order, as the writes they should have been. What is
+//! adopted and how is decided in [`super::adoption`].
 
+use super::adoption::{
+    Ahead, Burial, CARRIED_BYTES, RUNNER_SPEAKS_WITHIN, Said, adoption, adopts, agree, burial,
+    conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key,
+};
 use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Beyond, Conflict, Heads, Intent, IntentError, Keeper, Noted, PrepareError};
-use gaggle_sched::controller::deletion::{self, Grace};
+use gaggle_gossip::intent::{Beyond, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::scheduler::{ATTEMPT, GROUP};
-use gaggle_sched::state::{
-    Adopted, Expect, Expired, Key, Propose, Resource, Revision, Seen, Store, Txn, View, Write,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use gaggle_sched::state::{Adopted, Expect, Expired, Key, Propose, Revision, Seen, View, Write};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,29 +29,6 @@ const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often the leader looks for documents of objects that controllers deleted.
 const BURY_EVERY: Duration = Duration::from_secs(10);
-/// How long a pod that was made without an order waits for a desktop that says that it runs there.
-const RUNNER_SPEAKS_WITHIN: Duration = Duration::from_secs(10);
-/// What an adoption carries of its document's changes, about: what does not fit comes by the exchange between desktops.
-const CARRIED_BYTES: usize = 1 << 20;
-/// Events about one adoption, and characters of a value in one.
-const CONFLICTS_TOLD: usize = 8;
-const VALUE_SHOWN: usize = 120;
-
-fn doc_key(key: &Key) -> String {
-    key.to_string()
-}
-
-/// `resource/namespace/name` or `resource/name`, the inverse of [`doc_key`].
-fn object_key(doc: &str) -> Option<Key> {
-    let mut parts = doc.splitn(3, '/');
-    let (resource, second, third) = (parts.next()?, parts.next()?, parts.next());
-    let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
-    let resource = Resource::new(group, plural);
-    Some(match third {
-        Some(name) => Key::new(resource, second, name),
-        None => Key::new(resource, "", second),
-    })
-}
 
 /// The API's way to the documents.
 pub struct FlockDocuments {
@@ -78,15 +55,11 @@ impl FlockDocuments {
                 revisions.mark_unchanged();
                 let adopted = self.view.read(|store| store.adopted(key).cloned());
                 // An error is the preparation's to tell.
-                let behind = match &adopted {
-                    Some(adopted) => !self.intent.covers(doc, adopted).await.unwrap_or(true),
-                    None => false,
+                let covers = match &adopted {
+                    Some(adopted) => self.intent.covers(doc, adopted).await.unwrap_or(true),
+                    None => true,
                 };
-                let ahead = *self.quorum.borrow()
-                    && !self.intent.is_buried(doc)
-                    && adopted.is_some()
-                    && adopted != self.intent.heads(doc);
-                if !behind && !ahead {
+                if agree(covers, *self.quorum.borrow(), &said(&self.intent, doc), adopted.as_ref()) {
                     return;
                 }
                 tokio::select! {
@@ -101,6 +74,10 @@ impl FlockDocuments {
     }
 }
 
+fn said(intent: &Intent, doc: &str) -> Said {
+    Said { buried: intent.is_buried(doc), deleted: intent.is_deleted(doc), heads: intent.heads(doc) }
+}
+
 /// The whole chain: what to do stands in the cause.
 fn document_error(key: &Key, error: IntentError) -> DocumentError {
     let disk = error.is_disk();
@@ -112,10 +89,7 @@ impl Documents for FlockDocuments {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
         self.caught_up(key, &doc).await;
-        let noted = self.view.read(|store| {
-            let heads = store.adopted(key)?.clone();
-            Some(Noted { heads, gone: store.get(key).is_none() })
-        });
+        let noted = self.view.read(|store| noted(store, key));
         match self.intent.prepare_on(&doc, object, noted.as_ref()).await {
             Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base }),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
@@ -218,13 +192,10 @@ pub async fn adopt_forever(
         for found in ahead {
             let doc = &found.doc;
             let Some(key) = object_key(doc) else { continue };
-            // A pod that nobody here knows may run already, on a desktop of a group that has just yielded: that desktop
-            // is to say so before the pod is bound elsewhere.
-            if key.resource == Resource::fixed("pods") && view.read(|store| store.get(&key).is_none()) {
+            if view.read(|store| may_run_already(store, &key)) {
                 let seen = strangers.entry(key.clone()).or_insert_with(Instant::now);
-                if let Some(left) =
-                    RUNNER_SPEAKS_WITHIN.checked_sub(seen.elapsed()).filter(|left| !left.is_zero())
-                {
+                let left = RUNNER_SPEAKS_WITHIN.saturating_sub(seen.elapsed());
+                if !left.is_zero() {
                     next_look = next_look.min(left);
                     continue;
                 }
@@ -277,21 +248,17 @@ pub async fn adopt_forever(
 /// Objects that controllers deleted (an owner's dependents, a namespace's content) leave documents that still say that
 /// somebody wants them: those end too, or the next group to adopt them would make the objects again.
 async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
-    let dead: Vec<Key> = view.read(|store| {
-        let gone = store.all_adopted().filter(|(key, heads)| !heads.is_empty() && store.get(key).is_none());
-        gone.map(|(key, _)| key.clone()).collect()
-    });
+    let dead = view.read(dead);
     for key in dead {
         let doc = doc_key(&key);
         let adopted = view.read(|store| store.adopted(&key).cloned());
-        let ended = if intent.is_buried(&doc) {
-            // Its document says no more, so there is nothing that could have been adopted from it.
-            Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None })
-        } else if !intent.is_deleted(&doc) && intent.heads(&doc) == adopted {
-            let change = intent.prepare(&doc, None).await.ok();
-            change.map(|change| Adopted { change: change.bytes, heads: change.heads, base: change.base })
-        } else {
-            None
+        let ended = match burial(&said(intent, &doc), adopted.as_ref()) {
+            Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
+            Some(Burial::End) => {
+                let change = intent.prepare(&doc, None).await.ok();
+                change.map(|change| Adopted { change: change.bytes, heads: change.heads, base: change.base })
+            }
+            None => None,
         };
         let Some(ended) = ended else { continue };
         let write = Write::Delete { key: key.clone(), expect: Expect::Absent, intent: Some(ended) };
@@ -301,32 +268,6 @@ async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
             Err(error) => return tracing::debug!(%error, "documents of deleted objects are ended later"),
         }
     }
-}
-
-/// What to say to whoever edited a field that somebody else edited at the same time.
-fn conflict_notes(key: &Key, conflicts: &[Conflict]) -> Vec<Note> {
-    let secret = key.resource == Resource::fixed("secrets");
-    // What every creation sets differently is nobody's edit.
-    let made = ["metadata.uid", "metadata.creationTimestamp"];
-    let edits = conflicts.iter().filter(|conflict| !made.contains(&conflict.field.as_str()));
-    let notes = edits.take(CONFLICTS_TOLD).map(|conflict| {
-        let shown = |value: &Value| {
-            let text = value.to_string();
-            match text.char_indices().nth(VALUE_SHOWN) {
-                Some((at, _)) => format!("{}...", &text[..at]),
-                None => text,
-            }
-        };
-        let lost: Vec<String> = conflict.lost.iter().map(shown).collect();
-        let values = match secret {
-            true => "one value was kept and another lost".to_owned(),
-            false => format!("{} was kept, {} was lost", shown(&conflict.kept), lost.join(" and ")),
-        };
-        let field = &conflict.field;
-        let message = format!("{field} was edited on two sides that could not reach each other: {values}");
-        Note::warning(key, "intent", "ConflictingEdits", message)
-    });
-    notes.collect()
 }
 
 async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
@@ -341,328 +282,17 @@ async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
     }
 }
 
-/// A document that holds more than was adopted from it.
-struct Ahead {
-    doc: String,
-    heads: Heads,
-    /// What was adopted from it when it was looked at.
-    adopted: Option<Heads>,
-    /// The object that was adopted last has been deleted since, and made anew.
-    anew: bool,
-}
-
 async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
-    let digest = intent.digest();
-    let candidates: Vec<_> = view.read(|store| {
-        digest
-            .into_iter()
-            .filter_map(|(doc, _, heads)| {
-                let adopted = store.adopted(&object_key(&doc)?).cloned();
-                (adopted.as_ref() != Some(&heads)).then_some((doc, adopted))
-            })
-            .collect()
-    });
+    let digest = intent.digest().into_iter().map(|(doc, _, heads)| (doc, heads));
+    let candidates: Vec<_> = view.read(|store| differing(store, digest).collect());
     let mut ahead = Vec::new();
     for (doc, adopted) in candidates {
-        // A document that lacks what was adopted is behind, not ahead: its changes are still on the way. Its heads are
-        // those of the moment in which it held it: any older ones would take back what was adopted. One that was begun
-        // anew since never will hold it, and what it says is newer.
+        // Its heads are those of the moment in which it held what was adopted: any older ones would take that back.
         let beyond = match &adopted {
             Some(adopted) => intent.beyond(&doc, adopted).await.unwrap_or_default(),
             None => intent.heads(&doc).map(|heads| Beyond { heads, anew: false }),
         };
-        if let Some(Beyond { heads, anew }) = beyond.filter(|beyond| adopted.as_ref() != Some(&beyond.heads))
-        {
-            ahead.push(Ahead { doc, heads, adopted, anew });
-        }
+        ahead.extend(Ahead::of(doc, adopted, beyond));
     }
     ahead
-}
-
-/// The write that makes the scheduling state what the document says. It is refused if something else was adopted since
-/// the document was looked at: what it said then may be older than what was ordered meanwhile.
-fn adoption(
-    store: &Store,
-    key: &Key,
-    intended: Option<Value>,
-    found: &Ahead,
-    change: Vec<u8>,
-    now: &Time,
-) -> Option<Txn> {
-    let (known, base) = (found.adopted.is_some(), found.adopted.clone());
-    let adopted = Some(Adopted { change, heads: found.heads.clone(), base });
-    let current = store.get(key);
-    let write = match (intended, current) {
-        (None, None) if !known => return None,
-        // Both sides deleted it. Unless that is noted, the document stays ahead, and nobody can make the object anew.
-        (None, None) => Write::Delete { key: key.clone(), expect: Expect::Absent, intent: adopted },
-        // It was ordered on a document that a later one had ended already, which its maker had not heard of: what was
-        // acknowledged is not deleted for that.
-        (None, Some(_)) if found.anew => return None,
-        (None, Some(current)) => {
-            with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
-        }
-        // It is another object of the same name. The old one goes first, as it does where there is an order: its
-        // containers end, its dependents go, and watches are told.
-        (Some(_), Some(current)) if found.anew => deletion::delete(key, current, Grace::AsSpecified, now)?,
-        (Some(mut value), current) => {
-            if let Some(fields) = value.as_object_mut() {
-                if let Some(current) = current {
-                    keep_ordered(key, current.value(), fields);
-                }
-                let generation = next_generation(current.map(|current| current.value()), fields.get("spec"));
-                if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-                    metadata.insert("generation".into(), generation.into());
-                }
-            }
-            let expect = current.map_or(Expect::Absent, |current| Expect::Revision(current.revision()));
-            Write::Put { key: key.clone(), value, expect, intent: adopted }
-        }
-    };
-    Some(write.into())
-}
-
-/// Whether a write notes what was adopted.
-fn adopts(write: &Write) -> bool {
-    let (Write::Put { intent, .. } | Write::Delete { intent, .. }) = write else { return false };
-    intent.is_some()
-}
-
-/// What the ordered state alone knows of an object, and no wish speaks of.
-fn keep_ordered(key: &Key, current: &Value, wished: &mut serde_json::Map<String, Value>) {
-    let mut keep = |parent: &str, names: &[&str]| {
-        let kept = current.pointer(parent).and_then(Value::as_object).into_iter().flatten();
-        let kept: Vec<_> = kept.filter(|(name, _)| names.contains(&name.as_str())).collect();
-        let mut at = Some(&mut *wished);
-        for name in parent.split('/').filter(|name| !name.is_empty()) {
-            at = at.and_then(|at| {
-                let child = at.entry(name).or_insert_with(|| Value::Object(serde_json::Map::new()));
-                child.as_object_mut()
-            });
-        }
-        let Some(at) = at.filter(|_| !kept.is_empty()) else { return };
-        at.extend(kept.into_iter().map(|(name, value)| (name.clone(), value.clone())));
-    };
-    keep("", &["status"]);
-    // Two sides may have made an object of this name without knowing of each other. Its wishes merge, but it is the one
-    // that was ordered: others name it as their owner, and would be taken for orphans if it became another. Whoever
-    // made it without an order was told so, and sees the other's uid; where both did, one of theirs is chosen, the same
-    // everywhere.
-    keep("/metadata", &["uid", "creationTimestamp"]);
-    let going = current.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
-    if going {
-        keep("/metadata", &["deletionTimestamp", "deletionGracePeriodSeconds", "finalizers"]);
-    }
-    if key.resource == Resource::fixed("pods") {
-        // Where a pod runs is no wish: without it, it would run a second time elsewhere.
-        keep("/spec", &["nodeName"]);
-        keep("/metadata/annotations", &[GROUP, ATTEMPT]);
-    }
-}
-
-fn with_intent(mut write: Write, adopted: Option<Adopted>) -> Write {
-    if let Write::Put { intent, .. } | Write::Delete { intent, .. } = &mut write {
-        *intent = adopted;
-    }
-    write
-}
-
-fn next_generation(current: Option<&Value>, spec: Option<&Value>) -> i64 {
-    let Some(current) = current else { return 1 };
-    let generation = current.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(1);
-    if current.get("spec") == spec { generation } else { generation + 1 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn found(adopted: Option<Heads>, heads: Heads) -> Ahead {
-        Ahead { doc: String::new(), heads, adopted, anew: false }
-    }
-
-    #[test]
-    fn an_adopted_edit_of_a_pod_leaves_it_where_it_runs_and_does_not_bring_it_back() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::fixed("pods"), "default", "a");
-        let value = json!({
-            "metadata": {"uid": "u", "annotations": {ATTEMPT: "1.2", GROUP: "g"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
-                "deletionGracePeriodSeconds": 30, "finalizers": ["x"]},
-            "spec": {"nodeName": "ada"},
-            "status": {"phase": "Running"}});
-        store
-            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
-            .unwrap();
-        let intended =
-            json!({"metadata": {"uid": "u", "annotations": {"note": "mine"}}, "spec": {"containers": []}});
-        let txn =
-            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
-                .unwrap();
-        store.apply(&txn).unwrap();
-        let object = store.get(&key).unwrap().value();
-        assert_eq!(object["spec"], json!({"nodeName": "ada", "containers": []}));
-        assert_eq!(object["metadata"]["annotations"], json!({ATTEMPT: "1.2", GROUP: "g", "note": "mine"}));
-        assert_eq!(object["metadata"]["finalizers"], json!(["x"]));
-        assert!(store.get(&key).unwrap().is_terminating());
-    }
-
-    #[test]
-    fn what_a_document_said_before_the_last_write_is_not_adopted() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
-        let put = |expect, heads: [u8; 32], base: Option<[u8; 32]>, data: &str| -> Txn {
-            let base = base.map(|base| vec![base]);
-            let intent = Some(Adopted { change: vec![1], heads: vec![heads], base });
-            Write::Put { key: key.clone(), value: json!({"metadata": {}, "data": data}), expect, intent }
-                .into()
-        };
-        store.apply(&put(Expect::Absent, [1; 32], None, "old")).unwrap();
-        // The document is looked at now, and before what it says is proposed, somebody else writes.
-        let (before, heads) = (Some(vec![[1; 32]]), vec![[1; 32], [9; 32]]);
-        store.apply(&put(Expect::Any, [2; 32], Some([1; 32]), "new")).unwrap();
-        let old = json!({"metadata": {}, "data": "old"});
-        let txn =
-            adoption(&store, &key, Some(old), &found(before, heads), vec![], &crate::app::now()).unwrap();
-        let refused = store.apply(&txn).unwrap_err();
-        assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
-        assert_eq!(store.get(&key).unwrap().value()["data"], "new");
-        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
-    }
-
-    #[test]
-    fn what_both_sides_deleted_can_be_made_anew() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
-        let intent = |heads: Heads, base| Some(Adopted { change: vec![1], heads, base });
-        let made = intent(vec![[1; 32]], None);
-        let value = json!({"metadata": {}});
-        let put = Write::Put { key: key.clone(), value: value.clone(), expect: Expect::Absent, intent: made };
-        store.apply(&put.into()).unwrap();
-        let deleted = intent(vec![[2; 32]], Some(vec![[1; 32]]));
-        store
-            .apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: deleted }.into())
-            .unwrap();
-        let both = vec![[2; 32], [3; 32]];
-        let seen = found(Some(vec![[2; 32]]), both.clone());
-        store.apply(&adoption(&store, &key, None, &seen, vec![], &crate::app::now()).unwrap()).unwrap();
-        assert_eq!(store.adopted(&key), Some(&both));
-        let anew = intent(vec![[4; 32]], Some(both));
-        store
-            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: anew }.into())
-            .unwrap();
-        // Nothing is written about what no group ever held.
-        let unknown = Key::new(Resource::fixed("configmaps"), "default", "b");
-        let seen = found(None, vec![[5; 32]]);
-        assert!(adoption(&store, &unknown, None, &seen, vec![], &crate::app::now()).is_none());
-    }
-
-    #[test]
-    fn what_was_ordered_stays_the_same_object_for_those_that_it_owns() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::new("apps", "deployments"), "default", "web");
-        let value = json!({"metadata": {"uid": "ordered", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 1}});
-        store
-            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
-            .unwrap();
-        let made = json!({"metadata": {"uid": "kept", "creationTimestamp": "2026-01-01T00:00:09Z"}, "spec": {"replicas": 2}});
-        let seen = found(None, vec![[1; 32]]);
-        let txn = adoption(&store, &key, Some(made.clone()), &seen, b"change".to_vec(), &crate::app::now())
-            .unwrap();
-        let Write::Put { intent: Some(intent), .. } = &txn.writes[0] else { panic!("{txn:?}") };
-        assert_eq!(intent.change, b"change", "whoever has the order has the change");
-        store.apply(&txn).unwrap();
-        let object = store.get(&key).unwrap();
-        assert_eq!((object.uid(), &object.value()["spec"]["replicas"]), ("ordered", &json!(2)));
-        assert_eq!(object.value()["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
-        // Deleted and made anew without an order, it is another one: the old one goes, and then it comes.
-        let seen = Ahead { anew: true, ..found(Some(vec![[1; 32]]), vec![[2; 32]]) };
-        for there in [false, true] {
-            let txn = adoption(&store, &key, Some(made.clone()), &seen, vec![], &crate::app::now()).unwrap();
-            assert_eq!(txn.writes.iter().any(adopts), there);
-            store.apply(&txn).unwrap();
-            assert_eq!(store.get(&key).is_some(), there);
-        }
-        assert_eq!(store.get(&key).unwrap().uid(), "kept");
-        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
-    }
-
-    #[test]
-    fn a_change_on_an_older_document_is_refused() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
-        let put = |base: Option<[u8; 32]>, heads: [u8; 32]| -> Txn {
-            let base = base.map(|base| vec![base]);
-            let intent = Some(Adopted { change: vec![1], heads: vec![heads], base });
-            let value = json!({"metadata": {"uid": "u"}});
-            Write::Put { key: key.clone(), value, expect: Expect::Any, intent }.into()
-        };
-        store.apply(&put(None, [1; 32])).unwrap();
-        store.apply(&put(Some([1; 32]), [2; 32])).unwrap();
-        let refused = store.apply(&put(Some([1; 32]), [3; 32])).unwrap_err();
-        assert!(matches!(refused, gaggle_sched::state::Refused::Conflict { .. }), "{refused}");
-        assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
-        // The object goes by a controller's hand; its document's end is adopted, and then forgotten.
-        store.apply(&Write::Delete { key: key.clone(), expect: Expect::Any, intent: None }.into()).unwrap();
-        let end = |heads: Vec<[u8; 32]>| -> Txn {
-            let intent = Some(Adopted { change: Vec::new(), heads, base: None });
-            Write::Delete { key: key.clone(), expect: Expect::Absent, intent }.into()
-        };
-        store.apply(&end(vec![[4; 32]])).unwrap();
-        assert_eq!(store.adopted(&key), Some(&vec![[4; 32]]));
-        store.apply(&end(Vec::new())).unwrap();
-        assert_eq!(store.adopted(&key), None);
-        store.apply(&put(None, [5; 32])).unwrap();
-        assert!(store.apply(&end(Vec::new())).is_err(), "it was made anew meanwhile");
-    }
-
-    #[test]
-    fn two_edits_of_one_field_are_told_and_a_secrets_values_are_not() {
-        let conflict =
-            |field: &str| Conflict { field: field.into(), kept: json!(5), lost: vec![json!("hunter2")] };
-        let both = [conflict("spec.replicas"), conflict("metadata.uid")];
-        let told = |resource: &'static str| {
-            let notes = conflict_notes(&Key::new(Resource::fixed(resource), "default", "a"), &both);
-            notes.into_iter().map(|note| note.message).collect::<Vec<_>>()
-        };
-        let message = &told("configmaps")[0];
-        assert!(
-            message.contains("spec.replicas") && message.contains("5 was kept, \"hunter2\" was lost"),
-            "{message}"
-        );
-        assert_eq!(told("configmaps").len(), 1, "uids are nobody's edit");
-        assert!(!told("secrets")[0].contains("hunter2"), "{:?}", told("secrets"));
-    }
-
-    #[test]
-    fn keys_of_documents_come_back() {
-        for key in [
-            Key::new(Resource::new("apps", "deployments"), "default", "web"),
-            Key::new(Resource::new("", "pods"), "default", "a.b"),
-            Key::new(Resource::new("", "namespaces"), "", "argo"),
-        ] {
-            assert_eq!(object_key(&doc_key(&key)), Some(key));
-        }
-        assert_eq!(object_key("pods"), None);
-    }
-
-    #[test]
-    fn an_adopted_edit_keeps_the_status_and_counts_the_generation() {
-        let mut store = Store::default();
-        let key = Key::new(Resource::new("apps", "deployments"), "default", "web");
-        let value =
-            json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
-        store
-            .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: None }.into())
-            .unwrap();
-        let intended = json!({"metadata": {}, "spec": {"replicas": 2}});
-        let txn =
-            adoption(&store, &key, Some(intended), &found(None, vec![[1; 32]]), vec![], &crate::app::now())
-                .unwrap();
-        store.apply(&txn).unwrap();
-        let object = store.get(&key).unwrap().value();
-        assert_eq!(object["status"]["replicas"], 1);
-        assert_eq!(object["metadata"]["generation"], 4);
-        assert_eq!(store.adopted(&key), Some(&vec![[1; 32]]));
-    }
 }

@@ -6,6 +6,7 @@
 //! stream, and whoever reads the view does not notice which of the two it is.
 
 mod adopt;
+pub mod adoption;
 mod evicted;
 mod follow;
 mod handle;

@@ -16,6 +16,7 @@ mod leaf;
 mod mark;
 mod order;
 mod owner;
+pub mod replica;
 mod schema;
 mod serve;
 mod state;

@@ -6,7 +6,6 @@ use super::document::{Conflict, DocumentError};
 use super::frame::Frame;
 use super::guard::caught;
 use super::index::Index;
-use super::mark::marked;
 use super::schema::Schema;
 use super::state::{self, Ageing, State};
 use super::store::{Store, StoreError, Summary, encode};
@@ -201,21 +200,9 @@ impl Owner {
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
-        let (author, schema) = (&self.actor, &*self.schema);
-        let noted = wanted.noted.as_ref().filter(|noted| !noted.heads.is_empty());
-        let ended = noted.and_then(|noted| state::ended(state, noted, now_ms));
-        let (bytes, heads) = match (&wanted.before, &wanted.object) {
-            (Some(before), Some(after)) => state::prepare_edit(state, author, before, after, schema, now_ms),
-            (_, object) => state::prepare(ended.as_ref().or(state), author, object.as_ref(), schema, now_ms),
-        }
-        .map_err(|source| IntentError::Prepare { key: key.clone(), source })?;
-        let base = match (state, noted) {
-            (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
-            (Some(State::Document(document)), _) => Some(marked(document.incarnation(), document.heads())),
-            (None, Some(noted)) if !noted.gone => Some(Heads::new()),
-            (Some(State::Buried { .. }) | None, _) => None,
-        };
-        Ok(Change { bytes, heads, base })
+        let asked = (wanted.before.as_ref(), wanted.object.as_ref());
+        let change = state::change(state, &self.actor, asked, wanted.noted.as_ref(), &*self.schema, now_ms);
+        change.map_err(|source| IntentError::Prepare { key: key.clone(), source })
     }
 
     fn apply(

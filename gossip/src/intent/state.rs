@@ -12,7 +12,7 @@
 use super::document::{Document, DocumentError, Prepared, Target};
 use super::frame::{Body, Frame};
 use super::schema::Schema;
-use super::{Beyond, Heads, Noted, mark, vet};
+use super::{Beyond, Change, Heads, Noted, mark, vet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -160,6 +160,31 @@ pub fn prepare(
         }
     };
     Ok(encode(document.incarnation(), document.prepare(author, target, schema)?))
+}
+
+/// The change that brings `state` to `object`, or, with what the object was edited `before`, that does what the edit did;
+/// and what it builds on. `noted`: from what the object was last adopted.
+pub fn change(
+    state: Option<&State>,
+    author: &str,
+    (before, object): (Option<&Value>, Option<&Value>),
+    noted: Option<&Noted>,
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<Change, PrepareError> {
+    let noted = noted.filter(|noted| !noted.heads.is_empty());
+    let ended = noted.and_then(|noted| ended(state, noted, now_ms));
+    let (bytes, heads) = match (before, object) {
+        (Some(before), Some(after)) => prepare_edit(state, author, before, after, schema, now_ms),
+        (_, object) => prepare(ended.as_ref().or(state), author, object, schema, now_ms),
+    }?;
+    let base = match (state, noted) {
+        (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
+        (Some(State::Document(document)), _) => Some(mark::marked(document.incarnation(), document.heads())),
+        (None, Some(noted)) if !noted.gone => Some(Heads::new()),
+        (Some(State::Buried { .. }) | None, _) => None,
+    };
+    Ok(Change { bytes, heads, base })
 }
 
 /// What a key holds after a frame; `None` if that is what it held before.

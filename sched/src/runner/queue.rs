@@ -1,23 +1,23 @@
-//! Keys waiting to be reconciled: each once, at the earliest time that anybody asked for, with back-off.
+//! Keys waiting to be reconciled: each once, at the earliest time that anybody asked for, with back-off. Times are
+//! counted from when the turn began.
 
 use crate::state::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::time::Instant;
 
 type Item = (usize, Key);
 
 /// A delaying work queue. Bounded by the number of objects: an item stands in it once.
 #[derive(Default)]
 pub(super) struct Queue {
-    due: BTreeSet<(Instant, Item)>,
-    when: BTreeMap<Item, Instant>,
+    due: BTreeSet<(Duration, Item)>,
+    when: BTreeMap<Item, Duration>,
     failures: BTreeMap<Item, u32>,
 }
 
 impl Queue {
     /// Asks for `key` at `at`, or earlier if it was asked for earlier.
-    pub fn add(&mut self, controller: usize, key: Key, at: Instant) {
+    pub fn add(&mut self, controller: usize, key: Key, at: Duration) {
         let item = (controller, key);
         if let Some(&before) = self.when.get(&item) {
             if before <= at {
@@ -30,7 +30,7 @@ impl Queue {
     }
 
     /// Asks again after a failure: `min` doubled for each failure in a row, at most `max`.
-    pub fn retry(&mut self, controller: usize, key: Key, now: Instant, min: Duration, max: Duration) {
+    pub fn retry(&mut self, controller: usize, key: Key, now: Duration, min: Duration, max: Duration) {
         let failures = self.failures.entry((controller, key.clone())).or_default();
         let wait = min.saturating_mul(1 << (*failures).min(16)).min(max);
         *failures = failures.saturating_add(1);
@@ -42,7 +42,7 @@ impl Queue {
         self.failures.remove(&(controller, key.clone()));
     }
 
-    pub fn take(&mut self, most: usize, now: Instant) -> Vec<Item> {
+    pub fn take(&mut self, most: usize, now: Duration) -> Vec<Item> {
         let mut taken = Vec::new();
         while taken.len() < most {
             match self.due.first() {
@@ -57,11 +57,11 @@ impl Queue {
         taken
     }
 
-    pub fn has_ready(&self, now: Instant) -> bool {
+    pub fn has_ready(&self, now: Duration) -> bool {
         self.due.first().is_some_and(|(at, _)| *at <= now)
     }
 
-    pub fn next_due(&self) -> Option<Instant> {
+    pub fn next_due(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }
 }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_key_stands_once_at_its_earliest_time() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Duration::ZERO);
         queue.add(0, key("a"), now + Duration::from_secs(9));
         queue.add(0, key("a"), now);
         queue.add(0, key("a"), now + Duration::from_secs(1));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn failures_back_off_to_a_bound_and_are_forgotten() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Duration::ZERO);
         let (min, max) = (Duration::from_millis(20), Duration::from_secs(5));
         let mut waits = Vec::new();
         for _ in 0..20 {

@@ -2,7 +2,8 @@
 
 use super::ordered::Ordered;
 use super::{
-    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Txn, TxnId, Write, resource_of,
+    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId, Write,
+    resource_of,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,18 @@ impl Store {
         store.adopted = snapshot.adopted.into_iter().collect();
         store.ordered = snapshot.ordered.into_iter().collect();
         store.term = snapshot.term;
+        store
+    }
+
+    /// As [`Store::from_snapshot`], of what is in memory already: the objects are shared.
+    pub fn from_frozen(frozen: Frozen) -> Self {
+        let mut store = Self::starting_at(frozen.revision);
+        for (key, object) in frozen.objects {
+            store.set(&key, Some(object));
+        }
+        store.adopted = frozen.adopted.into_iter().collect();
+        store.ordered = frozen.ordered.into_iter().collect();
+        store.term = frozen.term;
         store
     }
 
@@ -282,6 +295,23 @@ impl Store {
         self.adopted.get(key)
     }
 
+    /// Where a reader stands that has seen everything so far.
+    pub fn seen(&self) -> Seen {
+        Seen { generation: self.generation, revision: self.revision }
+    }
+
+    /// The changes after what was seen, oldest first, or `Expired` when history no longer reaches back to it, or the
+    /// content was replaced since.
+    ///
+    /// # Errors
+    /// The reader has to begin anew.
+    pub fn changes_since(&self, seen: Seen) -> Result<Vec<Arc<Change>>, Expired> {
+        match self.generation == seen.generation {
+            true => self.changes_after(seen.revision),
+            false => Err(Expired { oldest: self.revision }),
+        }
+    }
+
     pub fn changes_after(&self, revision: Revision) -> Result<Vec<Arc<Change>>, Expired> {
         if revision < self.compacted || revision > self.revision {
             return Err(Expired { oldest: self.compacted });
@@ -333,6 +363,13 @@ impl Store {
         self.revision = revision;
         let object = value.map(|value| Arc::new(Object::new(revision, value)));
         self.commit(key, object, intent);
+        self.trim();
+    }
+
+    /// As [`Store::follow`], of a change that another store in this process has made: its object is shared.
+    pub fn follow_shared(&mut self, change: &Change) {
+        self.revision = change.revision;
+        self.commit(&change.key, change.object.clone(), change.intent.clone());
         self.trim();
     }
 

@@ -69,7 +69,7 @@ impl View {
 
     /// Where a reader stands that has seen everything so far.
     pub fn seen(&self) -> Seen {
-        self.read(|store| Seen { generation: store.generation(), revision: store.revision() })
+        self.read(Store::seen)
     }
 
     /// Where a reader stands that has seen everything up to `revision`, which it got from this view just now.
@@ -83,9 +83,6 @@ impl View {
     /// # Errors
     /// The reader has to begin anew.
     pub fn changes_after(&self, seen: Seen) -> Result<Vec<Arc<Change>>, Expired> {
-        self.read(|store| match store.generation() == seen.generation {
-            true => store.changes_after(seen.revision),
-            false => Err(Expired { oldest: store.revision() }),
-        })
+        self.read(|store| store.changes_since(seen))
     }
 }

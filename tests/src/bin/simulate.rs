@@ -2,6 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use gaggle_tests::simulation::safety::{self, CLOCK_PPM, Mutation, Plan, Stats, Violation};
+use gaggle_tests::simulation::work::{Bend, Load};
 use gaggle_tests::simulation::{raft, shrink};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -19,9 +20,12 @@ struct Arguments {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Machines in a run, 2 to 26; by seed if not given.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=26))]
+    /// Machines in a run, 2 to 500; by seed if not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=500))]
     nodes: Option<u64>,
+    /// Writes of clients in a run with work.
+    #[arg(long)]
+    writes: Option<usize>,
     /// End each run after so many events.
     #[arg(long)]
     steps: Option<u64>,
@@ -34,12 +38,17 @@ struct Arguments {
     /// Lines of the trace to print when a run fails.
     #[arg(long, default_value_t = 80)]
     lines: usize,
+    /// Tell a run that fails as it was, without looking for fewer faults.
+    #[arg(long)]
+    whole: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
     /// Who may act.
     Safety,
+    /// And what becomes of what is ordered: stores, documents, controllers, pods.
+    Work,
     /// The real Raft part. No rule is bent there from here, and machines are not counted.
     Raft,
 }
@@ -67,6 +76,20 @@ enum Bent {
     Clocks,
     /// Voters that gave up their log vote with a blank one.
     BlankVotes,
+    /// Work: the store takes every write, whatever it was made for.
+    NoCompare,
+    /// Work: what a document says is adopted on top of whatever was adopted meanwhile.
+    NoBase,
+    /// Work: what was kept without an order is not on the disk.
+    NotKept,
+    /// Work: finished indexes of a Job are forgotten.
+    Rerun,
+    /// Work: identities go on although no leader is heard.
+    NoHeed,
+    /// Work: now and then a follower misses a change.
+    Gaps,
+    /// Work: agents start what older bindings say.
+    AnyAttempt,
 }
 
 fn main() -> ExitCode {
@@ -112,7 +135,12 @@ fn main() -> ExitCode {
     match found.into_inner().unwrap_or_else(|e| e.into_inner()) {
         None => ExitCode::SUCCESS,
         Some((plan, violation)) => {
-            println!("{}", shrink::report(&plan, &violation, arguments.lines));
+            println!("{violation:?}");
+            let told = match arguments.whole {
+                true => shrink::told(&plan, &plan, &violation, arguments.lines),
+                false => shrink::report(&plan, &violation, arguments.lines),
+            };
+            println!("{told}");
             ExitCode::FAILURE
         }
     }
@@ -147,13 +175,29 @@ fn plan(arguments: &Arguments, seed: u64) -> Plan {
         Bent::Forget => Mutation::LeaversForget,
         Bent::Blanks => Mutation::BlanksDoNotCount,
         Bent::Unnoted => Mutation::NobodyNotes,
-        Bent::None | Bent::Clocks | Bent::BlankVotes => Mutation::None,
+        _ => Mutation::None,
     };
     if arguments.bend == Bent::Clocks {
         plan.clock_ppm = 2 * CLOCK_PPM;
     }
     // What a bent rule must not do is let two act, or lose what was seen.
     plan.liveness = arguments.bend == Bent::None;
+    if arguments.what == What::Work {
+        let bend = match arguments.bend {
+            Bent::NoCompare => Bend::NoCompare,
+            Bent::NoBase => Bend::NoBase,
+            Bent::NotKept => Bend::NotKept,
+            Bent::Rerun => Bend::Rerun,
+            Bent::NoHeed => Bend::NoHold,
+            Bent::Gaps => Bend::Gaps,
+            Bent::AnyAttempt => Bend::AnyAttempt,
+            _ => Bend::None,
+        };
+        let load = Load { bend, ..Load::default() };
+        plan.work = Some(Load { writes: arguments.writes.unwrap_or(load.writes), ..load });
+        // Some of these are seen only in the end.
+        plan.liveness |= bend != Bend::None;
+    }
     plan.remembers_votes = arguments.bend != Bent::BlankVotes;
     plan
 }
@@ -181,4 +225,11 @@ fn add(total: &mut Stats, run: &Stats) {
     total.came_together_with_few += run.came_together_with_few;
     total.steps_aside += run.steps_aside;
     total.healed_ms = total.healed_ms.max(run.healed_ms);
+    total.changes += run.changes;
+    total.acknowledged += run.acknowledged;
+    total.kept += run.kept;
+    total.adopted += run.adopted;
+    total.conflicts += run.conflicts;
+    total.started += run.started;
+    total.offered += run.offered;
 }

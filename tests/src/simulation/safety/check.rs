@@ -36,6 +36,7 @@ impl World<'_> {
     /// A node's view becomes this one.
     pub fn set_view(&mut self, node: usize, view: Id) {
         let old = self.process(node).view.replace(view);
+        self.work_view(node, old, view);
         let new = self.ledger.get(view);
         let Some(old) = old.map(|old| self.ledger.get(old)) else { return };
         if old.lineage.group == new.lineage.group && old.position.revision > new.position.revision {

@@ -21,7 +21,7 @@ const AGAIN_MS: u64 = 700;
 const AFTER_START_MS: u64 = 10_000;
 
 /// What a node knows best of its group.
-pub(super) struct Best {
+pub struct Best {
     pub id: Id,
     pub position: Position,
     pub roster: Rc<Roster>,

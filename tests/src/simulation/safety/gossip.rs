@@ -25,8 +25,8 @@ impl World<'_> {
             Message::Served { view, lineage, leader, voters } => {
                 self.on_served(node, view, lineage, leader, voters);
             }
-            Message::Lease { lineage, term, acting, asked_ms } => {
-                self.on_lease(from, node, lineage, term, acting, asked_ms);
+            Message::Lease { lineage, term, acting, holds, asked_ms } => {
+                self.on_lease(from, node, (lineage, term), (acting, holds), asked_ms);
             }
             Message::Leased { lineage, term, asked_ms, noted } => {
                 self.on_leased(from, node, (lineage, term), asked_ms, noted);
@@ -37,6 +37,7 @@ impl World<'_> {
             }
             Message::Pledge { number, ask } => self.on_pledge(from, node, number, &ask),
             Message::Answer { number, answer } => self.on_answer(from, node, number, answer),
+            Message::Work(message) => self.receive_work(from, node, &message),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::roster::Roster;
-use gaggle_sched::state::{Lineage, Revision};
+use gaggle_sched::state::{Lineage, Revision, Txn};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -44,6 +44,8 @@ pub enum Content {
     Roster(Rc<Roster>),
     /// Something that a client, a controller or the scheduler writes.
     Write,
+    /// The same, with its content.
+    Txns(Rc<Vec<Txn>>),
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,11 @@ impl Ledger {
         Self { only_changes_count, entries: Vec::new() }
     }
 
+    /// What the next entry will be called.
+    pub fn next(&self) -> Id {
+        Id(u32::try_from(self.entries.len()).expect("a run is shorter than that"))
+    }
+
     pub fn get(&self, id: Id) -> &Entry {
         &self.entries[id.0 as usize]
     }
@@ -84,7 +91,7 @@ impl Ledger {
     }
 
     fn push(&mut self, entry: Entry) -> Id {
-        let id = Id(u32::try_from(self.entries.len()).expect("a run is shorter than that"));
+        let id = self.next();
         self.entries.push(entry);
         id
     }
@@ -113,7 +120,7 @@ impl Ledger {
     pub fn append(&mut self, head: Id, term: u64, what: Content) -> Id {
         let last = self.get(head).clone();
         let mut entry = Entry { before: Some(head), depth: last.depth + 1, term, committed: false, ..last };
-        let changes = matches!(what, Content::Roster(_) | Content::Write);
+        let changes = matches!(what, Content::Roster(_) | Content::Write | Content::Txns(_));
         if changes {
             entry.position.revision = entry.position.revision.next();
         }
@@ -126,7 +133,7 @@ impl Ledger {
                 entry.roster = roster.clone();
                 entry.roster_revision = entry.position.revision;
             }
-            Content::Founding | Content::Blank | Content::Write => {}
+            Content::Founding | Content::Blank | Content::Write | Content::Txns(_) => {}
         }
         entry.what = what;
         self.push(entry)
@@ -147,8 +154,7 @@ impl Ledger {
 
     /// The last entry up to this one that changed the state.
     pub fn last_change(&self, id: Id) -> Id {
-        let changes =
-            |entry: &Entry| matches!(entry.what, Content::Founding | Content::Roster(_) | Content::Write);
+        let changes = |entry: &Entry| !matches!(entry.what, Content::Blank | Content::Voters(_));
         self.back_from(id).find(|(_, entry)| changes(entry)).map_or(id, |(id, _)| id)
     }
 

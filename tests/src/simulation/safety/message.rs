@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 /// Why there is no lease, as far as a leader cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     Passed,
     Other,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Message {
+pub enum Message {
     /// All that the sender knows of everybody, and how new it is.
     Gossip(Rc<Vec<(Option<Rc<Facts>>, u64)>>),
     /// A leader's log; also its heartbeat.
@@ -52,6 +52,8 @@ pub(super) enum Message {
         lineage: Rc<Lineage>,
         term: u64,
         acting: bool,
+        /// The receiver stands behind the sender, as far as that knows.
+        holds: bool,
         asked_ms: u64,
     },
     Leased {
@@ -73,4 +75,5 @@ pub(super) enum Message {
         number: u64,
         answer: Option<Result<(), NoPledge>>,
     },
+    Work(Rc<super::super::work::Message>),
 }

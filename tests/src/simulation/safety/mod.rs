@@ -6,14 +6,16 @@
 mod check;
 mod founding;
 mod gossip;
-mod ledger;
-mod message;
+pub(super) mod ledger;
+pub(super) mod message;
 mod nemesis;
-mod node;
+pub(super) mod node;
 mod presence;
 mod raft;
 mod shell;
-mod world;
+pub(super) mod world;
+
+pub(super) use world::MS;
 
 use super::clock::Micros;
 use super::faults::{self, Fault};
@@ -63,6 +65,8 @@ pub struct Plan {
     pub liveness: bool,
     /// A voter that gave up its log knows that, and does not vote there with a blank one.
     pub remembers_votes: bool,
+    /// What is ordered has a content, and clients and pods work with it: see [`super::work`].
+    pub work: Option<super::work::Load>,
 }
 
 impl Plan {
@@ -82,6 +86,7 @@ impl Plan {
             max_steps: u64::MAX,
             liveness: true,
             remembers_votes: true,
+            work: None,
         }
     }
 }
@@ -117,6 +122,15 @@ pub struct Stats {
     pub steps_aside: u64,
     /// How long after the last fault the flock was one, at most.
     pub healed_ms: u64,
+    /// With work: changes of objects, clients' writes that were ordered and kept, documents that were adopted, edits that
+    /// contradicted each other, containers that were started, pods that were offered to another group.
+    pub changes: u64,
+    pub acknowledged: u64,
+    pub kept: u64,
+    pub adopted: u64,
+    pub conflicts: u64,
+    pub started: u64,
+    pub offered: u64,
 }
 
 /// Runs a plan; with `tracing`, what happened last is told.

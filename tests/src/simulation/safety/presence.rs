@@ -107,7 +107,10 @@ impl World<'_> {
                 .facts_of(node, peer)
                 .is_some_and(|facts| facts.of.as_ref().is_some_and(|of| of.group == lineage.group));
             if peer == node || follows || roster.names(&self.machines[peer].name) {
-                self.send(node, peer, Message::Lease { lineage: lineage.clone(), term, acting, asked_ms });
+                let name = super::world::name(peer);
+                let holds = self.process(node).lead.leases.holds(&name, asked_ms);
+                let lineage = lineage.clone();
+                self.send(node, peer, Message::Lease { lineage, term, acting, holds, asked_ms });
             }
         }
     }
@@ -116,9 +119,8 @@ impl World<'_> {
         &mut self,
         from: usize,
         node: usize,
-        lineage: Rc<Lineage>,
-        term: u64,
-        acting: bool,
+        (lineage, term): (Rc<Lineage>, u64),
+        (acting, holds): (bool, bool),
         asked_ms: u64,
     ) {
         let refused =
@@ -161,6 +163,9 @@ impl World<'_> {
         process.given_ms = now_ms;
         let noted = Ok(process.grants.word().roster);
         self.keep_word(node);
+        if acting && holds {
+            self.work_led(node);
+        }
         self.send_synced(node, from, Message::Leased { lineage, term, asked_ms, noted });
     }
 

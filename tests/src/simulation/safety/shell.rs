@@ -41,10 +41,11 @@ impl World<'_> {
         let write_ms = self.process(node).next.write_ms;
         if now_ms >= write_ms {
             self.process(node).next.write_ms = now_ms + self.random.within(50, 2 * WRITE_EVERY_MS);
-            if self.gate_is_open(node) {
+            if self.gate_is_open(node) && self.plan.work.is_none() {
                 self.order(node, Content::Write);
             }
         }
+        self.tick_work(node);
     }
 
     /// A leader that may act orders something.
@@ -167,7 +168,11 @@ impl World<'_> {
             let other = super::world::name(other);
             self.violated("an epoch has one founder", format!("{lineage:?} was founded by {other} as well"));
         }
+        if before.is_some() {
+            self.work_keep_intent(node);
+        }
         let id = self.ledger.found(before, lineage.clone(), node);
+        self.work_founded(before, id);
         self.committed.insert((*lineage).clone(), id);
         let part =
             Part { lineage: lineage.clone(), term: 1, vote: Some(node), head: id, commit: id, base: id };
@@ -194,6 +199,7 @@ impl World<'_> {
     }
 
     pub fn yield_to(&mut self, node: usize, to: Rc<Lineage>, why: &str) {
+        self.work_keep_intent(node);
         self.drop_part(node);
         self.turn_to(node, to, why);
         self.moments.push((Moment::Yielded, node));
@@ -457,6 +463,7 @@ impl World<'_> {
         self.note(node, || "has left, and forgets what it saw".into());
         self.stats.left += 1;
         self.crash(node, false);
+        self.work_left(node);
         // But not what it promised: a leader may still count on it when it is back.
         let (word, word_lost) = match self.plan.mutation {
             Mutation::LeaversForget => Default::default(),

@@ -6,6 +6,7 @@ use super::super::network::Network;
 use super::super::queue::Queue;
 use super::super::random::Random;
 use super::super::trace::Trace;
+use super::super::work::{Later, Work};
 use super::ledger::{Id, Ledger};
 use super::message::Message;
 use super::node::{Disk, Facts, Known, Lead, Machine, NextDue, Process, Role};
@@ -16,16 +17,18 @@ use gaggle_sched::state::Lineage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-pub(super) const MS: Micros = 1_000;
+pub const MS: Micros = 1_000;
 /// How often a machine looks what is due.
 const TICK: Micros = 50 * MS;
 /// From the moment the network is whole and everybody is up, the flock has this long to act as one.
 const PATIENCE: Micros = 120_000 * MS;
+/// With work: a Job's pods are made again after a back-off of minutes.
+const WORK_PATIENCE: Micros = 600_000 * MS;
 /// It must go on for this long without a change.
 const STEADY: Micros = 3_000 * MS;
 
 #[derive(Debug)]
-pub(super) enum Event {
+pub enum Event {
     Tick {
         node: usize,
         incarnation: u32,
@@ -51,9 +54,10 @@ pub(super) enum Event {
     },
     Heals,
     Checks,
+    Work(Later),
 }
 
-pub(super) struct World<'a> {
+pub struct World<'a> {
     pub plan: &'a Plan,
     pub queue: Queue<Event>,
     pub random: Random,
@@ -72,6 +76,7 @@ pub(super) struct World<'a> {
     pub pledges: BTreeMap<(Lineage, usize), (usize, Option<Id>)>,
     pub committed: BTreeMap<Lineage, Id>,
     pub healed_at: Option<Micros>,
+    pub work: Work,
     steady_since: Option<Micros>,
     must_heal: bool,
     done: bool,
@@ -96,6 +101,7 @@ impl<'a> World<'a> {
             pledges: BTreeMap::new(),
             committed: BTreeMap::new(),
             healed_at: None,
+            work: Work::new(plan.nodes, plan.seed),
             steady_since: None,
             must_heal: true,
             done: false,
@@ -125,6 +131,9 @@ impl<'a> World<'a> {
             world.queue.at(fault.at, Event::Begins(index));
         }
         world.queue.at(plan.until, Event::Heals);
+        if plan.work.is_some() {
+            world.queue.at(3_000 * MS, Event::Work(Later::Writes));
+        }
         world
     }
 
@@ -183,6 +192,7 @@ impl<'a> World<'a> {
             Event::Flips { node, left, links, cut } => self.flip(node, left, links, cut),
             Event::Heals => self.heal(),
             Event::Checks => self.check_liveness(),
+            Event::Work(later) => self.happen_later(later),
         }
     }
 
@@ -247,6 +257,7 @@ impl<'a> World<'a> {
     pub fn up(&mut self, node: usize) {
         if std::mem::take(&mut self.machines[node].asleep) {
             self.note(node, || "wakes up".into());
+            self.work.desks[node].woke_at = self.queue.now();
             let incarnation = self.machines[node].incarnation;
             self.queue.after(self.random.clone().within(0, TICK), Event::Tick { node, incarnation });
             return;
@@ -310,6 +321,8 @@ impl<'a> World<'a> {
             machine.disk.word = word;
         }
         machine.process = Some(process);
+        self.work_up(node);
+        let machine = &self.machines[node];
         let incarnation = machine.incarnation;
         self.note(node, || "is switched on".into());
         self.queue.after(self.random.clone().within(0, TICK), Event::Tick { node, incarnation });
@@ -322,6 +335,8 @@ impl<'a> World<'a> {
         machine.asleep = false;
         machine.incarnation += 1;
         machine.crashes += 1;
+        self.work_down(node);
+        let machine = &mut self.machines[node];
         if machine.process.take().is_none() {
             return;
         }
@@ -410,11 +425,12 @@ impl<'a> World<'a> {
 
     fn check_liveness(&mut self) {
         let now = self.queue.now();
-        match self.is_one() {
+        match self.is_one().and_then(|()| self.work_settled()) {
             Ok(()) => {
                 let since = *self.steady_since.get_or_insert(now);
                 if now - since >= STEADY {
                     self.done = true;
+                    self.check_work_at_the_end();
                     let healed = self.healed_at.unwrap_or(now);
                     match self.must_heal {
                         true => self.stats.healed_ms = self.stats.healed_ms.max((since - healed) / MS),
@@ -425,7 +441,8 @@ impl<'a> World<'a> {
             }
             Err(why) => {
                 self.steady_since = None;
-                if now - self.healed_at.unwrap_or(now) > PATIENCE {
+                let patience = if self.plan.work.is_some() { WORK_PATIENCE } else { PATIENCE };
+                if now - self.healed_at.unwrap_or(now) > patience {
                     if !self.plan.liveness {
                         self.done = true;
                         return;
@@ -436,7 +453,11 @@ impl<'a> World<'a> {
                         return;
                     }
                     self.describe();
-                    return self.violated("one group acts and everybody follows it", why);
+                    let rule = match self.is_one() {
+                        Ok(()) => super::super::work::RESTS,
+                        Err(_) => "one group acts and everybody follows it",
+                    };
+                    return self.violated(rule, why);
                 }
             }
         }
@@ -454,11 +475,18 @@ impl<'a> World<'a> {
     }
 }
 
+/// Machines whose name is a letter; those beyond have a `z` before it for each round.
+const SINGLE_LETTERS: usize = 25;
+
 /// Peers by name: in the order of their numbers.
-pub(super) fn name(node: usize) -> String {
-    char::from(b'a' + u8::try_from(node).expect("a run has at most 26 machines")).to_string()
+pub fn name(node: usize) -> String {
+    let letter = char::from(b'a' + (node % SINGLE_LETTERS) as u8);
+    let mut name = "z".repeat(node / SINGLE_LETTERS);
+    name.push(letter);
+    name
 }
 
-pub(super) fn index(peer: &str) -> usize {
-    peer.bytes().next().map_or(0, |byte| usize::from(byte - b'a'))
+pub fn index(peer: &str) -> usize {
+    let rounds = peer.len().saturating_sub(1);
+    rounds * SINGLE_LETTERS + peer.bytes().last().map_or(0, |byte| usize::from(byte - b'a'))
 }
