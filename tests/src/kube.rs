@@ -1,8 +1,9 @@
 //! What suites ask of the Kubernetes API, through kubectl on a desktop.
 
-use crate::bench::{Desktop, poll};
+use crate::bench::{Bench, Desktop, poll};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Long enough for any change to show on a machine that runs two benches at once.
@@ -125,11 +126,34 @@ impl Desktop {
         })
     }
 
+    /// Makes a config map, which must be ordered: with a quorum, not kept.
+    pub fn write(&self, name: &str) -> Result<()> {
+        let made = self.kubectl(&format!("create configmap {name} --from-literal=a={name}"))?;
+        ensure!(made.success() && !made.stderr.contains("Warning"), "{name} was not ordered: {made}");
+        Ok(())
+    }
+
     /// Waits until this exists no more.
     pub fn gone(&self, kind: &str, selector: &str) -> Result<()> {
         poll(SOON, &format!("{kind} {selector} to be gone"), || {
             let left = self.kubectl(&format!("get {kind} {selector} -o name --ignore-not-found"))?.ok()?;
             ensure!(left.trim().is_empty(), "there is still {left}");
+            Ok(Some(()))
+        })
+    }
+}
+
+impl Bench {
+    /// Waits until each of these config maps is on each of these desktops.
+    pub fn everywhere(&self, members: &[usize], names: &[String]) -> Result<()> {
+        self.wait_until(SOON, "everything written to be on every desktop", || {
+            for &index in members {
+                let listed = self.desktop(index).kubectl("get configmaps -o name")?.ok()?;
+                let there: BTreeSet<&str> =
+                    listed.lines().filter_map(|line| line.strip_prefix("configmap/")).collect();
+                let missing: Vec<_> = names.iter().filter(|name| !there.contains(name.as_str())).collect();
+                ensure!(missing.is_empty(), "d{index} lacks {missing:?}");
+            }
             Ok(Some(()))
         })
     }

@@ -1,51 +1,21 @@
 //! Who votes takes care of itself, whoever dies, joins, leaves or is restarted meanwhile.
 
 use anyhow::{Context, Result, ensure};
-use gaggle_tests::bench::{Bench, Desktop, Flock, Up, on_bench};
+use gaggle_tests::bench::{Desktop, Up, on_bench};
 use gaggle_tests::kube::{RECOVERS, SOON, deployment};
 use gaggle_tests::seed::Seed;
-use std::collections::BTreeSet;
-
-/// A write that must be ordered, and not only kept.
-fn write(desktop: &Desktop, name: &str) -> Result<()> {
-    let outcome = desktop.kubectl(&format!("create configmap {name} --from-literal=a=b"))?;
-    ensure!(outcome.success() && !outcome.stderr.contains("Warning"), "{outcome}");
-    Ok(())
-}
-
-/// Every desktop has all of these.
-fn everywhere(bench: &Bench, members: &[usize], names: &[String]) -> Result<()> {
-    bench.wait_until(SOON, "every write on every desktop", || {
-        for &index in members {
-            let listed = bench.desktop(index).kubectl("get configmaps -o name")?.ok()?;
-            let there: BTreeSet<&str> =
-                listed.lines().filter_map(|line| line.strip_prefix("configmap/")).collect();
-            let missing: Vec<_> = names.iter().filter(|name| !there.contains(name.as_str())).collect();
-            ensure!(missing.is_empty(), "d{index} lacks {missing:?}");
-        }
-        Ok(Some(()))
-    })
-}
-
-fn index_of(bench: &Bench, name: &str) -> Result<usize> {
-    let found = bench.desktops().iter().find(|desktop| desktop.name() == name);
-    found.map(Desktop::index).with_context(|| format!("no desktop {name}"))
-}
-
-fn leader_of(bench: &Bench, flock: &Flock) -> Result<usize> {
-    index_of(bench, flock.leader.as_deref().context("nobody leads")?)
-}
 
 #[test]
 fn a_dead_voter_is_replaced_one_joins_meanwhile_and_the_leader_leaves() {
     on_bench(5, |bench| {
         bench.each_of(&[1, 2, 3, 4], |desktop| desktop.start_daemon(&Up::default()))?;
         let flock = bench.assembled(&[1, 2, 3, 4])?;
-        let leader = leader_of(bench, &flock)?;
-        let voters = flock.voters.iter().map(|name| index_of(bench, name)).collect::<Result<Vec<_>>>()?;
+        let leader = bench.leader_and_others(&flock)?.0.index();
+        let voters =
+            flock.voters.iter().map(|name| Ok(bench.named(name)?.index())).collect::<Result<Vec<_>>>()?;
         let dead = *voters.iter().find(|voter| **voter != leader).context("one voter alone")?;
         let mut names = vec!["before".to_owned()];
-        write(bench.desktop(leader), &names[0])?;
+        bench.desktop(leader).write(&names[0])?;
 
         bench.desktop(dead).power_cut()?;
         let mut living: Vec<usize> = (1..=4).filter(|index| *index != dead).collect();
@@ -68,17 +38,17 @@ fn a_dead_voter_is_replaced_one_joins_meanwhile_and_the_leader_leaves() {
         })?;
         for &index in &living {
             names.push(format!("meanwhile-{index}"));
-            write(bench.desktop(index), &names[names.len() - 1])?;
+            bench.desktop(index).write(&names[names.len() - 1])?;
         }
 
         // Now the leader leaves, as people do, while that one is still dead.
-        let leader = leader_of(bench, &after)?;
+        let leader = bench.leader_and_others(&after)?.0.index();
         bench.desktop(leader).stop_daemon()?;
         let left: Vec<usize> = living.into_iter().filter(|index| *index != leader).collect();
         let later = bench.assembled(&left)?;
         ensure!(later.group == flock.group && later.epoch == flock.epoch, "{flock:?} became {later:?}");
         names.push("after".to_owned());
-        write(bench.desktop(left[0]), "after")?;
+        bench.desktop(left[0]).write("after")?;
 
         for index in [dead, leader] {
             let desktop = bench.desktop(index);
@@ -89,7 +59,7 @@ fn a_dead_voter_is_replaced_one_joins_meanwhile_and_the_leader_leaves() {
         }
         let whole = bench.assembled(&[1, 2, 3, 4, 5])?;
         ensure!(whole.group == flock.group && whole.epoch == flock.epoch, "{flock:?} became {whole:?}");
-        everywhere(bench, &[1, 2, 3, 4, 5], &names)
+        bench.everywhere(&[1, 2, 3, 4, 5], &names)
     });
 }
 
@@ -125,7 +95,7 @@ fn nine_desktops_are_restarted_in_any_order_and_everything_is_there() {
             }
             let after = bench.assembled(&all)?;
             ensure!(after.group == flock.group, "{flock:?} became {after:?}");
-            everywhere(bench, &all, &names)?;
+            bench.everywhere(&all, &names)?;
             one.replicas("web", 9, RECOVERS)?;
         }
         Ok(())

@@ -41,7 +41,15 @@ fn together(bench: &Bench, members: &[usize], voters: usize, deadline: Duration)
 
 fn five_with_three_voters(bench: &Bench) -> Result<Flock> {
     bench.each(|desktop| desktop.start_daemon(&up()))?;
-    together(bench, &[1, 2, 3, 4, 5], 3, Duration::from_secs(90))
+    let flock = together(bench, &[1, 2, 3, 4, 5], 3, Duration::from_secs(90))?;
+    // While the roster grows, more than half of the smaller one is needed as well: each is to know that this is over.
+    bench.wait_until(SOON, "a roster of five", || {
+        let over = |desktop: &Desktop| desktop.daemon_log().contains("5 desktops belong, and enough know it");
+        Ok(bench.desktops().iter().any(over).then_some(()))
+    })?;
+    bench.desktop(1).write("five")?;
+    bench.everywhere(&[1, 2, 3, 4, 5], &["five".to_owned()])?;
+    Ok(flock)
 }
 
 /// The numbers of the leader and another voter, and of the other three.
@@ -51,25 +59,6 @@ fn two_voters(bench: &Bench, flock: &Flock) -> Result<([usize; 2], [usize; 3])> 
     let (leader, second) = (bench.named(leader)?.index(), bench.named(second)?.index());
     let rest: Vec<usize> = (1..=5).filter(|index| *index != leader && *index != second).collect();
     Ok(([leader, second], rest.try_into().map_err(|rest| anyhow::anyhow!("{rest:?}"))?))
-}
-
-fn write(desktop: &Desktop, name: &str) -> Result<()> {
-    let made = desktop.kubectl(&format!("create configmap {name} --from-literal=a={name}"))?;
-    ensure!(made.success() && !made.stderr.contains("Warning"), "{name} was not ordered: {made}");
-    Ok(())
-}
-
-/// Waits until each of these config maps is on each of these desktops.
-fn everywhere(bench: &Bench, members: &[usize], names: &[String]) -> Result<()> {
-    for &index in members {
-        bench.wait_until(SOON, &format!("everything written to be on d{index}"), || {
-            let there =
-                bench.desktop(index).kubectl(&format!("get configmap {} -o name", names.join(" ")))?.ok()?;
-            ensure!(there.lines().count() == names.len(), "{there}");
-            Ok(Some(()))
-        })?;
-    }
-    Ok(())
 }
 
 /// Waits until each desktop runs as many containers of these pods as are bound to it: nothing runs twice.
@@ -117,7 +106,7 @@ fn lost_voters(kill: impl Fn(&Desktop) -> Result<()>) {
         for round in 0..6 {
             for &index in &rest[..2] {
                 names.push(format!("kept-{index}-{round}"));
-                write(bench.desktop(index), &names[names.len() - 1])?;
+                bench.desktop(index).write(&names[names.len() - 1])?;
             }
         }
 
@@ -132,10 +121,10 @@ fn lost_voters(kill: impl Fn(&Desktop) -> Result<()>) {
         );
         ensure!(after.group == before.group, "another group: {before:?}, then {after:?}");
         ensure!(after.epoch.as_u64() > before.epoch.as_u64(), "no new epoch: {before:?}, then {after:?}");
-        everywhere(bench, &rest, &names)?;
+        bench.everywhere(&rest, &names)?;
         told(bench, survivor, "GroupFoundedAnew", &lost)?;
         names.push("after".into());
-        write(survivor, "after")?;
+        survivor.write("after")?;
         bench.wait_until(RECOVERS, "five replicas on the three that are left", || {
             let pods = survivor.list("pods", "-l app=web")?;
             let here = |node: String| rest.iter().any(|&index| bench.desktop(index).name() == node);
@@ -151,7 +140,7 @@ fn lost_voters(kill: impl Fn(&Desktop) -> Result<()>) {
         }
         let whole = together(bench, &[1, 2, 3, 4, 5], 3, RECOVERS)?;
         ensure!((&whole.group, &whole.epoch) == (&after.group, &after.epoch), "{after:?}, then {whole:?}");
-        everywhere(bench, &[1, 2, 3, 4, 5], &names)?;
+        bench.everywhere(&[1, 2, 3, 4, 5], &names)?;
         nothing_runs_twice(bench, survivor, "web", 5)
     });
 }
@@ -174,7 +163,7 @@ fn a_leader_that_is_cut_off_with_the_voters_schedules_nothing_and_the_larger_sid
         let (old_leader, survivor) = (bench.desktop(cut[0]), bench.desktop(rest[0]));
         survivor.apply(&deployment("web", 5))?;
         survivor.replicas("web", 5, SOON)?;
-        write(survivor, "before")?;
+        survivor.write("before")?;
         bench.cut(&[&cut, &rest])?;
         // While its leases last it may still order, with two of three voters and nobody who survives it.
         let last = old_leader.kubectl("create configmap of-the-last-moment --from-literal=a=b")?;
@@ -197,7 +186,7 @@ fn a_leader_that_is_cut_off_with_the_voters_schedules_nothing_and_the_larger_sid
             after.group == before.group && after.epoch.as_u64() > before.epoch.as_u64(),
             "{before:?}, {after:?}"
         );
-        write(survivor, "of-the-many")?;
+        survivor.write("of-the-many")?;
         survivor.kubectl("scale deployment web --replicas=4")?.ok()?;
         survivor.replicas("web", 4, RECOVERS)?;
         for index in cut {
@@ -211,7 +200,7 @@ fn a_leader_that_is_cut_off_with_the_voters_schedules_nothing_and_the_larger_sid
         let whole = together(bench, &[1, 2, 3, 4, 5], 3, RECOVERS)?;
         ensure!((&whole.group, &whole.epoch) == (&after.group, &after.epoch), "{after:?}, then {whole:?}");
         let names = ["before", "of-the-last-moment", "of-the-few", "of-the-many"].map(str::to_owned);
-        everywhere(bench, &[1, 2, 3, 4, 5], &names)?;
+        bench.everywhere(&[1, 2, 3, 4, 5], &names)?;
         survivor.replicas("minor", 3, RECOVERS)?;
         survivor.kubectl("delete deployment minor --wait=true")?.ok()?;
         survivor.gone("pods", "-l app=minor")?;
@@ -262,14 +251,14 @@ fn one_of_three_waits_until_people_say_go_on() {
             ensure!(here == 3, "{}", summary(&pods));
             Ok(Some(()))
         })?;
-        write(one, "alone")?;
+        one.write("alone")?;
 
         for index in [2, 3] {
             bench.desktop(index).on()?;
             bench.desktop(index).restart_daemon()?;
         }
         bench.assembled(&[1, 2, 3])?;
-        everywhere(bench, &[1, 2, 3], &["kept".to_owned(), "alone".to_owned()])?;
+        bench.everywhere(&[1, 2, 3], &["kept".to_owned(), "alone".to_owned()])?;
         nothing_runs_twice(bench, one, "web", 3)
     });
 }
@@ -279,7 +268,7 @@ fn with_autonomy_two_of_five_go_on_by_themselves_after_the_time() {
     on_bench(5, |bench| {
         bench.each(|desktop| desktop.start_daemon(&Up::default().arg("--autonomy=30s")))?;
         let before = bench.assembled(&[1, 2, 3, 4, 5])?;
-        write(bench.desktop(1), "before")?;
+        bench.desktop(1).write("before")?;
         let died = Instant::now();
         for index in [3, 4, 5] {
             bench.desktop(index).crash()?;
@@ -287,8 +276,8 @@ fn with_autonomy_two_of_five_go_on_by_themselves_after_the_time() {
         let alone = together(bench, &[1, 2], 1, RECOVERS)?;
         ensure!(died.elapsed() > Duration::from_secs(29), "too soon: {:?}", died.elapsed());
         ensure!(alone.group != before.group, "{alone:?}");
-        write(bench.desktop(2), "alone")?;
-        everywhere(bench, &[1, 2], &["before".to_owned(), "alone".to_owned()])
+        bench.desktop(2).write("alone")?;
+        bench.everywhere(&[1, 2], &["before".to_owned(), "alone".to_owned()])
     });
 }
 
@@ -305,7 +294,7 @@ fn a_leader_that_hears_nobody_is_replaced_and_one_that_a_single_desktop_does_not
             bench.wait_until(SOON, "the deaf desktop to notice", || {
                 Ok((!bench.desktop(others[0]).status()?.quorum).then_some(()))
             })?;
-            write(bench.desktop(leader), &format!("without-{name}-{round}"))?;
+            bench.desktop(leader).write(&format!("without-{name}-{round}"))?;
             bench.heal()?;
             let healed = bench.assembled(&[1, 2, 3])?;
             ensure!(
@@ -318,10 +307,10 @@ fn a_leader_that_hears_nobody_is_replaced_and_one_that_a_single_desktop_does_not
             bench.cut_one_way(other, leader)?;
         }
         together(bench, &others, 3, RECOVERS)?;
-        write(bench.desktop(others[0]), "without-the-deaf")?;
+        bench.desktop(others[0]).write("without-the-deaf")?;
         bench.heal()?;
         bench.assembled(&[1, 2, 3])?;
-        everywhere(bench, &[1, 2, 3], &["without-the-deaf".to_owned()])
+        bench.everywhere(&[1, 2, 3], &["without-the-deaf".to_owned()])
     });
 }
 
@@ -361,7 +350,7 @@ fn a_founder_that_is_killed_after_any_of_its_steps_loses_nothing() {
             let (lost, rest) = two_voters(bench, &flock)?;
             for &index in &rest[..2] {
                 names.push(format!("kept-{index}-{round}"));
-                write(bench.desktop(index), &names[names.len() - 1])?;
+                bench.desktop(index).write(&names[names.len() - 1])?;
             }
             let logs: Vec<usize> =
                 rest.iter().map(|&index| bench.desktop(index).daemon_log().len()).collect();
@@ -373,9 +362,9 @@ fn a_founder_that_is_killed_after_any_of_its_steps_loses_nothing() {
             let after = together(bench, &rest, 3, RECOVERS)?;
             ensure!(after.group == flock.group, "another group: {flock:?}, then {after:?}");
             ensure!(after.epoch.as_u64() > flock.epoch.as_u64(), "no new epoch: {flock:?}, then {after:?}");
-            everywhere(bench, &rest, &names)?;
+            bench.everywhere(&rest, &names)?;
             names.push(format!("after-{round}"));
-            write(bench.desktop(founder), &names[names.len() - 1])?;
+            bench.desktop(founder).write(&names[names.len() - 1])?;
             bench.each_of(&lost, |desktop| desktop.start_daemon(&again()))?;
             flock = together(bench, &[1, 2, 3, 4, 5], 3, RECOVERS)?;
             ensure!(
@@ -383,6 +372,6 @@ fn a_founder_that_is_killed_after_any_of_its_steps_loses_nothing() {
                 "{after:?}, then {flock:?}"
             );
         }
-        everywhere(bench, &[1, 2, 3, 4, 5], &names)
+        bench.everywhere(&[1, 2, 3, 4, 5], &names)
     });
 }
