@@ -40,19 +40,18 @@ impl Identities {
             .collect())
     }
 
-    /// Kills these. What came of it the next look shows.
-    pub async fn kill(&self, running: &[Observed]) {
-        futures::stream::iter(running)
-            .for_each_concurrent(AT_ONCE, async |observed| {
-                let killed =
-                    tokio::time::timeout(KILL_WITHIN, self.engine.stop(&observed.id, Duration::ZERO));
-                match killed.await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, pod = %observed.pod.name, "it cannot be killed"),
-                    Err(_) => tracing::warn!(pod = %observed.pod.name, "Docker has not killed it in time"),
-                }
-            })
-            .await;
+    /// Kills these, and says which could not be killed and why. What came of it the next look shows.
+    pub async fn kill(&self, running: &[Observed]) -> Vec<String> {
+        let kills = running.iter().map(async |observed| {
+            let stop = self.engine.stop(&observed.id, Duration::ZERO);
+            let why = match tokio::time::timeout(KILL_WITHIN, stop).await {
+                Ok(killed) => killed.err()?.to_string(),
+                Err(_) => "Docker has not killed it in time".to_owned(),
+            };
+            Some(format!("{}: {why}", observed.pod.name))
+        });
+        let killed = futures::stream::iter(kills).buffer_unordered(AT_ONCE);
+        killed.filter_map(async |failed| failed).collect().await
     }
 }
 

@@ -189,5 +189,7 @@ fn log_to_stderr(default_filter: &str) {
         // No colours in a file or a journal.
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        // Nobody may be reading any more: a guard whose daemon died with its terminal still has to do its work.
+        .log_internal_errors(false)
         .init();
 }

@@ -9,6 +9,7 @@ use crate::boottime::boottime_ms;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub fn run(config: &GuardConfig) -> anyhow::Result<()> {
             listener: Listener::new(pipe).context("the daemon's pipe")?,
             watch: Watch::new(noted(&config.heard_file())),
             told_of_silence: false,
+            told_of: BTreeSet::new(),
         };
         guard.run(config).await
     })
@@ -63,6 +65,8 @@ struct Guard {
     listener: Listener,
     watch: Watch,
     told_of_silence: bool,
+    /// The pods of the last kill that people were told of.
+    told_of: BTreeSet<String>,
 }
 
 impl Guard {
@@ -118,18 +122,24 @@ impl Guard {
             Identities::connect(&config.docker_host, config.cluster.clone(), config.node.clone()).await?;
         let running = identities.running().await?;
         if running.is_empty() {
+            self.told_of.clear();
             return Ok(Found::Nothing);
         }
         // What runs now may have been started after the flock was heard again: the daemon has said so before.
         if kill && self.is_needed() && self.watch.is_over(boottime_ms()) {
-            let names: Vec<&str> = running.iter().map(|container| container.pod.name.as_str()).collect();
-            let daemon = if self.watch.is_orphan() { "gone" } else { "silent" };
-            tracing::warn!(
-                daemon,
-                pods = names.join(", "),
-                "no leader has been heard for too long: the guard kills pods of which at most one may run"
-            );
-            identities.kill(&running).await;
+            let failed = identities.kill(&running).await;
+            let names: BTreeSet<String> = running.into_iter().map(|container| container.pod.name).collect();
+            // What cannot be killed is tried for as long as it runs, and told of once.
+            if names != self.told_of {
+                let daemon = if self.watch.is_orphan() { "gone" } else { "silent" };
+                tracing::warn!(
+                    daemon,
+                    pods = names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+                    failed = failed.join("; "),
+                    "no leader has been heard for too long: the guard kills pods of which at most one may run"
+                );
+                self.told_of = names;
+            }
         }
         Ok(Found::Running)
     }

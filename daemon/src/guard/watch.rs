@@ -9,7 +9,8 @@ const HOLD_MS: u64 = IDENTITY_HOLD.as_millis() as u64;
 pub const DAEMON_FIRST_MS: u64 = 1_000;
 /// How soon the engine is looked at again after something ran there, or it did not answer.
 const LOOK_AGAIN_MS: u64 = 500;
-/// The same once it has not answered for so long that it hardly will in time.
+/// The same once it has not answered, or not killed, for so long that it hardly will in time. An identity that cannot be
+/// killed is guarded for as long as it runs.
 const LOOK_SELDOM_MS: u64 = 5_000;
 const SELDOM_AFTER_MS: u64 = 30_000;
 /// A start that the daemon had asked for at its end may come true later: the engine is looked at for so long.
@@ -66,6 +67,8 @@ pub struct Watch {
     clean_since_ms: Option<u64>,
     /// Since when no look has been answered.
     silent_since_ms: Option<u64>,
+    /// Since when every look has shown something that runs although it must not.
+    defied_since_ms: Option<u64>,
     look_at_ms: u64,
 }
 
@@ -73,7 +76,15 @@ impl Watch {
     /// `heard_ms`: when an acting leader was heard last, as far as the daemon before noted it; 0 for never.
     pub fn new(heard_ms: u64) -> Self {
         let daemon = Daemon::Starting;
-        Self { heard_ms, daemon, hurried: false, clean_since_ms: None, silent_since_ms: None, look_at_ms: 0 }
+        Self {
+            heard_ms,
+            daemon,
+            hurried: false,
+            clean_since_ms: None,
+            silent_since_ms: None,
+            defied_since_ms: None,
+            look_at_ms: 0,
+        }
     }
 
     /// The daemon's agent heeds the hold, and a leader was heard at that moment.
@@ -118,6 +129,8 @@ impl Watch {
     /// What a look at `now_ms` showed.
     pub fn looked(&mut self, now_ms: u64, found: Found) {
         let since = |known: Option<u64>| Some(known.unwrap_or(now_ms));
+        let defied = found == Found::Running && self.is_over(now_ms);
+        self.defied_since_ms = if defied { since(self.defied_since_ms) } else { None };
         match found {
             Found::Nothing => {
                 (self.clean_since_ms, self.silent_since_ms) = (since(self.clean_since_ms), None)
@@ -127,8 +140,8 @@ impl Watch {
                 (self.clean_since_ms, self.silent_since_ms) = (None, since(self.silent_since_ms))
             }
         }
-        let seldom =
-            self.silent_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= SELDOM_AFTER_MS);
+        let in_vain_since_ms = self.silent_since_ms.or(self.defied_since_ms);
+        let seldom = in_vain_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= SELDOM_AFTER_MS);
         self.look_at_ms = now_ms + if seldom { LOOK_SELDOM_MS } else { LOOK_AGAIN_MS };
     }
 
@@ -167,7 +180,8 @@ impl Watch {
     }
 
     fn begin_anew(&mut self) {
-        (self.clean_since_ms, self.silent_since_ms, self.look_at_ms) = (None, None, 0);
+        (self.clean_since_ms, self.silent_since_ms, self.defied_since_ms) = (None, None, None);
+        self.look_at_ms = 0;
     }
 }
 
