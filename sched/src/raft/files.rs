@@ -7,11 +7,14 @@ use std::path::Path;
 /// Writes beside the target, flushes to the disk, renames, and flushes the directory. Only the owner may read:
 /// the state holds whatever users put into their objects.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = private().create(true).truncate(true).open(&temporary)?;
+    // Not in place of the extension: two files that differ in it alone would share the name.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
+    let mut file = private().create(true).truncate(true).open(temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    rename(&temporary, path)
+    rename(temporary, path)
 }
 
 /// Gives a file its name for good.

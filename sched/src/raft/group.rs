@@ -223,6 +223,7 @@ impl Group {
             let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
             let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
             let pulse = Arc::new(Pulse::default());
+            pulse.settled(machine.voters());
             let links = Links {
                 network,
                 group: identity.group.clone(),

@@ -37,8 +37,9 @@ pub(super) fn note(storage: &Arc<dyn Storage>, dir: &Path, log: &Path) -> io::Re
     let (identity, vote) = match Log::last_vote(&**storage, log) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(()),
-        // One that is still open, or on a disk that fails, must not be removed before it was asked.
-        Err(error) if matches!(error.source, LogFault::Io(_) | LogFault::Engine(_)) => {
+        // One that is still open must not be removed before it was asked. One that the disk no longer reads says nothing, and
+        // would be in the way of every later part.
+        Err(error) if matches!(error.source, LogFault::Engine(_)) => {
             return Err(io::Error::other(error));
         }
         Err(error) => {

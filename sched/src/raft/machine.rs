@@ -4,12 +4,13 @@
 
 use super::snapshot::{Record, SnapshotError, SnapshotFile, blank};
 use super::storage::{Storage, off_thread};
-use super::types::{Entry, Failure, Id, Meta, Outcome, StoredMembers, Types};
+use super::types::{Entry, Failure, Id, Meta, Outcome, StoredMembers, Types, voters};
 use crate::state::{Frozen, Lineage, Store, View};
 use openraft::storage::RaftStateMachine;
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
 };
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use tokio::sync::watch;
 
@@ -52,6 +53,11 @@ impl Machine {
     /// The last entry that the snapshot on the disk covers, from now on.
     pub fn covers(&self) -> watch::Receiver<Option<Id>> {
         self.file.covers()
+    }
+
+    /// Who votes by what is applied.
+    pub fn voters(&self) -> BTreeSet<String> {
+        voters(self.members.membership())
     }
 
     /// Hands the state to the view unless the view is ahead of it.

@@ -6,7 +6,9 @@ use super::types::{Batch, Outcome, Raft};
 use crate::state::{Applied, Lineage, Refused, Txn, Unavailable};
 use openraft::error::{ClientWriteError, RaftError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Transactions waiting for their batch: some seconds of a busy flock's work. Beyond it the leader says so.
@@ -20,6 +22,10 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Bytes of one transaction at most, so that every log entry fits a frame.
 pub(super) const TXN_BYTES: usize = 8 << 20;
+
+/// A batch that was begun while the leader might act, and takes no longer than this, was ordered before anybody else might:
+/// the half second that the gate leaves, and the second by which others wait longer.
+const ORDERED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Why a transaction was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +110,7 @@ pub(super) async fn run(
         }
         let (txns, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|proposal| (proposal.txn, proposal.answer)).unzip();
+        let began = Instant::now();
         let write = raft.client_write(Batch { txns: Arc::new(txns) });
         let result = tokio::select! {
             result = write => result.map(|response| response.data).map_err(|error| lost(&error)),
@@ -111,7 +118,13 @@ pub(super) async fn run(
             () = tokio::time::sleep(timings.propose_deadline) => Err(ProposeError::Unknown("it took too long")),
             () = stop.cancelled() => Err(ProposeError::Unknown("this node is stopping")),
         };
+        let late = began.elapsed() > ORDERED_WITHIN && !gate.is_open(&lineage, term);
         match result {
+            // Another group may have been founded meanwhile, without these: whoever asked must not be told that they count.
+            Ok(_) if late => {
+                let error = ProposeError::Unknown("it was ordered when this leader might no longer act");
+                answers.into_iter().for_each(|answer| _ = answer.send(Err(error.clone())));
+            }
             // Each transaction has its own outcome; whoever does not wait for it any more does not hear it.
             Ok(Outcome(outcomes)) => answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| {
                 _ = answer.send(Ok(outcome));

@@ -80,8 +80,8 @@ impl Group {
     /// Whether a vote is that of a leader that this node follows, or would as soon as it has the time.
     fn follows(&self, vote: &Ballot) -> bool {
         let metrics = self.inner.raft.metrics();
-        let mine = metrics.borrow().vote;
-        *vote >= mine
+        let metrics = metrics.borrow();
+        metrics.running_state.is_ok() && *vote >= metrics.vote
     }
 
     /// One that has worked on one thing for too long is taken for dead.

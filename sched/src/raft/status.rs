@@ -22,8 +22,12 @@ pub struct Status {
     pub revision: Revision,
     /// The leader's peer id. `None` when nobody has led for a while.
     pub leader: Option<String>,
-    /// Peer ids, sorted; during a change those of both the old and the new set.
+    /// Peer ids, sorted; during a change, and until the last step of one is committed, those of both the old and the new
+    /// set: whoever is not among them is not needed, whatever becomes of the change.
     pub voters: BTreeSet<String>,
+    /// Index of the newest log entry here that says who votes. It may not be committed.
+    #[serde(default)]
+    pub named_at: u64,
     pub role: Role,
     /// A leader: a quorum answered it lately. Anyone else: a leader was heard lately that had one.
     pub quorum: bool,
@@ -60,6 +64,8 @@ pub(super) struct Pulse {
     leads_with_quorum: AtomicBool,
     /// Who votes, as this node's log says.
     voters: Mutex<BTreeSet<NodeId>>,
+    /// Who votes by what is committed, as far as this node knows.
+    settled: Mutex<BTreeSet<String>>,
     /// When the others last answered this node as their leader.
     answers: Mutex<BTreeMap<NodeId, Instant>>,
 }
@@ -147,6 +153,11 @@ impl Pulse {
         self.voters.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
+    /// These vote by what is committed.
+    pub fn settled(&self, voters: BTreeSet<String>) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = voters;
+    }
+
     pub fn leads_with_quorum(&self) -> bool {
         self.leads_with_quorum.load(Ordering::Relaxed)
     }
@@ -196,13 +207,20 @@ pub(super) fn derive(
                 members.get_node(&id).map(|n| n.peer.clone())
             }
         });
+    let named_at = *metrics.membership_config.log_id();
+    let mut voters = voters(members);
+    if named_at <= metrics.last_applied {
+        pulse.settled(voters.clone());
+    }
+    voters.extend(pulse.settled.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
     Status {
         group: identity.group.clone(),
         epoch: identity.epoch,
         term: metrics.current_term,
         revision,
         leader,
-        voters: voters(members),
+        voters,
+        named_at: named_at.map_or(0, |id| id.index),
         role,
         quorum,
         applied: metrics.last_applied.map_or(0, |id| id.index),

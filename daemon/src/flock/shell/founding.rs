@@ -17,7 +17,7 @@ use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_sched::electorate::founding::{self, Ask, NoPledge, Position, Situation, Step, Survivor};
 use gaggle_sched::electorate::roster::{Count, Roster};
-use gaggle_sched::raft::{self, Group, GroupId, Salvaged, Tail};
+use gaggle_sched::raft::{Group, GroupId, Salvaged, Tail};
 use gaggle_sched::state::{Lineage, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) struct Founding {
     /// The highest epoch that a peer has spoken of.
     epochs: u64,
     /// What this node's log holds beyond its view, while its part runs and nobody leads, and up to where.
-    held: Option<(Tail, Known)>,
+    held: Option<(Tail, Option<Known>)>,
     /// How many are here, when nobody leads.
     pub here: Option<Count>,
     /// For people; empty while there is nothing to say.
@@ -147,8 +147,13 @@ impl Shell {
         let (position, roster) = in_log.into_iter().chain([in_view]).max_by_key(|(position, _)| *position)?;
         let known = roster.filter(|_| position != Position::default());
         let known = known.map(|(roster, roster_revision)| Known { position, roster, roster_revision });
-        let held = self.founding.held.as_ref().filter(|_| self.part.borrow().is_some()).map(|(_, held)| held);
-        held.cloned().into_iter().chain(known).max_by_key(|known| known.position)
+        let held = self
+            .founding
+            .held
+            .as_ref()
+            .filter(|_| self.part.borrow().is_some())
+            .and_then(|(_, held)| held.clone());
+        held.into_iter().chain(known).max_by_key(|known| known.position)
     }
 
     /// Who holds more in its log than in its view must not ask as if it held less: it would be refused by those whose views
@@ -162,15 +167,19 @@ impl Shell {
         if self.founding.held.as_ref().is_some_and(|(looked, _)| *looked == tail) {
             return;
         }
-        self.founding.held = match group.salvage().await {
-            Ok(held) => Roster::of(&held.store).map(|(roster, roster_revision)| {
-                (tail, Known { position: held.position(), roster, roster_revision })
+        // One that cannot be read is not read again before it has grown.
+        let known = match group.salvage().await {
+            Ok(held) => Roster::of(&held.store).map(|(roster, roster_revision)| Known {
+                position: held.position(),
+                roster,
+                roster_revision,
             }),
             Err(error) => {
-                tracing::warn!(%error, "what this desktop's log holds beyond its view is not known yet");
+                tracing::warn!(%error, "what this desktop's log holds beyond its view is not known");
                 None
             }
         };
+        self.founding.held = Some((tail, known));
     }
 
     /// The others of this group who can be reached, as gossip says, or as they said themselves.
@@ -298,16 +307,13 @@ impl Shell {
                 self.view.write(|store| store.replace(left.store, left.lineage));
             }
         }
-        let (path, view) = (self.config.view.clone(), self.view.clone());
-        let saved = tokio::task::spawn_blocking(move || raft::save_view(&path, &view)).await;
-        let saved = saved.map_err(|error| error.to_string())?;
-        saved.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        self.save_now().await
     }
 
     /// Founds a group with the view, in place of what the disk holds of another.
     pub(super) async fn begin_group(&mut self, id: GroupId, epoch: u64) -> bool {
-        if let Err(error) = Group::forget(&super::part::storage(), &self.config.raft) {
-            tracing::error!(%error, "the old group's files are in the way");
+        if let Err(error) = self.forget_part().await {
+            tracing::error!(error, "the old group's files are in the way");
             return false;
         }
         let config = super::part::raft_config(&self.config, self.me, self.leases.gate());

@@ -29,9 +29,10 @@ use gaggle_sched::electorate::founding::FoundingRules;
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::raft::{self, Group, Salvaged};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Lineage, Resource, Revision, View};
+use gaggle_sched::state::{Lineage, Resource, View};
+use publish::Saved;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -100,7 +101,9 @@ pub(super) struct Shell {
     revive_at: Option<Instant>,
     /// Why it cannot be, for people.
     trouble: Option<String>,
-    saved: (Instant, Revision),
+    saved: Saved,
+    /// Held by whoever writes the view's file.
+    view_file: Arc<Mutex<()>>,
     why: String,
 }
 
@@ -149,7 +152,8 @@ impl Shell {
             rpc: Rpc::new(transport.clone(), PRESENCE, super::presence::FRAME_LIMIT),
             transport,
             membership,
-            saved: (now, view.revision()),
+            saved: Saved::at_start(&view, now),
+            view_file: Arc::default(),
             view,
             network,
             rules: AssemblyRules::default(),

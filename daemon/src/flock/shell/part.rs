@@ -71,8 +71,8 @@ impl Shell {
         }
         // What could not be taken up again is of no use any more: the group adds this node anew.
         self.revive_at = None;
-        if let Err(error) = Group::forget(&storage(), &self.config.raft) {
-            tracing::warn!(%error, "the files of an earlier part could not be removed");
+        if let Err(error) = self.forget_part().await {
+            tracing::warn!(error, "the files of an earlier part could not be removed");
         }
         let (network, view) = (self.network.clone(), self.view.clone());
         match Group::join(config, network, view, status.group.clone(), of.epoch, voters).await {
@@ -140,9 +140,25 @@ impl Shell {
             self.lead.send_replace(None);
             group.stop().await;
         }
-        if let Err(error) = Group::forget(&storage(), &self.config.raft) {
-            tracing::warn!(%error, "the files of a group that this node no longer votes in could not be removed");
+        // The files are this node's memory of its flock. Without them, and before it has written down what it follows next,
+        // it would come back as a stranger, and those who are left might be too few without it.
+        if let Err(why) = self.save_now().await {
+            tracing::warn!(why, "the view could not be saved");
         }
+        if let Err(error) = self.forget_part().await {
+            tracing::warn!(
+                error,
+                "the files of a group that this node no longer votes in could not be removed"
+            );
+        }
+    }
+
+    /// Removes what the disk holds of the part, beside the threads that serve the network.
+    pub(super) async fn forget_part(&self) -> Result<(), String> {
+        let dir = self.config.raft.clone();
+        let forgotten = tokio::task::spawn_blocking(move || Group::forget(&storage(), &dir)).await;
+        let forgotten = forgotten.map_err(|error| error.to_string())?;
+        forgotten.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     /// A voter that was voted out is not always told: it sees it when the leader's voters do not name it.
@@ -159,9 +175,11 @@ impl Shell {
         // as well makes it one, or it would be taken for voted out before it can ever be voted in.
         self.has_voted |= own_names && heard.is_none_or(|(heard, _)| heard.status.voters.contains(&me));
         let unnamed = match heard {
-            // Named by the others and not by its own log: they count on a log that is gone.
+            // Voted out by a change that is committed, and not merely unknown to one who is behind. Or named by the others
+            // and not by its own log: they count on a log that is gone.
             Some((heard, _)) if own.leader.is_none() || !own_names => {
-                !heard.status.voters.contains(&me) || !self.has_voted
+                let knows = heard.status.applied >= own.named_at;
+                (knows && !heard.status.voters.contains(&me)) || !self.has_voted
             }
             _ => !own_names,
         };

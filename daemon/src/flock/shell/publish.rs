@@ -8,9 +8,26 @@ use gaggle_sched::electorate::presence::LEASE_MS;
 use gaggle_sched::electorate::roster::Count;
 use gaggle_sched::raft::{self, Role};
 use gaggle_sched::runner::Lead;
+use gaggle_sched::state::{Lineage, Revision, View};
 use std::str::FromStr;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// What of the view is in its file.
+pub(super) struct Saved {
+    at: Instant,
+    revision: Revision,
+    lineage: Option<Lineage>,
+}
+
+impl Saved {
+    /// What was read from the file when this node started.
+    pub fn at_start(view: &View, now: Instant) -> Self {
+        let (lineage, revision) = view.read(|store| (store.lineage().cloned(), store.revision()));
+        Self { at: now, revision, lineage }
+    }
+}
 
 /// A follower writes down what it has seen this often.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
@@ -152,17 +169,32 @@ impl Shell {
 
     /// A follower writes down what it has seen; a voter's log is its memory.
     pub(super) fn save(&mut self) {
-        let (at, revision) = self.saved;
-        let now = self.view.revision();
-        if at.elapsed() < SAVE_EVERY || now == revision || self.part.borrow().is_some() {
+        let (lineage, revision) = self.view.read(|store| (store.lineage().cloned(), store.revision()));
+        let Saved { at, revision: saved, lineage: of } = &self.saved;
+        // Of a group that it has just come to follow it notes at once that it is of it.
+        let soon_enough = at.elapsed() < SAVE_EVERY && *of == lineage;
+        if soon_enough || *saved == revision || self.part.borrow().is_some() {
             return;
         }
-        self.saved = (Instant::now(), now);
-        let (path, view) = (self.config.view.clone(), self.view.clone());
+        self.saved = Saved { at: Instant::now(), revision, lineage };
+        let (path, view, file) = (self.config.view.clone(), self.view.clone(), self.view_file.clone());
         tokio::task::spawn_blocking(move || {
+            let _alone = file.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = raft::save_view(&path, &view) {
                 tracing::warn!(%error, "the view could not be saved");
             }
         });
+    }
+
+    /// Brings the view to the disk.
+    pub(super) async fn save_now(&self) -> Result<(), String> {
+        let (path, view, file) = (self.config.view.clone(), self.view.clone(), self.view_file.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            let _alone = file.lock().unwrap_or_else(PoisonError::into_inner);
+            raft::save_view(&path, &view)
+        });
+        let saved = saved.await;
+        let saved = saved.map_err(|error| error.to_string())?;
+        saved.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 }

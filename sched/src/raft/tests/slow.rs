@@ -1,6 +1,7 @@
 //! A network on which answers take longer than a leader's beat and a voter's patience with one.
 
 use super::*;
+use std::sync::atomic::AtomicBool;
 
 /// Each way takes this long: an answer takes more than two beats, and more than half of the lease.
 const ONE_WAY: Duration = Duration::from_millis(200);
@@ -58,4 +59,30 @@ async fn a_newcomer_on_a_slow_network_catches_up_and_large_objects_are_ordered()
         assert!(has(&bench.view(peer), "x59") && has(&bench.view(peer), "large"));
     }
     bench.end([leader, voter, newcomer]).await;
+}
+
+/// A batch takes so long that another group may have been founded: its writers are not told that it counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ordered_late_is_acknowledged_only_by_a_leader_that_may_still_act() {
+    let mut bench = Bench::new();
+    let (closes, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let gate = Gate::new({
+        let (closes, begun) = (closes.clone(), begun.clone());
+        // Open when a batch begins, and closed when it is there.
+        move |_: &Lineage, _| !closes.load(Ordering::SeqCst) || !begun.swap(true, Ordering::SeqCst)
+    });
+    let config = GroupConfig { gate, ..bench.config("a") };
+    let leader = Group::found(config, bench.hub.port("a"), bench.view("a"), group_id(), 1).await.unwrap();
+    bench.hub.put("a", &leader);
+    until(&leader, |status| status.quorum).await;
+    let voter = bench.join("b", "a").await;
+    leader.set_voters(set(&["a", "b"])).await.unwrap();
+    bench.hub.slow_down(4 * KILOBYTE);
+    let last = leader.propose(large("x", 320)).await.unwrap().unwrap();
+    reached(&bench.view("b"), last.revision).await;
+    closes.store(true, Ordering::SeqCst);
+    let late = leader.propose(large("y", 320)).await.unwrap_err();
+    assert!(begun.load(Ordering::SeqCst), "it was not even begun");
+    assert!(late.to_string().contains("might no longer act"), "{late}");
+    bench.end([leader, voter]).await;
 }

@@ -281,7 +281,8 @@ impl Machine {
         self.has_voted |= own_names && heard.as_ref().is_none_or(|heard| heard.voters.contains(&me));
         let unnamed = match &heard {
             Some(heard) if own.leader.is_none() || !own_names => {
-                !heard.voters.contains(&me) || !self.has_voted
+                let knows = heard.applied >= own.named_at;
+                (knows && !heard.voters.contains(&me)) || !self.has_voted
             }
             _ => !own_names,
         };

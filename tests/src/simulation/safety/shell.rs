@@ -207,6 +207,10 @@ impl World<'_> {
     }
 
     pub fn drop_part(&mut self, node: usize) {
+        // Flushed before the part's files go.
+        if let Some(view) = self.machines[node].process.as_ref().and_then(|process| process.view) {
+            self.machines[node].disk.views = vec![view];
+        }
         if let Some(part) = self.machines[node].disk.part.take() {
             if self.plan.remembers_votes && self.ledger.get(part.head).voters.names(node) {
                 self.machines[node].disk.gave_up.insert((*part.lineage).clone());
