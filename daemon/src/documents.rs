@@ -8,8 +8,29 @@ use serde_json::Value;
 pub struct DocumentError {
     pub key: Key,
     pub why: String,
+    pub kind: Trouble,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
     /// The disk refuses it: it is full or read-only, and may have room later.
-    pub disk: bool,
+    Disk,
+    /// This desktop does not have the document that the object was made from; it is on its way.
+    Behind,
+    Other,
+}
+
+/// An object without what the ordered state alone knows: what its document says.
+pub fn wish_of(object: &Value) -> Value {
+    let mut wish = object.clone();
+    if let Some(fields) = wish.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = wish.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("managedFields");
+    }
+    wish
 }
 
 /// Intent documents: one for each object that a client made.
@@ -22,6 +43,10 @@ pub trait Documents: Send + Sync + 'static {
     /// The change that does to the object's document what tells `after` from `before`, and takes nothing else back: the
     /// document may hold edits that wait for somebody to order them, and that the object does not show.
     async fn prepare_edit(&self, key: &Key, before: &Value, after: &Value) -> Result<Adopted, DocumentError>;
+
+    /// The change that makes an object where nobody can order it now. One of the name that waits for its order already
+    /// stays, and gets what this one says.
+    async fn prepare_made(&self, key: &Key, object: &Value) -> Result<Adopted, DocumentError>;
 
     /// Stores a prepared change and spreads it, where no quorum can order it now. Fsynced before it returns.
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError>;

@@ -6,7 +6,8 @@ use super::body::BODY_BYTES;
 use super::kinds::{Keeping, Kind};
 use super::query::Run;
 use super::status::ApiError;
-use super::value::{flag, items, remove, set};
+use super::value::{flag, items, set};
+use crate::documents::wish_of;
 use gaggle_sched::state::{Adopted, Expect, Key, Refused, Txn, Unavailable, Write};
 use serde_json::Value;
 use std::time::Duration;
@@ -86,14 +87,15 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
     let failed = |error| CommitError::Failed(ApiError::from_documents(&error));
     let bears_intent = bears_intent(kind, &shown, intent);
     // The same wish where nobody orders it: the object may have been edited since what is shown of it was ordered.
-    let unordered = async |prepared: Option<Adopted>| match (base.map(wish_of), &wish) {
-        (Some(base), Some(wish)) if bears_intent => {
-            state.documents.prepare_edit(&key, &base, wish).await.map(Some).map_err(failed)
-        }
-        (_, wish) if bears_intent && prepared.is_none() => {
-            state.documents.prepare(&key, wish.as_ref()).await.map(Some).map_err(failed)
-        }
-        _ => Ok(prepared),
+    let unordered = async |prepared: Option<Adopted>| {
+        let change = match (base.map(wish_of), &wish) {
+            _ if !bears_intent => return Ok(prepared),
+            (Some(base), Some(wish)) => state.documents.prepare_edit(&key, &base, wish).await,
+            (None, Some(wish)) => state.documents.prepare_made(&key, wish).await,
+            (_, None) if prepared.is_some() => return Ok(prepared),
+            (_, None) => state.documents.prepare(&key, None).await,
+        };
+        change.map(Some).map_err(failed)
     };
     if !*state.quorum.borrow() {
         let why = "less than half of the cluster's desktops can be reached";
@@ -159,15 +161,4 @@ fn bears_intent(kind: &Kind, object: &Value, intent: Intent) -> bool {
     let controlled =
         items(object, "/metadata/ownerReferences").iter().any(|owner| flag(owner, "/controller"));
     kind.keeping == Keeping::Intent && intent != Intent::None && !controlled
-}
-
-/// An object without what the ordered state alone knows.
-pub fn wish_of(object: &Value) -> Value {
-    let mut wish = object.clone();
-    remove(&mut wish, "status");
-    if let Some(metadata) = wish.get_mut("metadata") {
-        remove(metadata, "resourceVersion");
-        remove(metadata, "managedFields");
-    }
-    wish
 }

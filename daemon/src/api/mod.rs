@@ -37,7 +37,6 @@ pub mod version;
 mod watch;
 
 pub use auth::{Authenticate, Tokens, User, require_token};
-pub use commit::wish_of;
 pub use serve::serve;
 
 use crate::documents::Documents;

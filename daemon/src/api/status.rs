@@ -1,7 +1,7 @@
 //! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
 
 use super::kinds::Kind;
-use crate::documents::DocumentError;
+use crate::documents::{DocumentError, Trouble};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -138,9 +138,10 @@ impl ApiError {
 
     /// Why a change has no place in this desktop's documents. 507 is WebDAV's, and says what it is.
     pub fn from_documents(error: &DocumentError) -> Self {
-        match error.disk {
-            true => Self::new(507, "InsufficientStorage", format!("{error}; nothing was changed")),
-            false => Self::internal(error),
+        match error.kind {
+            Trouble::Disk => Self::new(507, "InsufficientStorage", format!("{error}; nothing was changed")),
+            Trouble::Behind => Self::unavailable(error.to_string()),
+            Trouble::Other => Self::internal(error),
         }
     }
 

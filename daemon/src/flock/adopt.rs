@@ -6,14 +6,14 @@
 //! adopted and how is decided in [`super::adoption`].
 
 use super::adoption::{
-    Ahead, Burial, CARRIED_BYTES, RUNNER_SPEAKS_WITHIN, Said, adoption, adopts, agree, burial,
-    conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key,
+    Ahead, Burial, CARRIED_BYTES, RUNNER_SPEAKS_WITHIN, Said, adoption, adopts, agree, beginning, burial,
+    conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key, outlives,
 };
-use crate::documents::{DocumentError, Documents};
-use gaggle_gossip::intent::{Beyond, Intent, IntentError, Keeper, PrepareError};
+use crate::documents::{DocumentError, Documents, Trouble, wish_of};
+use gaggle_gossip::intent::{Beyond, Change, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Adopted, Expect, Expired, Key, Propose, Revision, Seen, View, Write};
+use gaggle_sched::state::{Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, View, Write};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,10 +78,18 @@ fn said(intent: &Intent, doc: &str) -> Said {
     Said { buried: intent.is_buried(doc), deleted: intent.is_deleted(doc), heads: intent.heads(doc) }
 }
 
+fn adopted(change: Change) -> Adopted {
+    Adopted { change: change.bytes, heads: change.heads, base: change.base }
+}
+
 /// The whole chain: what to do stands in the cause.
 fn document_error(key: &Key, error: IntentError) -> DocumentError {
-    let disk = error.is_disk();
-    DocumentError { key: key.clone(), why: format!("{:#}", anyhow::Error::from(error)), disk }
+    let kind = match &error {
+        IntentError::Prepare { source: PrepareError::Behind, .. } => Trouble::Behind,
+        error if error.is_disk() => Trouble::Disk,
+        _ => Trouble::Other,
+    };
+    DocumentError { key: key.clone(), why: format!("{:#}", anyhow::Error::from(error)), kind }
 }
 
 #[async_trait::async_trait]
@@ -91,7 +99,7 @@ impl Documents for FlockDocuments {
         self.caught_up(key, &doc).await;
         let noted = self.view.read(|store| noted(store, key));
         match self.intent.prepare_on(&doc, object, noted.as_ref()).await {
-            Ok(change) => Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base }),
+            Ok(change) => Ok(adopted(change)),
             // What no client ever wrote (a namespace that every cluster begins with) leaves nothing to take back.
             Err(IntentError::Prepare { source: PrepareError::Missing, .. }) => {
                 Ok(Adopted { change: Vec::new(), heads: Vec::new(), base: None })
@@ -101,9 +109,25 @@ impl Documents for FlockDocuments {
     }
 
     async fn prepare_edit(&self, key: &Key, before: &Value, after: &Value) -> Result<Adopted, DocumentError> {
-        let prepared = self.intent.prepare_edit(&doc_key(key), before, after).await;
-        let change = prepared.map_err(|error| document_error(key, error))?;
-        Ok(Adopted { change: change.bytes, heads: change.heads, base: change.base })
+        let doc = doc_key(key);
+        let prepare = async || {
+            let noted = self.view.read(|store| noted(store, key));
+            self.intent.prepare_edit(&doc, before, after, noted.as_ref()).await
+        };
+        let mut prepared = prepare().await;
+        if matches!(prepared, Err(IntentError::Prepare { source: PrepareError::Behind, .. })) {
+            self.caught_up(key, &doc).await;
+            prepared = prepare().await;
+        }
+        prepared.map(adopted).map_err(|error| document_error(key, error))
+    }
+
+    async fn prepare_made(&self, key: &Key, object: &Value) -> Result<Adopted, DocumentError> {
+        let doc = doc_key(key);
+        self.caught_up(key, &doc).await;
+        let noted = self.view.read(|store| noted(store, key));
+        let prepared = self.intent.prepare_made(&doc, object, noted.as_ref()).await;
+        prepared.map(adopted).map_err(|error| document_error(key, error))
     }
 
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
@@ -207,6 +231,10 @@ pub async fn adopt_forever(
                     continue;
                 }
             };
+            if let Some(there) = view.read(|store| outlives(store, &key, object.as_ref(), &found)) {
+                again |= !begin_anew(&intent, &*propose, &key, &there, &found).await;
+                continue;
+            }
             let since = found.adopted.clone().unwrap_or_default();
             let conflicts = intent.conflicts(doc, &since).await.unwrap_or_default();
             // With the order goes what was ordered: whoever holds the one could else wait for ever for the other, if
@@ -241,6 +269,38 @@ pub async fn adopt_forever(
             result = changed.changed() => if result.is_err() { return },
             result = lead.changed() => if result.is_err() { return },
             () = tokio::time::sleep(next_look) => {}
+        }
+    }
+}
+
+/// Gives an object that is there a document again; whether that is done.
+async fn begin_anew(
+    intent: &Intent,
+    propose: &dyn Propose,
+    key: &Key,
+    there: &Object,
+    found: &Ahead,
+) -> bool {
+    let wish = wish_of(there.value());
+    let change = match intent.prepare(&found.doc, Some(&wish)).await {
+        Ok(change) => adopted(change),
+        Err(error) => {
+            tracing::error!(%key, %error, "an object's document cannot begin anew");
+            return false;
+        }
+    };
+    match propose.propose(beginning(key, there, found, change)).await {
+        Ok(Ok(_)) => {
+            tracing::info!(%key, "what was ordered outlives the end of its document, which it was not made from");
+            true
+        }
+        Ok(Err(refused)) => {
+            tracing::debug!(%refused, "a document did not begin anew");
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a document did not begin anew");
+            false
         }
     }
 }

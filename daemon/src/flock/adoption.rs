@@ -6,9 +6,10 @@ use gaggle_gossip::intent::{Beyond, Conflict, Heads, Noted};
 use gaggle_sched::controller::Note;
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::scheduler::{ATTEMPT, GROUP};
-use gaggle_sched::state::{Adopted, Expect, Key, Resource, Store, Txn, Write};
+use gaggle_sched::state::{Adopted, Expect, Key, Object, Resource, Store, Txn, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a pod that was made without an order waits for a desktop that says that it runs there.
@@ -161,8 +162,7 @@ pub fn adoption(
         (None, None) if !known => return None,
         // Both sides deleted it. Unless that is noted, the document stays ahead, and nobody can make the object anew.
         (None, None) => Write::Delete { key: key.clone(), expect: Expect::Absent, intent: adopted },
-        // It was ordered on a document that a later one had ended already, which its maker had not heard of: what was
-        // acknowledged is not deleted for that.
+        // See `outlives`.
         (None, Some(_)) if found.anew => return None,
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
@@ -185,6 +185,19 @@ pub fn adoption(
         }
     };
     Some(write.into())
+}
+
+/// An object that is there although its document has ended: it was ordered on one that a later one had ended already, which
+/// its maker had not heard of. What was acknowledged is not deleted for that; its document is to begin anew, from it.
+pub fn outlives(store: &Store, key: &Key, intended: Option<&Value>, found: &Ahead) -> Option<Arc<Object>> {
+    store.get(key).filter(|_| found.anew && intended.is_none()).cloned()
+}
+
+/// The order with which the document of an object that outlived it begins anew, by a change that says what the object does.
+pub fn beginning(key: &Key, there: &Object, found: &Ahead, change: Adopted) -> Txn {
+    let intent = Some(Adopted { base: found.adopted.clone(), ..change });
+    let (value, expect) = (there.value().clone(), Expect::Revision(there.revision()));
+    Write::Put { key: key.clone(), value, expect, intent }.into()
 }
 
 /// Whether a write notes what was adopted.
@@ -350,6 +363,28 @@ mod tests {
         }
         assert_eq!(store.get(&key).unwrap().uid(), "kept");
         assert_eq!(store.adopted(&key), Some(&vec![[2; 32]]));
+    }
+
+    #[test]
+    fn what_outlived_its_document_begins_another_one() {
+        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+        // Its document, begun anew after another deletion, has ended; after a day it is buried.
+        for heads in [vec![[2; 32]], Heads::new()] {
+            let mut store = Store::default();
+            let made = Some(Adopted { change: vec![1], heads: vec![[1; 32]], base: None });
+            let value = json!({"metadata": {"uid": "u"}});
+            let put = Write::Put { key: key.clone(), value, expect: Expect::Absent, intent: made };
+            store.apply(&put.into()).unwrap();
+            let ended = Ahead { anew: true, ..found(Some(vec![[1; 32]]), heads) };
+            assert!(adoption(&store, &key, None, &ended, vec![], &crate::app::now()).is_none());
+            let there = outlives(&store, &key, None, &ended).unwrap();
+            assert!(outlives(&store, &key, None, &Ahead { anew: false, ..ended.clone() }).is_none());
+            let change = Adopted { change: vec![3], heads: vec![[3; 32]], base: None };
+            store.apply(&beginning(&key, &there, &ended, change.clone())).unwrap();
+            assert_eq!((store.get(&key).unwrap().uid(), store.adopted(&key)), ("u", Some(&vec![[3; 32]])));
+            let late = beginning(&key, &there, &ended, change);
+            assert!(store.apply(&late).is_err(), "it was changed meanwhile");
+        }
     }
 
     #[test]

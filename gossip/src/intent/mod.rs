@@ -34,13 +34,13 @@ mod tests;
 pub use document::{Conflict, DocumentError, MAX_JSON_BYTES};
 pub use frame::{FrameError, MAX_FRAME_BYTES};
 pub use schema::{KeyField, KubernetesLists, Schema};
-pub use state::PrepareError;
+pub use state::{PrepareError, Wanted};
 pub use store::StoreError;
 pub use sync::{Keeper, Peers, Syncer};
 pub use wire::MAX_MESSAGE_BYTES;
 
 use index::Index;
-use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent, Wanted};
+use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Standing;
@@ -221,9 +221,21 @@ impl Intent {
         object: Option<&Value>,
         noted: Option<&Noted>,
     ) -> Result<Change, IntentError> {
-        let (key, object, noted) = (key.to_owned(), object.cloned(), noted.cloned());
-        let wanted = Wanted { before: None, object, noted };
-        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
+        self.change(key, Wanted::Whole(object.cloned()), noted).await
+    }
+
+    /// The change that makes the object where nobody can order it. One that waits for its order already stays, and gets what
+    /// this one says.
+    ///
+    /// # Errors
+    /// When the change cannot be made.
+    pub async fn prepare_made(
+        &self,
+        key: &str,
+        object: &Value,
+        noted: Option<&Noted>,
+    ) -> Result<Change, IntentError> {
+        self.change(key, Wanted::Made(object.clone()), noted).await
     }
 
     /// The change that does to the key's document what tells `after` from `before`: for an edit of an object that is
@@ -234,10 +246,14 @@ impl Intent {
         key: &str,
         before: &Value,
         after: &Value,
+        noted: Option<&Noted>,
     ) -> Result<Change, IntentError> {
-        let (key, before, object) = (key.to_owned(), Some(before.clone()), Some(after.clone()));
-        let wanted = Wanted { before, object, noted: None };
-        self.ask(|answer| Request::Prepare { key, wanted, now_ms: now_ms(), answer }).await?
+        self.change(key, Wanted::Edit { before: before.clone(), after: after.clone() }, noted).await
+    }
+
+    async fn change(&self, key: &str, wanted: Wanted, noted: Option<&Noted>) -> Result<Change, IntentError> {
+        let (key, noted) = (key.to_owned(), noted.cloned());
+        self.ask(|answer| Request::Prepare { key, wanted, noted, now_ms: now_ms(), answer }).await?
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.

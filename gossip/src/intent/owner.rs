@@ -7,7 +7,7 @@ use super::frame::Frame;
 use super::guard::caught;
 use super::index::Index;
 use super::schema::Schema;
-use super::state::{self, Ageing, State};
+use super::state::{self, Ageing, State, Wanted};
 use super::store::{Store, StoreError, Summary, encode};
 use super::{Beyond, Change, DocKey, Heads, IntentError, Noted, Want, lock};
 use serde_json::Value;
@@ -33,6 +33,7 @@ pub enum Request {
     Prepare {
         key: DocKey,
         wanted: Wanted,
+        noted: Option<Noted>,
         now_ms: u64,
         answer: oneshot::Sender<Result<Change, IntentError>>,
     },
@@ -67,14 +68,6 @@ pub enum Request {
         now_ms: u64,
         answer: oneshot::Sender<Result<usize, IntentError>>,
     },
-}
-
-/// What a change is to bring about.
-pub struct Wanted {
-    /// What the object was edited from, where only the edit is to be made.
-    pub before: Option<Value>,
-    pub object: Option<Value>,
-    pub noted: Option<Noted>,
 }
 
 /// What others lack, as far as it fits.
@@ -131,8 +124,8 @@ impl Owner {
     fn serve(&self, request: Request, cache: &mut Cache, batch: &mut Batch) {
         // An asker that is gone does not want its answer, hence the ignored results of `send`.
         match request {
-            Request::Prepare { key, wanted, now_ms, answer } => {
-                let _ = answer.send(self.prepare(&key, &wanted, now_ms, cache, batch));
+            Request::Prepare { key, wanted, noted, now_ms, answer } => {
+                let _ = answer.send(self.prepare(&key, &wanted, noted.as_ref(), now_ms, cache, batch));
             }
             Request::Apply { frames, now_ms, answer } => {
                 let results = frames.into_iter().map(|(key, frame)| {
@@ -194,14 +187,14 @@ impl Owner {
         &self,
         key: &DocKey,
         wanted: &Wanted,
+        noted: Option<&Noted>,
         now_ms: u64,
         cache: &mut Cache,
         batch: &Batch,
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
-        let asked = (wanted.before.as_ref(), wanted.object.as_ref());
-        let change = state::change(state, &self.actor, asked, wanted.noted.as_ref(), &*self.schema, now_ms);
+        let change = state::change(state, &self.actor, wanted, noted, &*self.schema, now_ms);
         change.map_err(|source| IntentError::Prepare { key: key.clone(), source })
     }
 

@@ -6,7 +6,7 @@
 use super::document::{Conflict, DocumentError};
 use super::frame::{Frame, FrameError};
 use super::schema::Schema;
-use super::state::{self, PrepareError, Standing, State};
+use super::state::{self, PrepareError, Standing, State, Wanted};
 use super::{Beyond, Change, DocKey, Heads, Noted, mark};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,15 +43,15 @@ impl Replica {
     }
 }
 
-/// As [`Intent::prepare_on`](super::Intent::prepare_on), or, with what the object was edited `before`, as
-/// [`Intent::prepare_edit`](super::Intent::prepare_edit).
+/// As [`Intent::prepare_on`](super::Intent::prepare_on), [`Intent::prepare_edit`](super::Intent::prepare_edit) and
+/// [`Intent::prepare_made`](super::Intent::prepare_made).
 ///
 /// # Errors
 /// When the change cannot be made.
 pub fn prepare(
     held: Option<&Held>,
     author: &str,
-    wanted: (Option<&Value>, Option<&Value>),
+    wanted: &Wanted,
     noted: Option<&Noted>,
     schema: &dyn Schema,
     now_ms: u64,

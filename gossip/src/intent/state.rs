@@ -14,7 +14,7 @@ use super::frame::{Body, Frame};
 use super::schema::Schema;
 use super::{Beyond, Change, Heads, Noted, mark, vet};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// How long the document of a deleted object is kept, so that edits that were made without knowing of the deletion
 /// still merge with it.
@@ -55,6 +55,11 @@ pub enum Standing {
 pub enum PrepareError {
     #[error("this node does not hold its document yet")]
     Missing,
+    #[error(
+        "it was made anew, and the document of the new one has not come to this desktop yet: edit it again in a moment, \
+         or through another desktop"
+    )]
+    Behind,
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
@@ -85,6 +90,11 @@ impl State {
             Self::Document(document) => document.value(schema),
             Self::Buried { .. } => None,
         }
+    }
+
+    /// Whether it speaks of an object that nobody deleted.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Document(document) if !document.is_empty() && document.deleted_at_ms().is_none())
     }
 
     /// What is known of the key without the document; `object` is what [`value`](Self::value) says.
@@ -122,10 +132,26 @@ pub fn prepare_edit(
 /// What stands for the document of an object that was deleted, where this node's copy has not got as far as that: to make
 /// the object anew is to begin the incarnation after it. On its own copy a node would begin one that others have ended long
 /// ago.
+///
+/// A copy of the same incarnation is over as well, if it lacks that end, or says nothing since: a controller has deleted the
+/// object, and nobody has wished for anything after that.
 pub fn ended(state: Option<&State>, noted: &Noted, now_ms: u64) -> Option<State> {
-    let incarnation = mark::unmarked(&noted.heads).0?;
-    let behind = state.map_or(0, State::incarnation) < incarnation;
-    (noted.gone && behind).then_some(State::Buried { incarnation, at_ms: now_ms })
+    let (incarnation, heads) = mark::unmarked(&noted.heads);
+    let incarnation = incarnation?;
+    let over = match state {
+        Some(State::Document(document)) if document.incarnation() == incarnation => {
+            document.deleted_at_ms().is_none() && (!document.covers(&heads) || document.heads() == heads)
+        }
+        state => state.map_or(0, State::incarnation) < incarnation,
+    };
+    (noted.gone && over).then_some(State::Buried { incarnation, at_ms: now_ms })
+}
+
+/// Whether this node's copy is of an earlier incarnation than the object that is shown: an edit of it would say nothing of
+/// the object.
+fn is_behind(state: Option<&State>, noted: &Noted) -> bool {
+    let incarnation = mark::unmarked(&noted.heads).0;
+    !noted.gone && incarnation.is_some_and(|incarnation| state.map_or(0, State::incarnation) < incarnation)
 }
 
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
@@ -162,21 +188,49 @@ pub fn prepare(
     Ok(encode(document.incarnation(), document.prepare(author, target, schema)?))
 }
 
-/// The change that brings `state` to `object`, or, with what the object was edited `before`, that does what the edit did;
-/// and what it builds on. `noted`: from what the object was last adopted.
+/// What is to become of an object.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// It is to be so and not otherwise, or gone.
+    Whole(Option<Value>),
+    /// What tells `after` from `before` is to be done to it.
+    Edit { before: Value, after: Value },
+    /// It is to be made. One of the name that is there already, and waits for its order, gets what this one says, and
+    /// keeps what else it says: nobody's wish is taken back for another's.
+    Made(Value),
+}
+
+/// What an object that waits for its order is known by stays.
+fn identity_of(object: &Value) -> Value {
+    let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    let identity = metadata.filter(|(name, _)| ["uid", "creationTimestamp"].contains(&name.as_str()));
+    json!({"metadata": identity.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()})
+}
+
+/// The change that does to `state` what is wanted, and what it builds on. `noted`: from what the object was last adopted.
 pub fn change(
     state: Option<&State>,
     author: &str,
-    (before, object): (Option<&Value>, Option<&Value>),
+    wanted: &Wanted,
     noted: Option<&Noted>,
     schema: &dyn Schema,
     now_ms: u64,
 ) -> Result<Change, PrepareError> {
     let noted = noted.filter(|noted| !noted.heads.is_empty());
-    let ended = noted.and_then(|noted| ended(state, noted, now_ms));
-    let (bytes, heads) = match (before, object) {
-        (Some(before), Some(after)) => prepare_edit(state, author, before, after, schema, now_ms),
-        (_, object) => prepare(ended.as_ref().or(state), author, object, schema, now_ms),
+    // What is to be gone needs no new beginning.
+    let made = noted.filter(|_| !matches!(wanted, Wanted::Whole(None)));
+    let ended = made.and_then(|noted| ended(state, noted, now_ms));
+    let whole = |object| prepare(ended.as_ref().or(state), author, object, schema, now_ms);
+    let edit = |before: &Value, after| prepare_edit(state, author, before, after, schema, now_ms);
+    let waits = ended.is_none() && state.is_some_and(State::is_live);
+    let (bytes, heads) = match wanted {
+        Wanted::Whole(object) => whole(object.as_ref()),
+        Wanted::Edit { .. } if noted.is_some_and(|noted| is_behind(state, noted)) => {
+            Err(PrepareError::Behind)
+        }
+        Wanted::Edit { before, after } => edit(before, after),
+        Wanted::Made(object) if waits => edit(&identity_of(object), object),
+        Wanted::Made(object) => whole(Some(object)),
     }?;
     let base = match (state, noted) {
         (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
@@ -252,7 +306,7 @@ pub fn beyond(state: Option<&State>, incarnation: Option<u32>, heads: &[[u8; 32]
     match state {
         State::Document(document) if document.is_empty() || !(anew || document.covers(heads)) => None,
         State::Document(_) => Some(Beyond { heads: state.marked_heads(), anew }),
-        State::Buried { .. } => Some(Beyond { heads: Heads::new(), anew: false }),
+        State::Buried { .. } => Some(Beyond { heads: Heads::new(), anew }),
     }
 }
 

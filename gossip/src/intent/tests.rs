@@ -104,6 +104,58 @@ fn edits_that_wait_for_an_order_are_all_kept() {
 }
 
 #[test]
+fn who_makes_an_object_that_waits_for_its_order_takes_nothing_back() {
+    let mut side = Side::named("side");
+    let make = |side: &mut Side, uid: &str, data: Value| {
+        let made = json!({"metadata": {"name": "a", "uid": uid}, "data": data});
+        let wanted = state::Wanted::Made(made);
+        let state = side.state.as_ref();
+        let change = state::change(state, "side", &wanted, None, &KubernetesLists, side.now_ms).unwrap();
+        side.take(&change.bytes);
+        side.value().unwrap()
+    };
+    make(&mut side, "first", json!({"one": "1", "both": "1"}));
+    let both = make(&mut side, "second", json!({"two": "2", "both": "2"}));
+    let wanted =
+        json!({"metadata": {"name": "a", "uid": "first"}, "data": {"one": "1", "two": "2", "both": "2"}});
+    assert_eq!(both, wanted);
+    // One that was deleted is another object.
+    side.delete();
+    let anew = make(&mut side, "third", json!({"three": "3"}));
+    assert_eq!(anew, json!({"metadata": {"name": "a", "uid": "third"}, "data": {"three": "3"}}));
+    assert_eq!(side.state.as_ref().unwrap().incarnation(), 2);
+}
+
+#[test]
+fn what_is_made_on_a_copy_that_is_behind_is_another_object_and_an_edit_is_refused() {
+    let change = |side: &Side, wanted: state::Wanted, noted: &super::Noted| {
+        state::change(side.state.as_ref(), "side", &wanted, Some(noted), &KubernetesLists, side.now_ms)
+    };
+    let shown = json!({"metadata": {"name": "a"}, "data": {"one": "1"}});
+    let (mut left, right) = apart(&json!({"metadata": {"name": "a"}, "data": {"old": "1"}}));
+    // It was deleted and made anew over there, and is shown here before its document came.
+    left.delete();
+    left.set(&shown);
+    let heads = left.state.as_ref().unwrap().marked_heads();
+    let noted = |gone| super::Noted { heads: heads.clone(), gone };
+    let edit = state::Wanted::Edit { before: shown.clone(), after: with(&shown, "/data/one", json!("2")) };
+    for behind in [&right, &Side::named("side")] {
+        assert_eq!(change(behind, edit.clone(), &noted(false)), Err(PrepareError::Behind));
+    }
+    let edited = change(&left, edit, &noted(false)).unwrap();
+    assert_eq!(edited.base.as_ref(), Some(&heads));
+    // A controller has deleted it since: whoever makes it makes another one, whether this copy has all of it or not.
+    for mut side in [left.clone(), right, Side::named("side")] {
+        let made = json!({"metadata": {"name": "a", "uid": "new"}});
+        let anew = change(&side, state::Wanted::Made(made.clone()), &noted(true)).unwrap();
+        assert_eq!(anew.base.as_ref(), Some(&heads));
+        side.take(&anew.bytes);
+        assert_eq!(side.value(), Some(made));
+        assert_eq!(side.state.as_ref().unwrap().incarnation(), 3);
+    }
+}
+
+#[test]
 fn a_copy_that_is_behind_is_told_from_one_that_was_begun_anew() {
     let beyond = |side: &Side, heads: &super::Heads| {
         let (incarnation, heads) = super::mark::unmarked(heads);

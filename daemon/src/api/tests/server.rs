@@ -57,6 +57,10 @@ impl Documents for Memory {
         self.prepare(key, Some(after)).await
     }
 
+    async fn prepare_made(&self, key: &Key, object: &Value) -> Result<Adopted, DocumentError> {
+        self.prepare(key, Some(object)).await
+    }
+
     async fn keep(&self, key: &Key, adopted: &Adopted) -> Result<(), DocumentError> {
         self.kept.lock().unwrap().push((key.clone(), serde_json::from_slice(&adopted.change).ok()));
         Ok(())

@@ -157,11 +157,12 @@ impl World<'_> {
     }
 }
 
-type Contents = Vec<(Key, Arc<Object>)>;
+/// A revision, the group, and what is there.
+type Contents = ((u64, Option<String>), Vec<(Key, Value)>);
 
-fn contents(store: &Store) -> ((u64, Option<String>), Vec<(Key, Value)>) {
-    let objects: Contents = store.freeze().objects;
-    let values = objects.into_iter().map(|(key, object)| (key, object.value().clone())).collect();
+fn contents(store: &Store) -> Contents {
+    let values =
+        store.freeze().objects.into_iter().map(|(key, object)| (key, object.value().clone())).collect();
     ((store.revision().0, store.lineage().map(|lineage| format!("{lineage:?}"))), values)
 }
 

@@ -6,9 +6,9 @@ use super::propose::{Purpose, Unavailable};
 use super::record::{Did, Op, Outcome, field_of};
 use super::{Bend, Later, Message, documents};
 use crate::simulation::safety::world::{World, name};
-use gaggle::api::wish_of;
+use gaggle::documents::wish_of;
 use gaggle::flock::adoption::{agree, doc_key, noted};
-use gaggle_gossip::intent::{KubernetesLists, PrepareError, replica};
+use gaggle_gossip::intent::{KubernetesLists, PrepareError, Wanted, replica};
 use gaggle_sched::state::{Adopted, Applied, Expect, Refused, Txn, Write};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -166,7 +166,7 @@ impl World<'_> {
         if !quorum {
             return self.keep_unordered(node, request, base, wish);
         }
-        let Some(adopted) = self.prepare(node, &request, None, wish.as_ref()) else {
+        let Some(adopted) = self.prepare(node, &request, &Wanted::Whole(wish)) else {
             return self.end_request(node, request.op, Outcome::Failed);
         };
         let expect = match &current {
@@ -186,18 +186,12 @@ impl World<'_> {
         self.propose(node, Txn::from(write), Purpose::Request(op));
     }
 
-    fn prepare(
-        &mut self,
-        node: usize,
-        request: &Request,
-        before: Option<&Value>,
-        wish: Option<&Value>,
-    ) -> Option<Adopted> {
+    fn prepare(&mut self, node: usize, request: &Request, wanted: &Wanted) -> Option<Adopted> {
         let now_ms = documents::now_ms(self.queue.now());
         let key = &self.work.record.ops[request.op].key;
         let super::desk::Desk { documents, life, .. } = &self.work.desks[node];
-        let noted = life.as_ref().filter(|_| before.is_none()).and_then(|life| noted(&life.store, key));
-        let (held, wanted) = (documents.get(&doc_key(key)), (before, wish));
+        let noted = life.as_ref().and_then(|life| noted(&life.store, key));
+        let held = documents.get(&doc_key(key));
         match replica::prepare(held, &name(node), wanted, noted.as_ref(), &KubernetesLists, now_ms) {
             Ok(change) => Some(documents::adopted(change)),
             // What no client ever wrote leaves nothing to take back.
@@ -208,13 +202,16 @@ impl World<'_> {
 
     /// Where nobody orders the write, it goes into this desktop's documents.
     fn keep_unordered(&mut self, node: usize, request: Request, base: Option<Value>, wish: Option<Value>) {
-        let before = base.as_ref().map(wish_of);
-        let edit = before.as_ref().filter(|_| wish.is_some());
+        let wanted = match (base.as_ref().map(wish_of), wish) {
+            (Some(before), Some(after)) => Wanted::Edit { before, after },
+            (None, Some(made)) => Wanted::Made(made),
+            (_, None) => Wanted::Whole(None),
+        };
         let op = &self.work.record.ops[request.op];
         let (doc, fields) = (doc_key(&op.key), op.fields.clone());
         let held = self.work.desks[node].documents.get(&doc);
         let said = held.and_then(|held| replica::value(held, &KubernetesLists));
-        let adopted = self.prepare(node, &request, edit, wish.as_ref());
+        let adopted = self.prepare(node, &request, &wanted);
         let Some(adopted) = adopted else { return self.end_request(node, request.op, Outcome::Failed) };
         self.work.record.ops[request.op].saw = said.map(|said| seen(&said, &fields)).unwrap_or_default();
         self.keep(node, request.op, &adopted);

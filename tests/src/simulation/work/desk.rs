@@ -27,7 +27,7 @@ pub struct Work {
     /// Numbers of their own, so that a run without work has the same ones.
     pub random: Option<Random>,
     pub numbers: u64,
-    /// Identities by namespace and name: where their containers run.
+    /// Identities by namespace, name and group: where their containers run.
     pub identities: BTreeMap<String, BTreeMap<String, usize>>,
     pub settled_revision: u64,
 }

@@ -16,10 +16,15 @@ const BUDGET: usize = 1 << 20;
 /// 2026-01-01, for documents' clocks.
 const BEGAN_MS: u64 = 1_767_225_600_000;
 
+/// The old document by its place in memory, the key, the change.
+type Question = (usize, String, Vec<u8>);
+/// The old one, so that nothing else comes to its place, and the new one.
+type Answer = (Option<Held>, Option<Held>);
+
 /// Applying the same change to the same document gives the same one: it is done once.
 #[derive(Default)]
 pub struct Memo {
-    applied: HashMap<(usize, String, Vec<u8>), (Option<Held>, Option<Held>)>,
+    applied: HashMap<Question, Answer>,
     /// Documents without changes that wait, by key, incarnation and heads.
     alike: HashMap<(String, u32, Heads), Held>,
 }
@@ -39,7 +44,6 @@ impl Memo {
             }
             _ => new,
         });
-        // The old one is kept, so that nothing else comes to its place in memory.
         self.applied.insert(question, (old.cloned(), new.clone()));
         new
     }

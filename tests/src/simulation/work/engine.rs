@@ -74,8 +74,12 @@ impl World<'_> {
             self.violated("an agent obeys no older binding", what);
         }
         if single {
-            self.work.identities.entry(identity(&pod)).or_default().insert(id.to_owned(), node);
-            self.check_identity(&identity(&pod));
+            // Groups that were founded apart promise nothing to each other.
+            let of = self.machines[node].process.as_ref().and_then(|process| process.of.clone());
+            let group = of.map_or_else(String::new, |of| of.group.clone());
+            let identity = format!("{} of {group}", identity(&pod));
+            self.work.identities.entry(identity.clone()).or_default().insert(id.to_owned(), node);
+            self.check_identity(&identity);
         }
         let typed = self.work.desks[node].life.as_ref().and_then(|life| life.agent.pod(&pod.uid));
         let Some(typed) = typed else { return };
@@ -107,7 +111,9 @@ impl World<'_> {
     }
 
     fn forget_identity(&mut self, pod: &PodId, id: &str, single: bool) {
-        if single && let Some(places) = self.work.identities.get_mut(&identity(pod)) {
+        let begins = format!("{} of ", identity(pod));
+        let of_groups = self.work.identities.range_mut(begins.clone()..);
+        for (_, places) in of_groups.take_while(|(identity, _)| single && identity.starts_with(&begins)) {
             places.remove(id);
         }
     }

@@ -3,8 +3,9 @@
 use super::{Bend, Message, documents};
 use crate::simulation::safety::ledger::{Content, Id};
 use crate::simulation::safety::world::{World, name};
+use gaggle::documents::wish_of;
 use gaggle::flock::adoption::{self, Ahead, Burial};
-use gaggle_gossip::intent::{Beyond, Conflict, KubernetesLists, replica};
+use gaggle_gossip::intent::{Beyond, Conflict, KubernetesLists, Wanted, replica};
 use gaggle_sched::controller::node::{NodeConfig, NodeReport};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::{Lead, Origin, Planned, Proposal, Turn};
@@ -317,8 +318,8 @@ impl World<'_> {
             let ended = match adoption::burial(&documents::said(held), store.adopted(&key)) {
                 Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
                 Some(Burial::End) => {
-                    let (wanted, now_ms) = ((None, None), documents::now_ms(now));
-                    let change = replica::prepare(held, &author, wanted, None, &KubernetesLists, now_ms);
+                    let (wanted, now_ms) = (Wanted::Whole(None), documents::now_ms(now));
+                    let change = replica::prepare(held, &author, &wanted, None, &KubernetesLists, now_ms);
                     change.ok().map(documents::adopted)
                 }
                 None => None,
@@ -349,6 +350,23 @@ impl World<'_> {
                 }
             }
             let object = replica::value(held, &KubernetesLists);
+            if let Some(there) = adoption::outlives(store, &key, object.as_ref(), &found) {
+                let wanted = Wanted::Whole(Some(wish_of(there.value())));
+                let change = replica::prepare(
+                    Some(held),
+                    &author,
+                    &wanted,
+                    None,
+                    &KubernetesLists,
+                    documents::now_ms(now),
+                );
+                let Ok(change) = change.map(documents::adopted) else { continue };
+                count += 1;
+                acting.adoptions.insert(number + count, (key.clone(), Vec::new()));
+                let txn = adoption::beginning(&key, &there, &found, change);
+                duties.incoming.push((txn, Waiter::Adoption(number + count)));
+                continue;
+            }
             let since = found.adopted.clone().unwrap_or_default();
             let conflicts = replica::conflicts(held, &since);
             let change = replica::changes_beyond(held, &since, adoption::CARRIED_BYTES).unwrap_or_default();
