@@ -336,7 +336,10 @@ fn outcome(action: &Action, answer: Result<Answer, Failure>) -> Outcome {
             |version| Outcome::Found { version },
         ),
         (200..=299, _) => match kept {
-            Some(warning) => Outcome::Kept { warning: warning.clone() },
+            Some(warning) => Outcome::Kept {
+                warning: warning.clone(),
+                uid: answer.body["metadata"]["uid"].as_str().map(str::to_owned),
+            },
             // A deletion answers with a status, not with the object.
             None => Outcome::Ordered { version: version(&answer.body) },
         },

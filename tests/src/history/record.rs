@@ -97,8 +97,13 @@ impl Action {
 pub enum Outcome {
     /// A write that was acknowledged as ordered. A deletion may tell no version.
     Ordered { version: Option<Version> },
-    /// A write that was acknowledged with a `Warning:`: kept as intent, not ordered yet.
-    Kept { warning: String },
+    /// A write that was acknowledged with a `Warning:`: kept as intent, not ordered yet. `uid`: of which
+    /// object, as the desktop that keeps it knows it.
+    Kept {
+        warning: String,
+        #[serde(default)]
+        uid: Option<String>,
+    },
     /// A read that found the object.
     Found { version: Version },
     /// A read that was told that there is none.
@@ -304,7 +309,7 @@ mod tests {
         let action = Action::Delete { name: "a".into(), expects: version.clone() };
         let op = recorder.invoke(3, 2, &action);
         recorder.complete(op, &Outcome::Ordered { version: None });
-        recorder.complete(op, &Outcome::Kept { warning: "no quorum".into() });
+        recorder.complete(op, &Outcome::Kept { warning: "no quorum".into(), uid: None });
         recorder.watched(1, 1, Told::Added { name: "a".into(), version: version.clone() });
         recorder.watched(1, 1, Told::Expired);
         recorder.fault("d1 crashes");

@@ -108,10 +108,11 @@ impl Fault {
     pub fn goes_with(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.of(), other.of());
         let disjoint = ours.iter().collect::<BTreeSet<_>>().is_disjoint(&theirs.iter().collect());
-        let network = self.is_of_network() || other.is_of_network();
+        let of_network = [self, other].iter().filter(|fault| fault.is_of_network()).count();
         let hindered = self.hinders_ending() || other.hinders_ending();
         let all = [self, other].iter().any(|fault| matches!(fault, Self::KillAll));
-        disjoint && !all && !(network && hindered) && !(self.is_of_network() && other.is_of_network())
+        let network_bears_it = of_network == 0 || (of_network == 1 && !hindered);
+        disjoint && !all && network_bears_it
     }
 }
 

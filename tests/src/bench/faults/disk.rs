@@ -24,9 +24,10 @@ impl Desktop {
 
     /// Fills the data directory's disk to the last byte.
     pub fn fill_disk(&self) -> Result<()> {
-        // It ends with "no space left", which is what is wanted. What the daemon frees meanwhile is filled, too.
+        // It ends with "no space left", which is what is wanted. What the daemon frees meanwhile is filled, too; a page or two
+        // it may free at any moment.
         self.exec(&format!(
-            "for _ in $(seq 50); do cat /dev/zero >> '{0}/filler'; head -c 1 /dev/zero >> '{0}/filler' || exit 0; done; exit 1",
+            "for _ in $(seq 50); do cat /dev/zero >> '{0}/filler'; [ $(df -k --output=avail '{0}' | tail -n 1) -ge 8 ] || exit 0; done; exit 1",
             self.data_dir().display()
         ))?
         .ok()?;

@@ -2,7 +2,7 @@
 
 use super::Violation;
 use super::operations::{Operation, Operations};
-use crate::history::record::{Action, Fields, Version};
+use crate::history::record::{Action, Fields, Outcome, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All three rules.
@@ -91,14 +91,23 @@ impl Owed {
     /// By writes of which each was asked for after the one before was answered, or which only add fields.
     fn by(writes: &[&Operation]) -> Self {
         let mut owed = Self::default();
+        let mut deleted: BTreeSet<&str> = BTreeSet::new();
         for write in writes {
+            // A desktop that was away shows, and edits, what was deleted before. That deletion wins.
+            if let (Some(Outcome::Kept { uid: Some(uid), .. }), Action::Merge { .. }) =
+                (write.outcome, write.action)
+                && deleted.contains(uid.as_str())
+            {
+                continue;
+            }
             let acknowledged = write.is_ordered() || write.is_kept();
             match (write.action, write.action.written()) {
                 (_, Some(fields)) if acknowledged => {
                     (owed.there, owed.gone) = (true, false);
                     owed.fields.extend(fields.clone());
                 }
-                (Action::Delete { .. }, _) if acknowledged => {
+                (Action::Delete { expects, .. }, _) if acknowledged => {
+                    deleted.insert(&expects.uid);
                     owed = Self { gone: true, ..Self::default() };
                 }
                 (Action::Delete { .. }, _) if write.is_unknown() => owed.open = true,

@@ -17,7 +17,12 @@ fn ordered(revision: u64, value: &str) -> Outcome {
 }
 
 fn kept() -> Outcome {
-    Outcome::Kept { warning: "no quorum: kept as intent".into() }
+    kept_of(None)
+}
+
+/// Kept where an object of this uid is known.
+fn kept_of(uid: Option<&str>) -> Outcome {
+    Outcome::Kept { warning: "no quorum: kept as intent".into(), uid: uid.map(str::to_owned) }
 }
 
 fn refused() -> Outcome {
@@ -356,6 +361,22 @@ fn what_was_made_anew_is_owed_again() {
     let unsure = || deleted().does(0, create("thing", "b"), unknown(504));
     assert_good(&unsure().ends_with(&there()));
     assert_good(&unsure().ends_with(&[]));
+}
+
+#[test]
+fn an_edit_of_what_was_deleted_before_is_not_owed_and_one_of_the_new_object_is() {
+    let named = |uid: &str, revision, value| Version { uid: uid.into(), ..version(revision, value) };
+    let made = |uid: &str, revision, value| Outcome::Ordered { version: Some(named(uid, revision, value)) };
+    let anew = || {
+        let first = Story::default().does(0, create("thing", "a"), made("first", 5, "a"));
+        let gone = first.does(0, delete("thing", named("first", 5, "a")), Outcome::Ordered { version: None });
+        gone.does(0, create("thing", "b"), made("second", 9, "b"))
+    };
+    let there = || [("thing", named("second", 9, "b"))];
+    let late = anew().does(0, merge("thing", "x"), kept_of(Some("first")));
+    assert_good(&late.ends_with(&there()));
+    let edited = anew().does(0, merge("thing", "x"), kept_of(Some("second")));
+    assert_wrong(&edited.ends_with(&there()), "these are missing: x=1");
 }
 
 #[test]
