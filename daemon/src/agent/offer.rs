@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// How long an owner may take to appear in the new group: documents merge within a few seconds of a connection.
 pub const OWNER_APPEARS_WITHIN: Duration = Duration::from_secs(20);
+/// What [Kubernetes](https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost) goes by when it
+/// chooses the pod to delete: the cheaper one, 0 where nothing is said.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// What a ReplicaSet's pods carry of their template.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
@@ -54,6 +57,10 @@ pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
                 return Offer::Never;
             }
             value["metadata"]["ownerReferences"][0]["uid"] = json!(found.uid());
+            // The new group may have made its replicas already: those go, however many of these a desktop runs.
+            if last.annotation(DELETION_COST).is_none() {
+                value["metadata"]["annotations"][DELETION_COST] = json!("1");
+            }
         }
         // What a Job has counted, and who else may own a pod, only their own group knows.
         _ => return Offer::Never,
@@ -141,6 +148,14 @@ mod tests {
         assert_eq!(expect, Expect::Absent);
         assert_eq!((&value["metadata"]["uid"], &value["spec"]["nodeName"]), (&json!("u"), &json!("ada")));
         assert_eq!(value["metadata"]["ownerReferences"][0]["uid"], "new");
+        assert_eq!(
+            value["metadata"]["annotations"][DELETION_COST], "1",
+            "those that were made here go first"
+        );
+        let priced = with("/metadata/annotations", json!({DELETION_COST: "-3"}));
+        let Offer::Make(write) = offered(&[node(), set("1", 2)], priced) else { panic!("it is wanted") };
+        let Write::Put { value, .. } = *write else { panic!("{write:?}") };
+        assert_eq!(value["metadata"]["annotations"][DELETION_COST], "-3", "people's word counts");
     }
 
     #[test]
