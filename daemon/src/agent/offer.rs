@@ -6,6 +6,7 @@
 //! that goes on may run it already.
 
 use super::identity::Owner;
+use gaggle_sched::controller::DELETION_COST;
 use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Expect, Key, Object, Store, Write};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -15,9 +16,6 @@ use std::time::Duration;
 
 /// How long an owner may take to appear in the new group: documents merge within a few seconds of a connection.
 pub const OWNER_APPEARS_WITHIN: Duration = Duration::from_secs(20);
-/// What [Kubernetes](https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost) goes by when it
-/// chooses the pod to delete: the cheaper one, 0 where nothing is said.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// What a ReplicaSet's pods carry of their template.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 

@@ -232,7 +232,7 @@ pub async fn adopt_forever(
                 }
             };
             if let Some(there) = view.read(|store| outlives(store, &key, object.as_ref(), &found)) {
-                again |= !begin_anew(&intent, &*propose, &key, &there, &found).await;
+                again |= begin_anew(&intent, &*propose, &key, &there, &found).await;
                 continue;
             }
             let since = found.adopted.clone().unwrap_or_default();
@@ -273,7 +273,7 @@ pub async fn adopt_forever(
     }
 }
 
-/// Gives an object that is there a document again; whether that is done.
+/// Gives an object that is there a document again; whether that is to be tried again at once.
 async fn begin_anew(
     intent: &Intent,
     propose: &dyn Propose,
@@ -292,16 +292,10 @@ async fn begin_anew(
     match propose.propose(beginning(key, there, found, change)).await {
         Ok(Ok(_)) => {
             tracing::info!(%key, "what was ordered outlives the end of its document, which it was not made from");
-            true
-        }
-        Ok(Err(refused)) => {
-            tracing::debug!(%refused, "a document did not begin anew");
             false
         }
-        Err(error) => {
-            tracing::debug!(%error, "a document did not begin anew");
-            false
-        }
+        // Somebody was faster, or the group is busy.
+        Ok(Err(_)) | Err(_) => true,
     }
 }
 

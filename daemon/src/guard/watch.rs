@@ -200,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_killed_is_tried_less_often_and_never_given_up() {
+        let mut watch = living();
+        watch.closed();
+        for (now_ms, again_ms) in [
+            (DUE, LOOK_AGAIN_MS),
+            (DUE + SELDOM_AFTER_MS, LOOK_SELDOM_MS),
+            (DUE + 100 * GIVEN_UP_AFTER_MS, LOOK_SELDOM_MS),
+        ] {
+            assert_eq!(watch.next(now_ms), Step::Kill);
+            watch.looked(now_ms, Found::Running);
+            assert_eq!(watch.next(now_ms), Step::Rest { until_ms: now_ms + again_ms });
+        }
+    }
+
+    #[test]
     fn it_sleeps_for_as_long_as_the_flock_is_heard() {
         let mut watch = living();
         for later in [0, 4_000, 8_000] {

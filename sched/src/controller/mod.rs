@@ -24,6 +24,8 @@ mod statefulset;
 #[cfg(test)]
 pub(crate) mod harness;
 
+pub use replicaset::DELETION_COST;
+
 use crate::state::{Change, Key, Store, Txn, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;

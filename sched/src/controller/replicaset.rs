@@ -20,8 +20,9 @@ const NAME: &str = "replicaset-controller";
 /// Pods made or deleted per plan (Kubernetes' burst): a transaction stays small enough for one log entry, and
 /// the status shows progress in between.
 const BURST: usize = 500;
-/// Lets users say which pods to delete first.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Says which pods to delete first: the cheaper ones, 0 where nothing is said
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const PODS: Resource = Resource::fixed("pods");
 
 pub struct ReplicaSetController;

@@ -366,8 +366,8 @@ impl Shell {
         if let Some(group) = self.part.send_replace(None) {
             self.lead.send_replace(None);
             group.stop().await;
-        } else if let Err(error) = raft::save_view(&self.config.view, &self.view) {
-            tracing::warn!(%error, "the view could not be saved");
+        } else if let Err(why) = self.save_now().await {
+            tracing::warn!(why, "the view could not be saved");
         }
     }
 }
