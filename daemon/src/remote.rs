@@ -1,10 +1,14 @@
-//! What desktops give each other besides state: logs of their pods, and images.
+//! What desktops give each other besides state: streams of their pods, and images.
 
 mod images;
 mod logs;
+mod pods;
+mod streams;
 
 pub use images::{FlockImages, serve_images};
-pub use logs::{FlockPods, serve_logs};
+pub use logs::serve_logs;
+pub use pods::FlockPods;
+pub use streams::serve_streams;
 
 use crate::pods::ByteStream;
 use futures::StreamExt;
@@ -15,6 +19,7 @@ use tokio_util::io::ReaderStream;
 
 const LOGS: &str = "/gaggle/logs/1";
 const IMAGES: &str = "/gaggle/images/1";
+const STREAMS: &str = "/gaggle/streams/1";
 
 /// The largest request or answer head on either protocol.
 const HEAD_LIMIT: usize = 64 << 10;

@@ -72,6 +72,7 @@ fn without_a_daemon_every_command_says_what_to_type() {
         &["image", "ls"],
         &["describe", "pod", "x"],
         &["logs", "x"],
+        &["exec", "x", "--", "true"],
         &["delete", "pod", "x"],
         &["scale", "deploy/x", "--replicas", "1"],
         &["wait", "pod/x", "--for=delete"],
@@ -274,6 +275,23 @@ fn the_daemons_own_endpoints() {
     run(api.data_dir(), &["down"]).expect(0, "handing over\nleft\n");
     let config = run(api.data_dir(), &["kubeconfig", "--server", "pc7"]);
     assert!(config.out.contains("https://pc7:6443"), "{}", config.out);
+}
+
+#[test]
+fn exec_passes_everything_through() {
+    let api = FakeApi::start();
+    api.put("/api/v1/namespaces/default/pods/web", json!({"kind": "Pod", "metadata": {"name": "web"}}));
+    let line = ["exec", "-i", "web", "-c", "main", "--", "tr", "a b", "c"];
+    run_with_input(api.data_dir(), &line, b"typed").expect(
+        0,
+        "/api/v1/namespaces/default/pods/web/exec?container=main&stdin=true&stdout=true&stderr=true&\
+         command=tr&command=a%20b&command=c\ntyped",
+    );
+    run(api.data_dir(), &["exec", "web", "--", "fail"])
+        .expect(7, "/api/v1/namespaces/default/pods/web/exec?stdout=true&stderr=true&command=fail\n")
+        .says(&["command terminated with exit code 7"]);
+    run(api.data_dir(), &["exec", "none", "--", "true"]).expect(1, "").says(&["pods \"none\" not found"]);
+    run(api.data_dir(), &["exec", "web"]).expect(2, "").says(&["<COMMAND>"]);
 }
 
 #[test]

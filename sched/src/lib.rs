@@ -4,6 +4,7 @@
 //! (controllers, scheduler, electorate). It must never know sockets, Docker or libp2p: bytes go out and come
 //! in through traits.
 
+pub mod admission;
 pub mod controller;
 pub mod electorate;
 mod formats;

@@ -15,14 +15,14 @@ pub mod offer;
 pub mod planner;
 mod shell;
 pub mod spec;
+mod talk;
 
 pub use engine::EngineError;
 use engine::{Docker, Engine, Facts};
 pub use hold::noted;
 pub use identities::Identities;
-use logs::LogTarget;
 
-use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
+use crate::pods::{ByteStream, LogOptions, PodRef, Process, ProcessOptions, Stdio, StreamError};
 use futures::{FutureExt, StreamExt};
 use gaggle_sched::controller::Note;
 use gaggle_sched::state::{Propose, View};
@@ -30,6 +30,8 @@ use k8s_openapi::jiff::Timestamp;
 use shell::{Connector, Inputs, Question, Shell};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +44,9 @@ pub fn heard_file(agent_dir: &Path) -> PathBuf {
 
 /// Events about pods that wait to be stored; more are dropped, since they only tell what statuses also show.
 const NOTES_WAITING: usize = 1024;
+
+/// How long a pod may take to accept a connection to one of its ports.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -230,12 +235,55 @@ impl Agent {
 
     /// A container's log, or in Kubernetes' words why there is none.
     pub async fn logs(&self, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
-        let stopped = || StreamError::Unavailable("the daemon on this desktop is stopping".to_owned());
         let (answer, answered) = oneshot::channel();
-        let question = Question { pod: pod.clone(), options: options.clone(), answer };
-        self.questions.send(question).await.map_err(|_| stopped())?;
-        let target = answered.await.map_err(|_| stopped())??;
+        let question = Question::Log { pod: pod.clone(), options: options.clone(), answer };
+        let target = self.ask(question, answered).await?;
         logs::open(&self.engine_now()?, &target, options, Timestamp::now())
+    }
+
+    /// A conversation with a process in a container, or in Kubernetes' words why there is none.
+    pub async fn process(&self, pod: &PodRef, options: &ProcessOptions) -> Result<Process, StreamError> {
+        let (answer, answered) = oneshot::channel();
+        let container = options.container.clone();
+        let running = self.ask(Question::Running { pod: pod.clone(), container, answer }, answered).await?;
+        let engine = self.engine_now()?;
+        let begun = match &options.command {
+            Some(command) => engine.talk(&running.id, command, options.stdio).await,
+            // Whether there is a terminal was decided when the container was made.
+            None => {
+                let stdio = Stdio { tty: running.tty, ..options.stdio };
+                engine.attach(&running.id, stdio, running.end).await
+            }
+        };
+        begun.map_err(talk::refusal)
+    }
+
+    /// A connection to a port of a pod on this desktop.
+    pub async fn port(&self, pod: &PodRef, port: u16) -> Result<TcpStream, StreamError> {
+        let (answer, answered) = oneshot::channel();
+        let address = self.ask(Question::Address { pod: pod.clone(), answer }, answered).await?;
+        let refused = |why: String| {
+            StreamError::BadRequest(format!("failed to connect to {address}:{port} inside the pod: {why}"))
+        };
+        match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect((address.as_str(), port))).await {
+            Ok(Ok(stream)) => {
+                // What is typed must not wait for more of it; failing to ask for that is harmless.
+                let _ = stream.set_nodelay(true);
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(refused(error.to_string())),
+            Err(_) => Err(refused(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        question: Question,
+        answered: oneshot::Receiver<Result<T, StreamError>>,
+    ) -> Result<T, StreamError> {
+        let stopped = || StreamError::Unavailable("the daemon on this desktop is stopping".to_owned());
+        self.questions.send(question).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
     }
 
     /// The cluster goes on without this desktop: every pod here is cleared away, also what was kept for its logs.

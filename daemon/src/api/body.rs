@@ -2,7 +2,9 @@
 
 use super::kinds::Kind;
 use super::query::FieldValidation;
+use super::schema::{Node, Scalar, Shape};
 use super::status::ApiError;
+use super::value::text;
 use super::{protobuf, strict};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -84,67 +86,127 @@ pub fn check(
     decoded: Decoded,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), ApiError> {
-    let Decoded { mut value, twice } = decoded;
-    let cannot = |why: String| {
+    let Checked { known, twice, unknown, .. } = read_as(kind, decoded)?;
+    let mut complaints: Vec<String> = Vec::new();
+    if validation != FieldValidation::Ignore {
+        complaints.extend(twice.iter().map(|path| format!("duplicate field \"{path}\"")));
+        complaints.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
+    }
+    if validation == FieldValidation::Strict && !complaints.is_empty() {
+        return Err(cannot(kind, &format!("strict decoding error: {}", complaints.join(", "))));
+    }
+    Ok((known, complaints))
+}
+
+/// Checks the part of an object that somebody applies, and returns it as it was written: what was left out stays out.
+pub fn check_applied(
+    kind: &Kind,
+    decoded: Decoded,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let Checked { mut given, twice, unknown, .. } = read_as(kind, decoded)?;
+    let failed = |why: String| {
+        let (name, version) = (text(&given, "/metadata/name"), kind.api_version());
+        let subject = match text(&given, "/metadata/namespace") {
+            "" => format!("/{name}"),
+            namespace => format!("{namespace}/{name}"),
+        };
         let message =
-            format!("{0} in version \"{1}\" cannot be handled as a {0}: {why}", kind.kind, kind.version);
+            format!("failed to create typed patch object ({subject}; {version}, Kind={}): {why}", kind.kind);
         ApiError::bad_request(message)
     };
-    if !value.is_object() {
-        return Err(cannot("the body is not an object".into()));
+    // Fields that nobody could manage: no wish of the client's makes them pass.
+    if !unknown.is_empty() {
+        let lines: Vec<String> =
+            unknown.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
+        return Err(failed(lines.join("\n")));
+    }
+    let complaints: Vec<String> = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        _ => twice.iter().map(|path| format!("duplicate field \"{path}\"")).collect(),
+    };
+    if validation == FieldValidation::Strict && !complaints.is_empty() {
+        return Err(cannot(kind, &format!("strict decoding error: {}", complaints.join(", "))));
+    }
+    drop_nulls(&mut given);
+    Ok((given, complaints))
+}
+
+/// An object that was read as one of a kind.
+struct Checked {
+    /// As it was written, without fields that the kind does not have.
+    given: Value,
+    /// As the Kubernetes type holds it.
+    known: Value,
+    twice: Vec<String>,
+    unknown: Vec<String>,
+}
+
+fn cannot(kind: &Kind, why: &str) -> ApiError {
+    let message =
+        format!("{0} in version \"{1}\" cannot be handled as a {0}: {why}", kind.kind, kind.version);
+    ApiError::bad_request(message)
+}
+
+fn read_as(kind: &Kind, decoded: Decoded) -> Result<Checked, ApiError> {
+    let Decoded { value: mut given, twice } = decoded;
+    if !given.is_object() {
+        return Err(cannot(kind, "the body is not an object"));
     }
     for (field, expected) in [("kind", kind.kind), ("apiVersion", kind.api_version().as_str())] {
-        match value.get(field).and_then(Value::as_str).unwrap_or_default() {
-            "" => value[field] = expected.into(),
-            given if given == expected => {}
-            given => {
+        match given.get(field).and_then(Value::as_str).unwrap_or_default() {
+            "" => given[field] = expected.into(),
+            found if found == expected => {}
+            found => {
                 let message = format!(
-                    "the {field} in the data ({given}) does not match the expected {field} ({expected})"
+                    "the {field} in the data ({found}) does not match the expected {field} ({expected})"
                 );
                 return Err(ApiError::bad_request(message));
             }
         }
     }
-    normalize(&mut value);
-    let known = (kind.decode)(&value).map_err(|why| match strict::culprit(&value, &kind.decode) {
-        field if field.is_empty() => cannot(why),
-        field => cannot(format!("{field}: {why}")),
+    let mut unknown = Vec::new();
+    if let Some(of) = kind.node() {
+        normalize(&mut given, of);
+        unknown = strict::drop_unknown(&mut given, of);
+    }
+    let known = (kind.decode)(&given).map_err(|why| match strict::culprit(&given, &kind.decode) {
+        field if field.is_empty() => cannot(kind, &why),
+        field => cannot(kind, &format!("{field}: {why}")),
     })?;
-    let mut complaints: Vec<String> = Vec::new();
-    if validation != FieldValidation::Ignore {
-        complaints.extend(twice.iter().map(|path| format!("duplicate field \"{path}\"")));
-        let unknown = strict::unknown_fields(&value, &known);
-        complaints.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
+    Ok(Checked { given, known, twice, unknown })
+}
+
+/// A field that is null is one that was left out.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
-    if validation == FieldValidation::Strict && !complaints.is_empty() {
-        return Err(cannot(format!("strict decoding error: {}", complaints.join(", "))));
-    }
-    Ok((known, complaints))
 }
 
 /// Forms that Go reads and the model does not: quantities as plain numbers (`cpu: 2`), and empty values in maps
 /// of strings (`label:`).
-fn normalize(value: &mut Value) {
-    const AMOUNTS: &[&str] = &["limits", "requests", "capacity", "allocatable", "overhead", "hard", "used"];
-    const TEXTS: &[&str] = &["labels", "annotations", "data", "stringData", "matchLabels", "nodeSelector"];
-    let stringify = |value: &mut Value| {
-        if let Value::Number(number) = value {
+fn normalize(value: &mut Value, of: Node<'_>) {
+    match value {
+        Value::Number(number) if matches!(of.shape(), Shape::Scalar(Scalar::Quantity)) => {
             *value = number.to_string().into();
         }
-    };
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(normalize),
+        Value::Array(items) => {
+            let Some(of) = of.items() else { return };
+            items.iter_mut().for_each(|item| normalize(item, of));
+        }
         Value::Object(fields) => {
+            let in_map = matches!(of.shape(), Shape::Map { .. });
             for (key, value) in fields {
-                match (key.as_str(), value) {
-                    (key, Value::Object(texts)) if TEXTS.contains(&key) => {
-                        texts.values_mut().filter(|text| text.is_null()).for_each(|text| *text = "".into());
-                    }
-                    (key, Value::Object(amounts)) if AMOUNTS.contains(&key) => {
-                        amounts.values_mut().for_each(stringify);
-                    }
-                    ("sizeLimit", value) => stringify(value),
-                    (_, value) => normalize(value),
+                let Some(of) = of.child(key) else { continue };
+                match (&*value, of.shape()) {
+                    (Value::Null, Shape::Scalar(Scalar::Text)) if in_map => *value = "".into(),
+                    _ => normalize(value, of),
                 }
             }
         }
@@ -184,6 +246,8 @@ mod tests {
         let (value, _) = check_yaml(text, FieldValidation::Strict).unwrap();
         let limit = value.pointer("/spec/template/spec/containers/0/resources/limits/cpu").unwrap();
         assert_eq!(limit, "2");
+        let (value, _) = check_yaml("metadata: {labels: {a:}}", FieldValidation::Strict).unwrap();
+        assert_eq!(value["metadata"]["labels"]["a"], "");
         let other = check_yaml("kind: Pod", FieldValidation::Ignore).unwrap_err();
         assert!(other.contains("does not match the expected kind (Deployment)"), "{other}");
         let wrong = check_yaml("spec: {replicas: many}", FieldValidation::Ignore).unwrap_err();

@@ -28,6 +28,8 @@ pub struct Pending<'a> {
     pub base: Option<&'a Value>,
     pub expect: Expect,
     pub intent: Intent,
+    /// What happens together with it or not at all; not without an order.
+    pub charges: Vec<Write>,
     pub run: Run,
 }
 
@@ -75,7 +77,7 @@ impl CommitError {
 
 /// Brings a write into order, or keeps it as intent when nobody can order it now.
 pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, CommitError> {
-    let Pending { kind, key, object, before, base, expect, intent, run } = pending;
+    let Pending { kind, key, object, before, base, expect, intent, charges, run } = pending;
     let shown = object.as_ref().or(before).cloned().unwrap_or_default();
     if shown.to_string().len() > BODY_BYTES {
         return Err(ApiError::too_large(BODY_BYTES).into());
@@ -110,7 +112,8 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
         Some(value) => Write::Put { key: key.clone(), value, expect, intent: adopted.clone() },
         None => Write::Delete { key: key.clone(), expect, intent: adopted.clone() },
     };
-    let proposed = tokio::time::timeout(ORDER, state.propose.propose(Txn::from(write))).await;
+    let writes: Vec<Write> = charges.into_iter().chain([write]).collect();
+    let proposed = tokio::time::timeout(ORDER, state.propose.propose(Txn::from(writes))).await;
     let late = || Err(Unavailable::Unknown(format!("no answer within {} seconds", ORDER.as_secs())));
     match proposed.unwrap_or_else(|_| late()) {
         Ok(Ok(applied)) => {

@@ -1,13 +1,16 @@
 //! Creating objects.
 
 use super::ApiState;
+use super::admission;
+use super::apply::{self, Author, Force, Manager, Operation, Writing};
 use super::body::{self, Decoded};
 use super::commit::{CommitError, Done, Intent, Pending, commit};
 use super::kinds::{self, Kind};
-use super::query::{Query, Run};
+use super::query::{FieldValidation, Query, Run};
 use super::read;
 use super::status::{ApiError, Cause};
 use super::target::Target;
+use super::update;
 use super::validate::{Problems, metadata};
 use super::value::{as_map, child, remove, set, text};
 use gaggle_sched::controller::namespace;
@@ -17,8 +20,9 @@ use serde_json::Value;
 /// Letters and digits that cannot be misread or spell words, as Kubernetes appends them to generated names.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
-/// Generated names that may be taken before it is said that something is wrong: 27^5 names are there to take.
-const GENERATE_TRIES: usize = 8;
+/// Generated names that may be taken before it is said that something is wrong (27^5 names are there to take), and
+/// times that others may be faster to charge the same quota.
+const TRIES: usize = 8;
 /// Names of namespaces, which a generated name must fit as well.
 const GENERATED_PREFIX: usize = 58;
 
@@ -29,22 +33,64 @@ pub async fn create(
     decoded: Decoded,
 ) -> Result<(Done, Vec<String>), ApiError> {
     let kind = target.kind;
+    let (object, warnings) = body::check(kind, decoded, query.field_validation()?)?;
+    let author = update::author(target, query, Operation::Update)?;
+    let done = make(state, target, query, object, &Managed::By(&author)).await?;
+    Ok((done, warnings))
+}
+
+/// Creates what one manager applies, `config`, and it manages that alone.
+pub async fn apply(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    config: Decoded,
+    author: &Author,
+) -> Result<Done, ApiError> {
+    let kind = target.kind;
+    let now = super::now().to_string();
+    let writing = Writing { author, of: kind.node(), now: &now };
+    let applied = writing.applied(&Value::Null, &config.value, Vec::new(), Force::Yes);
+    let (_, managers) = applied.map_err(ApiError::from_apply)?;
+    let (object, _) = body::check(kind, config, FieldValidation::Ignore)?;
+    make(state, target, query, object, &Managed::As(managers)).await
+}
+
+/// Who manages the fields of a new object.
+enum Managed<'a> {
+    By(&'a Author),
+    As(Vec<Manager>),
+}
+
+async fn make(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    object: Value,
+    managed: &Managed<'_>,
+) -> Result<Done, ApiError> {
+    let kind = target.kind;
     if kind.is_namespaced() && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
     let run = query.run()?;
-    let (object, warnings) = body::check(kind, decoded, query.field_validation()?)?;
     if !text(&object, "/metadata/resourceVersion").is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
     admit(state, kind, &target.namespace, text(&object, "/metadata/name"))?;
     let generated = text(&object, "/metadata/name").is_empty();
-    for _ in 0..GENERATE_TRIES {
-        match attempt(state, target, object.clone(), run).await {
-            Err(CommitError::Refused(Refused::AlreadyExists(_))) if generated => {}
+    let mut contended = None;
+    for _ in 0..TRIES {
+        match attempt(state, target, object.clone(), managed, run).await {
+            Err(CommitError::Refused(Refused::AlreadyExists(_))) if generated => contended = None,
+            // Another object was charged to the same quota.
+            Err(CommitError::Refused(refused @ Refused::Conflict { .. })) => contended = Some(refused),
             Err(error) => return Err(error.into_api(kind)),
-            Ok(done) => return Ok((done, warnings)),
+            Ok(done) => return Ok(done),
         }
+    }
+    if let Some(refused) = contended {
+        return Err(CommitError::Refused(refused).into_api(kind));
     }
     let prefix = text(&object, "/metadata/generateName");
     let message = format!("{}: all names that were generated from {prefix:?} are taken", kind.qualified());
@@ -55,22 +101,41 @@ async fn attempt(
     state: &ApiState,
     target: &Target,
     mut object: Value,
+    managed: &Managed<'_>,
     run: Run,
 ) -> Result<Done, CommitError> {
     let kind = target.kind;
-    begin(kind, &target.namespace, &mut object)?;
+    begin(state, kind, &target.namespace, &mut object)?;
+    let managers = managers_of(kind, &object, managed);
+    apply::write(&mut object, managers);
     let name = text(&object, "/metadata/name").to_owned();
     let key = kind.key(&target.namespace, &name);
     if state.view.read(|store| store.get(&key).is_some()) {
         return Err(CommitError::Refused(Refused::AlreadyExists(key)));
     }
+    let charges = admission::admit(state, kind, &object)?;
     let object = Some(object);
     let (expect, intent) = (Expect::Absent, Intent::Wish);
-    commit(state, Pending { kind, key, object, before: None, base: None, expect, intent, run }).await
+    commit(state, Pending { kind, key, object, before: None, base: None, expect, intent, charges, run }).await
+}
+
+fn managers_of(kind: &Kind, object: &Value, managed: &Managed<'_>) -> Vec<Manager> {
+    match managed {
+        Managed::As(managers) => managers.clone(),
+        Managed::By(author) => {
+            let now = super::now().to_string();
+            let nothing = Value::Object(serde_json::Map::new());
+            let writing = Writing { author, of: kind.node(), now: &now };
+            writing.updated(&nothing, object, Vec::new()).unwrap_or_else(|error| {
+                tracing::debug!(%error, "a new object's managers are not known");
+                Vec::new()
+            })
+        }
+    }
 }
 
 /// Turns what a client sent into what is stored first: metadata, defaults, status; and checks it.
-fn begin(kind: &Kind, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
+fn begin(state: &ApiState, kind: &Kind, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
     let given = text(object, "/metadata/namespace").to_owned();
     if !given.is_empty() && given != namespace {
         return Err(ApiError::bad_request(
@@ -104,6 +169,7 @@ fn begin(kind: &Kind, namespace: &str, object: &mut Value) -> Result<(), ApiErro
         false => drop(remove(metadata, "generation")),
     }
     (kind.default)(object);
+    admission::complete(state, kind, object)?;
     (kind.begin)(object);
     let generated_badly = problems.into_causes();
     let mut problems = Problems::default();

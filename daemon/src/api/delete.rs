@@ -11,8 +11,9 @@ use super::target::Target;
 use super::update::may_go;
 use super::value::{as_map, child, int, is_set, items, set, text};
 use futures::StreamExt;
-use gaggle_sched::controller::namespace;
-use gaggle_sched::state::{Expect, Object, Refused};
+use gaggle_sched::controller::{disruption, namespace};
+use gaggle_sched::state::{Expect, Object, Refused, Write};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -99,6 +100,25 @@ impl Deleted {
 
 /// `DELETE` of one object.
 pub async fn delete(state: &ApiState, target: &Target, options: &Options) -> Result<Deleted, ApiError> {
+    delete_with(state, target, options, |_| Ok(Vec::new())).await
+}
+
+/// The deletion of a pod for the good of its desktop: what its disruption budget loses is written together with it.
+pub async fn evict(state: &ApiState, target: &Target, options: &Options) -> Result<Deleted, ApiError> {
+    delete_with(state, target, options, |current| {
+        let Some(pod) = current.typed::<Pod>() else { return Ok(Vec::new()) };
+        let charge = state.view.read(|store| disruption::evict(store, &pod));
+        charge.map(|write| write.into_iter().collect()).map_err(|blocked| ApiError::disrupts(&blocked))
+    })
+    .await
+}
+
+async fn delete_with(
+    state: &ApiState,
+    target: &Target,
+    options: &Options,
+    charges: impl Fn(&Object) -> Result<Vec<Write>, ApiError>,
+) -> Result<Deleted, ApiError> {
     let kind = target.kind;
     if kind.is("", "Namespace") && namespace::ALWAYS.contains(&target.name.as_str()) {
         return Err(ApiError::forbidden(kind, &target.name, "this namespace may not be deleted"));
@@ -122,6 +142,7 @@ pub async fn delete(state: &ApiState, target: &Target, options: &Options) -> Res
             expect: Expect::Revision(current.revision()),
             // The wish ends when deletion is asked for, however long the object takes to go.
             intent: if current.is_terminating() { Intent::None } else { Intent::Drop },
+            charges: charges(&current)?,
             run: options.run,
         };
         match commit(state, pending).await {

@@ -157,21 +157,25 @@ fn aggregated_version(group: &str, version: &str) -> Value {
 }
 
 /// Group, version and kind of what a subresource reads and writes.
-fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'static str, &'static str) {
+pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'static str, &'static str) {
     match part {
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Attach => ("", "v1", "PodAttachOptions"),
+        Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
         Subresource::Status | Subresource::Log | Subresource::Finalize => {
             (kind.group, kind.version, kind.kind)
         }
     }
 }
 
-fn verbs_of(part: Subresource) -> &'static [&'static str] {
+pub(super) fn verbs_of(part: Subresource) -> &'static [&'static str] {
     match part {
         Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
         Subresource::Log => &["get"],
         Subresource::Eviction => &["create"],
         Subresource::Finalize => &["update"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
     }
 }

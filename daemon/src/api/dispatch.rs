@@ -12,7 +12,7 @@ use super::status::{ApiError, json_response, warn};
 use super::target::Target;
 use super::update::{self, Made};
 use super::value::{int, text};
-use super::{ApiState, create, log, read, watch};
+use super::{ApiState, create, log, read, stream, watch};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +34,13 @@ pub async fn resources(State(state): State<ApiState>, request: Request) -> Respo
 async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let target = Target::parse(parts.uri.path())?;
-    let query = Query::of(&parts.uri)?;
+    let query = Query::of(&parts.uri)?.of_agent(&parts.headers);
+    if let Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)) =
+        target.subresource
+        && matches!(parts.method, Method::GET | Method::POST)
+    {
+        return stream::open(state, &target, &query, part, parts).await;
+    }
     let headers = parts.headers;
     match parts.method {
         Method::GET | Method::HEAD => return get(state, &target, &query, &headers).await,
@@ -102,14 +108,24 @@ async fn get(
     match (target.subresource, target.name.is_empty()) {
         (Some(Subresource::Log), _) => log::log(state, target, query).await,
         (Some(Subresource::Scale), _) => Ok(json_response(200, &scale::get(state, target)?)),
-        (Some(Subresource::Eviction | Subresource::Finalize), _) => Err(ApiError::method_not_allowed()),
+        // Streams were opened before; HEAD remains.
+        (
+            Some(
+                Subresource::Eviction
+                | Subresource::Finalize
+                | Subresource::Exec
+                | Subresource::Attach
+                | Subresource::PortForward,
+            ),
+            _,
+        ) => Err(ApiError::method_not_allowed()),
         (None, _) if query.flag("watch")? => watch::watch(state, target, query, headers).await,
         (None, true) => read::list(state, target, query, headers).await,
         (None | Some(Subresource::Status), _) => read::get(state, target, query, headers).await,
     }
 }
 
-/// Deletion on behalf of a drain. There are no disruption budgets that could stand against it.
+/// Deletion on behalf of a drain, as far as disruption budgets allow it.
 async fn evict(
     state: &ApiState,
     target: &Target,
@@ -127,7 +143,7 @@ async fn evict(
     if query.run()? == Run::Real && int(eviction, "/deleteOptions/gracePeriodSeconds") == Some(0) {
         tracing::debug!(pod = %target.name, "an eviction leaves no grace");
     }
-    delete::delete(state, target, &options).await?;
+    delete::evict(state, target, &options).await?;
     Ok(json_response(201, &success(target, "")))
 }
 

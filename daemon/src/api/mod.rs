@@ -6,6 +6,8 @@
 //!
 //! What is particular to a kind stands in [`kinds`], one entry each.
 
+mod admission;
+pub mod apply;
 pub mod auth;
 mod body;
 mod commit;
@@ -24,9 +26,11 @@ mod protobuf;
 mod query;
 mod read;
 mod scale;
+pub mod schema;
 mod selector;
 pub mod serve;
 pub mod status;
+mod stream;
 mod strict;
 mod table;
 mod target;

@@ -2,15 +2,24 @@
 
 use super::status::ApiError;
 use axum::extract::Query as Pairs;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri, header};
 use std::str::FromStr;
 
-/// More parameters than any client sends.
-const PARAMETERS: usize = 64;
+/// More parameters than any client sends: the words of a command to run are one each.
+const PARAMETERS: usize = 1024;
+
+/// The longest name of a field manager.
+const MANAGER: usize = 128;
+/// The manager of whoever says neither who it is nor what program.
+const UNKNOWN: &str = "unknown";
 
 /// The parameters of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    /// The program that asks, by its own name for itself.
+    agent: String,
+}
 
 /// What is done about fields that a kind does not have, and fields given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +43,50 @@ impl Query {
         if pairs.len() > PARAMETERS {
             return Err(ApiError::bad_request(format!("more than {PARAMETERS} query parameters")));
         }
-        Ok(Self(pairs))
+        Ok(Self { pairs, agent: String::new() })
+    }
+
+    /// The same parameters, asked for by the program that these headers name.
+    pub fn of_agent(self, headers: &HeaderMap) -> Self {
+        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        Self { agent: agent.split('/').next().unwrap_or_default().to_owned(), ..self }
+    }
+
+    /// Who manages the fields that the request writes.
+    pub fn manager(&self) -> Result<String, ApiError> {
+        let is_printable = |c: &char| !c.is_control();
+        let invalid =
+            |why: &str| Err(ApiError::new(422, "Invalid", format!("fieldManager: Invalid value: {why}")));
+        match self.text("fieldManager") {
+            "" => {
+                let name: String = self.agent.chars().filter(is_printable).take(MANAGER).collect();
+                Ok(if name.is_empty() { UNKNOWN.into() } else { name })
+            }
+            name if name.len() > MANAGER => invalid("may not be more than 128 bytes"),
+            name if !name.chars().all(|c| is_printable(&c)) => {
+                invalid("should only contain printable characters")
+            }
+            name => Ok(name.to_owned()),
+        }
     }
 
     pub fn text(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// Whether a parameter is named with a value.
+    pub fn has(&self, name: &str) -> bool {
+        !self.text(name).is_empty()
+    }
+
+    /// Every value of a parameter that may stand more than once.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// A flag; one that is named without a value is set.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()) {
+        match self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()) {
             None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
             Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
             Some(other) => Err(wrong(name, other, "true or false")),

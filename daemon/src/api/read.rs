@@ -66,12 +66,10 @@ pub async fn list(
         "" => None,
         token => Some(Continue::parse(token)?),
     };
+    let exact = check_revision_options(query)?;
     let wanted = match &resumed {
         Some(resumed) => Some(resumed.revision),
-        None => {
-            let asked = caught_up(&state.view, query).await?;
-            asked.filter(|_| query.text("resourceVersionMatch") == "Exact")
-        }
+        None => caught_up(&state.view, query).await?.filter(|_| exact || (limit > 0 && !is_matched(query))),
     };
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let (revision, listing) = state.view.read(|store| list_at(store, target.kind, namespace, wanted))?;
@@ -97,6 +95,40 @@ pub async fn list(
     }
     let objects = page.iter().map(|(_, object)| object.value());
     Ok(json_response(200, &form.list(target.kind, objects, metadata, super::now())))
+}
+
+fn is_matched(query: &Query) -> bool {
+    !query.text("resourceVersionMatch").is_empty()
+}
+
+/// Checks what a list says of revisions; whether it wants exactly the one that it names. Without a word of it, pages
+/// are of the revision that is named, and a whole list is of that one or a newer one, as they always were.
+fn check_revision_options(query: &Query) -> Result<bool, ApiError> {
+    let (revision, resumed) = (query.text("resourceVersion"), query.has("continue"));
+    if query.has("sendInitialEvents") {
+        return Err(ApiError::list_options(
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ));
+    }
+    let refuse = |why: &str| Err(ApiError::list_options(&format!("resourceVersionMatch: {why}")));
+    match query.text("resourceVersionMatch") {
+        "" if resumed && !matches!(revision, "" | "0") => {
+            Err(ApiError::bad_request("specifying resource version is not allowed when using continue"))
+        }
+        "" => Ok(false),
+        _ if resumed => refuse("Forbidden: resourceVersionMatch is forbidden when continue is provided"),
+        _ if revision.is_empty() => {
+            refuse("Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided")
+        }
+        "Exact" if revision == "0" => {
+            refuse("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+        }
+        "Exact" => Ok(true),
+        "NotOlderThan" => Ok(false),
+        other => {
+            refuse(&format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""))
+        }
+    }
 }
 
 /// The objects as they were at a revision: those of now, with every later change taken back.

@@ -1,6 +1,7 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` object.
 
 use super::ApiState;
+use super::apply::Operation;
 use super::commit::Done;
 use super::patch::Patch;
 use super::query::Query;
@@ -31,8 +32,10 @@ pub fn scale_of(object: &Value) -> Value {
 }
 
 fn selector_text(object: &Value) -> String {
-    let mut parts: Vec<String> =
-        pairs(object, "/spec/selector/matchLabels").map(|(key, value)| format!("{key}={value}")).collect();
+    // A ReplicationController's selector is a map of labels.
+    let is_plain = object.get("kind").is_some_and(|kind| kind == "ReplicationController");
+    let labels = if is_plain { "/spec/selector" } else { "/spec/selector/matchLabels" };
+    let mut parts: Vec<String> = pairs(object, labels).map(|(key, value)| format!("{key}={value}")).collect();
     for expression in items(object, "/spec/selector/matchExpressions") {
         let values: Vec<&str> = items(expression, "/values").iter().filter_map(Value::as_str).collect();
         let (key, values) = (text(expression, "/key"), values.join(","));
@@ -59,11 +62,12 @@ pub enum Wish {
 /// `PUT` or `PATCH` of a scale: changes `spec.replicas` of the object and nothing else.
 pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish) -> Result<Done, ApiError> {
     let main = Target { subresource: None, ..target.clone() };
-    let (mut done, _) = update::change(state, &main, query, |current| {
+    let author = update::author(target, query, Operation::Update)?;
+    let (mut done, _) = update::change(state, &main, query, &author, |current| {
         let scale = scale_of(current);
         let wished = match &wish {
             Wish::Whole(wished) => wished.clone(),
-            Wish::Patch(patch) => patch.apply(&scale)?,
+            Wish::Patch(patch) => patch.apply(&scale, None)?,
         };
         let revision = read::revision_of(&wished);
         if !revision.is_empty() && revision != read::revision_of(current) {
@@ -77,7 +81,7 @@ pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish
         };
         let mut object = current.clone();
         set(child(&mut object, "spec"), "replicas", replicas);
-        Ok((object, Vec::new()))
+        Ok((object, Vec::new()).into())
     })
     .await?;
     done.object = scale_of(&done.object);

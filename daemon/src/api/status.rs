@@ -1,15 +1,20 @@
 //! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
 
+use super::apply::{ApplyError, Conflict};
 use super::kinds::Kind;
 use crate::documents::{DocumentError, Trouble};
+use crate::pods::StreamError;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use gaggle_sched::controller::disruption::Blocked;
 use gaggle_sched::state::{Refused, Unavailable};
 use serde_json::{Value, json};
 
 /// How many seconds a client should wait before it tries again when nobody could order its write.
 const RETRY_AFTER_S: u32 = 1;
+/// The same for an eviction whose budget is about to be counted.
+const UNCOUNTED_S: u32 = 10;
 
 /// One reason why an object was found invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +88,27 @@ impl ApiError {
         Self::conflict(kind, name, why)
     }
 
+    /// Why something cannot be applied, such as fields that others manage.
+    pub fn from_apply(error: ApplyError) -> Self {
+        let message = error.to_string();
+        let conflicts = match error {
+            ApplyError::Conflicts(conflicts) => conflicts,
+            ApplyError::Malformed(_) => {
+                return Self::bad_request(format!("the object cannot be applied: {message}"));
+            }
+        };
+        let causes: Vec<Value> = conflicts
+            .iter()
+            .map(|Conflict { with, field }| {
+                let message = format!("conflict with {with}");
+                json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+            })
+            .collect();
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = Some(Box::new(json!({"causes": causes})));
+        error
+    }
+
     pub fn expired(why: impl Into<String>) -> Self {
         Self::new(410, "Expired", why)
     }
@@ -115,6 +141,29 @@ impl ApiError {
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
             .collect();
         let details = json!({"name": name, "group": kind.group, "kind": kind.kind, "causes": causes});
+        error.details = Some(Box::new(details));
+        error
+    }
+
+    /// What a list or a watch may not ask for.
+    pub fn list_options(why: &str) -> Self {
+        Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}"))
+    }
+
+    /// A disruption budget stands against an eviction. Without a `Retry-After` while it is spent: clients would try again
+    /// in silence, and nobody would learn what they wait for.
+    pub fn disrupts(blocked: &Blocked) -> Self {
+        if *blocked == Blocked::Several {
+            return Self::internal(blocked);
+        }
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let mut error = Self::new(429, "TooManyRequests", message);
+        let causes = json!([{"reason": "DisruptionBudget", "message": blocked.to_string()}]);
+        let mut details = json!({"causes": causes});
+        if let Blocked::NotCounted(_) = blocked {
+            error.retry_after_s = Some(UNCOUNTED_S);
+            details["retryAfterSeconds"] = UNCOUNTED_S.into();
+        }
         error.details = Some(Box::new(details));
         error
     }
@@ -152,6 +201,15 @@ impl ApiError {
             Refused::AlreadyExists(_) => Self::already_exists(kind, name),
             Refused::NotFound(_) => Self::not_found(kind, name),
             Refused::Conflict { .. } => Self::modified(kind, name),
+        }
+    }
+
+    /// Why a stream of a pod cannot be had.
+    pub fn from_stream(error: StreamError) -> Self {
+        match error {
+            StreamError::BadRequest(why) => Self::bad_request(why),
+            StreamError::NotFound(why) => Self::new(404, "NotFound", why),
+            StreamError::Unavailable(why) => Self::unavailable(why),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading bodies without losing what is wrong with them: fields given twice, and fields that do not exist.
 
+use super::schema::{Node, Shape};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -27,32 +28,31 @@ pub fn from_yaml(text: &[u8]) -> Result<(Value, Vec<String>), String> {
     Ok((value, twice))
 }
 
-/// The fields of `given` that are missing in `known`, which is what decoding `given` understood of it.
-pub fn unknown_fields(given: &Value, known: &Value) -> Vec<String> {
+/// Takes the fields away that the type does not have, and names them.
+pub fn drop_unknown(value: &mut Value, of: Node<'_>) -> Vec<String> {
     let mut unknown = Vec::new();
-    compare(given, known, &Path::Root, &mut unknown);
+    drop_below(value, of, &Path::Root, &mut unknown);
     unknown
 }
 
-fn compare(given: &Value, known: &Value, path: &Path, unknown: &mut Vec<String>) {
-    if unknown.len() >= COMPLAINTS {
-        return;
-    }
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => {
-            for (key, value) in given {
-                let path = Path::Field(path, key);
-                match known.get(key) {
-                    Some(known) => compare(value, known, &path, unknown),
-                    // A field set to null is one that is left out.
-                    None if value.is_null() => {}
-                    None => unknown.push(path.to_string()),
-                }
+fn drop_below(value: &mut Value, of: Node<'_>, path: &Path, unknown: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.retain(|key, value| {
+            let path = Path::Field(path, key);
+            let child = of.child(key);
+            if let Some(child) = child {
+                drop_below(value, child, &path, unknown);
             }
-        }
-        (Value::Array(given), Value::Array(known)) => {
-            for (i, (given, known)) in given.iter().zip(known).enumerate() {
-                compare(given, known, &Path::Item(path, i), unknown);
+            let is_unknown = child.is_none() && matches!(of.shape(), Shape::Struct { .. });
+            if is_unknown && unknown.len() < COMPLAINTS {
+                unknown.push(path.to_string());
+            }
+            !is_unknown
+        }),
+        Value::Array(items) => {
+            let Some(of) = of.items() else { return };
+            for (i, item) in items.iter_mut().enumerate() {
+                drop_below(item, of, &Path::Item(path, i), unknown);
             }
         }
         _ => {}
@@ -214,11 +214,13 @@ mod tests {
     #[test]
     fn unknown_and_wrong_fields_are_named_with_their_path() {
         let kind = kinds::find("apps", "v1", "deployments").unwrap();
-        let given = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "x", "creationTimestamp": null},
+        let mut given = json!({"kind": "Deployment", "apiVersion": "apps/v1",
+            "metadata": {"name": "x", "creationTimestamp": null, "labels": {"any": "name"}},
             "spec": {"foo": 1, "template": {"spec": {"containers": [{"name": "a", "imag": "x"}]}}}});
-        let known = (kind.decode)(&given).unwrap();
-        let unknown = unknown_fields(&given, &known);
+        let unknown = drop_unknown(&mut given, kind.node().unwrap());
         assert_eq!(unknown, ["spec.foo", "spec.template.spec.containers[0].imag"]);
+        assert_eq!(given["spec"], json!({"template": {"spec": {"containers": [{"name": "a"}]}}}));
+        assert_eq!(given["metadata"]["labels"], json!({"any": "name"}));
         let wrong = json!({"kind": "Deployment", "apiVersion": "apps/v1",
             "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "a"}, {"name": 3}]}}}});
         assert!((kind.decode)(&wrong).is_err());

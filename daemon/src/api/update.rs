@@ -1,6 +1,7 @@
 //! Changing objects: replace, patch, and the parts that are written alone (status, finalizers).
 
 use super::ApiState;
+use super::apply::{self, Author, Force, Manager, Operation, Writing};
 use super::body::{self, Decoded};
 use super::commit::{CommitError, Done, Intent, Pending, commit};
 use super::create;
@@ -11,7 +12,7 @@ use super::read;
 use super::status::ApiError;
 use super::target::Target;
 use super::validate::{Problems, metadata};
-use super::value::{child, int, items, remove, set, text};
+use super::value::{as_map, child, int, is_set, items, remove, set, text};
 use gaggle_sched::controller::identity;
 use gaggle_sched::state::{Expect, Refused};
 use serde_json::Value;
@@ -37,6 +38,30 @@ fn part_of(target: &Target) -> Part {
     }
 }
 
+/// What a request makes of an object.
+pub struct Wished {
+    pub object: Value,
+    pub warnings: Vec<String>,
+    /// Who manages what afterwards, where that is decided with the object.
+    pub managers: Option<Vec<Manager>>,
+}
+
+impl From<(Value, Vec<String>)> for Wished {
+    fn from((object, warnings): (Value, Vec<String>)) -> Self {
+        Self { object, warnings, managers: None }
+    }
+}
+
+/// Who changes the object, or the part of it, that a request is about.
+pub fn author(target: &Target, query: &Query, operation: Operation) -> Result<Author, ApiError> {
+    Ok(Author {
+        name: query.manager()?,
+        operation,
+        subresource: target.subresource.map(Subresource::name).unwrap_or_default().to_owned(),
+        api_version: target.kind.api_version(),
+    })
+}
+
 /// `PUT`: the body is the whole object.
 pub async fn replace(
     state: &ApiState,
@@ -45,7 +70,8 @@ pub async fn replace(
     decoded: Decoded,
 ) -> Result<(Done, Vec<String>), ApiError> {
     let (wished, warnings) = body::check(target.kind, decoded, query.field_validation()?)?;
-    let done = change(state, target, query, |_| Ok((wished.clone(), Vec::new()))).await?;
+    let author = author(target, query, Operation::Update)?;
+    let done = change(state, target, query, &author, |_| Ok((wished.clone(), Vec::new()).into())).await?;
     Ok((done.0, warnings))
 }
 
@@ -60,23 +86,93 @@ pub async fn patch(
 ) -> Result<(Done, Vec<String>, Made), ApiError> {
     let kind = target.kind;
     let (patch, twice) = Patch::parse(media, bytes)?;
-    let validation = query.field_validation()?;
-    if let (Patch::Apply(wished), Err(_), None) = (&patch, read::current(state, target), target.subresource) {
-        let mut wished = wished.clone();
-        set(child(&mut wished, "metadata"), "name", target.name.as_str());
-        let collection = Target { name: String::new(), ..target.clone() };
-        let decoded = Decoded { value: wished, twice };
-        let (done, warnings) = create::create(state, &collection, query, decoded).await?;
-        return Ok((done, warnings, Made::New));
+    if let Patch::Apply(config) = patch {
+        return apply(state, target, query, Decoded { value: config, twice }).await;
     }
-    let (done, warnings) = change(state, target, query, |current| {
+    if !query.text("force").is_empty() {
+        let why = "force: Forbidden: may not be specified for non-apply patch";
+        return Err(ApiError::new(422, "Invalid", why));
+    }
+    let validation = query.field_validation()?;
+    let author = author(target, query, Operation::Update)?;
+    let (done, warnings) = change(state, target, query, &author, |current| {
         // A patch that names no revision leaves the current one, and so is made for whatever is there.
-        let value = patch.apply(current)?;
+        let value = patch.apply(current, kind.node())?;
         let decoded = Decoded { value, twice: twice.clone() };
-        body::check(kind, decoded, validation).map_err(|error| as_invalid_patch(error, validation))
+        let checked = body::check(kind, decoded, validation);
+        Ok(checked.map_err(|error| as_invalid_patch(error, validation))?.into())
     })
     .await?;
     Ok((done, warnings, Made::Changed))
+}
+
+/// Server-side apply: the body is what one manager wishes for, and nothing else.
+async fn apply(
+    state: &ApiState,
+    target: &Target,
+    query: &Query,
+    mut decoded: Decoded,
+) -> Result<(Done, Vec<String>, Made), ApiError> {
+    let (kind, validation) = (target.kind, query.field_validation()?);
+    if query.text("fieldManager").is_empty() {
+        let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+        return Err(ApiError::new(422, "Invalid", why));
+    }
+    let author = author(target, query, Operation::Apply)?;
+    if !items(&decoded.value, "/metadata/managedFields").is_empty() {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    let metadata = child(&mut decoded.value, "metadata");
+    match text(metadata, "/name") {
+        "" => set(metadata, "name", target.name.as_str()),
+        same if same == target.name => {}
+        other => return Err(ApiError::bad_request(not_the_urls("name", other, &target.name))),
+    }
+    let twice = decoded.twice.clone();
+    let (config, warnings) = body::check_applied(kind, decoded, validation)?;
+    let config = part_of_config(target, config);
+    if target.subresource.is_none() && read::current(state, target).is_err() {
+        let collection = Target { name: String::new(), ..target.clone() };
+        let decoded = Decoded { value: config.clone(), twice };
+        match create::apply(state, &collection, query, decoded, &author).await {
+            // Somebody was faster.
+            Err(error) if error.reason == "AlreadyExists" => {}
+            result => return result.map(|done| (done, warnings, Made::New)),
+        }
+    }
+    let force = if query.flag("force")? { Force::Yes } else { Force::No };
+    let (done, _) = change(state, target, query, &author, |current| {
+        let now = super::now().to_string();
+        let writing = Writing { author: &author, of: kind.node(), now: &now };
+        let applied = writing.applied(current, &config, apply::read(current), force);
+        let (object, managers) = applied.map_err(ApiError::from_apply)?;
+        let (object, _) =
+            body::check(kind, Decoded { value: object, twice: Vec::new() }, FieldValidation::Ignore)?;
+        Ok(Wished { object, warnings: Vec::new(), managers: Some(managers) })
+    })
+    .await?;
+    Ok((done, warnings, Made::Changed))
+}
+
+/// What of an applied object is about the part that the request names: only that is managed.
+fn part_of_config(target: &Target, mut config: Value) -> Value {
+    match part_of(target) {
+        Part::Main if target.kind.has(Subresource::Status) => {
+            remove(&mut config, "status");
+            config
+        }
+        Part::Main => config,
+        Part::Status | Part::Finalizers => {
+            let of_part = if part_of(target) == Part::Status { "status" } else { "spec" };
+            let identity = ["name", "namespace", "uid", "resourceVersion"];
+            if let Some(Value::Object(metadata)) = config.get_mut("metadata") {
+                metadata.retain(|field, _| identity.contains(&field.as_str()));
+            }
+            as_map(&mut config)
+                .retain(|field, _| ["apiVersion", "kind", "metadata", of_part].contains(&field.as_str()));
+            config
+        }
+    }
 }
 
 /// Whether a request brought an object into being.
@@ -100,15 +196,23 @@ pub async fn change(
     state: &ApiState,
     target: &Target,
     query: &Query,
-    wish: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
+    author: &Author,
+    wish: impl Fn(&Value) -> Result<Wished, ApiError>,
 ) -> Result<(Done, Vec<String>), ApiError> {
     let (kind, run) = (target.kind, query.run()?);
     let mut tries = 0;
     loop {
         tries += 1;
         let current = read::current(state, target)?;
-        let (wished, warnings) = wish(current.value())?;
-        let object = prepare(target, current.value(), wished)?;
+        let Wished { object: wished, warnings, managers } = wish(current.value())?;
+        // With a part of an object a client has no say in who manages it.
+        let sent = if part_of(target) == Part::Main { apply::wished(&wished) } else { None };
+        let (before, mut object) = prepare(target, current.value(), wished)?;
+        let managers = managers.unwrap_or_else(|| {
+            let managers = sent.unwrap_or_else(|| apply::read(&before));
+            managers_after(target, author, (&before, &object), managers)
+        });
+        apply::write(&mut object, managers);
         if object == *current.value() {
             return Ok((Done { object, warning: None }, warnings));
         }
@@ -127,6 +231,7 @@ pub async fn change(
             base: Some(current.value()),
             expect: Expect::Revision(current.revision()),
             intent,
+            charges: Vec::new(),
             run,
         };
         match commit(state, pending).await {
@@ -135,6 +240,25 @@ pub async fn change(
             Err(error) => return Err(error.into_api(kind)),
         }
     }
+}
+
+/// The managers after an author's change.
+fn managers_after(
+    target: &Target,
+    author: &Author,
+    (before, object): (&Value, &Value),
+    managers: Vec<Manager>,
+) -> Vec<Manager> {
+    // Nobody has asked yet who manages the fields of an object that no client made.
+    if managers.is_empty() {
+        return managers;
+    }
+    let now = super::now().to_string();
+    let writing = Writing { author, of: target.kind.node(), now: &now };
+    writing.updated(before, object, managers.clone()).unwrap_or_else(|error| {
+        tracing::debug!(%error, name = %target.name, "an object's managers stay as they were");
+        managers
+    })
 }
 
 /// Whether nothing holds an object any more for which deletion was asked.
@@ -153,8 +277,9 @@ fn is_running_identity(pod: &Value) -> bool {
         && !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
-/// The object to store: what the client may change from `wished`, the rest from `current`; checked.
-fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, ApiError> {
+/// What was there, with its defaults, and the object to store: what the client may change from `wished`, the rest from
+/// `current`; checked.
+fn prepare(target: &Target, current: &Value, wished: Value) -> Result<(Value, Value), ApiError> {
     let kind = target.kind;
     identity_matches(target, current, &wished)?;
     let mut object = match part_of(target) {
@@ -196,15 +321,15 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<Value, Api
         let generation = int(current, "/metadata/generation").unwrap_or(0) + 1;
         set(child(&mut object, "metadata"), "generation", generation);
     }
-    Ok(object)
+    Ok((before, object))
 }
 
 fn main_part(kind: &Kind, current: &Value, wished: Value) -> Value {
     let mut object = wished;
     let metadata = child(&mut object, "metadata");
-    remove(metadata, "managedFields");
     remove(metadata, "selfLink");
     for field in [
+        "managedFields",
         "namespace",
         "uid",
         "resourceVersion",
@@ -223,6 +348,15 @@ fn main_part(kind: &Kind, current: &Value, wished: Value) -> Value {
         Some(status) => set(&mut object, "status", status.clone()),
         None => drop(remove(&mut object, "status")),
     }
+    if kind.is("", "Pod") {
+        // What was computed when the pod was made need not be repeated.
+        for field in ["priority", "priorityClassName", "preemptionPolicy"] {
+            let kept = current.pointer(&format!("/spec/{field}"));
+            if let Some(kept) = kept.filter(|_| !is_set(&object, &format!("/spec/{field}"))) {
+                set(child(&mut object, "spec"), field, kept.clone());
+            }
+        }
+    }
     if kind.is("", "Namespace") {
         let finalizers = current.pointer("/spec/finalizers").cloned();
         set(&mut object, "spec", serde_json::json!({}));
@@ -233,13 +367,15 @@ fn main_part(kind: &Kind, current: &Value, wished: Value) -> Value {
     object
 }
 
+fn not_the_urls(field: &str, given: &str, on_url: &str) -> String {
+    format!("the {field} of the object ({given}) does not match the {field} on the URL ({on_url})")
+}
+
 fn identity_matches(target: &Target, current: &Value, wished: &Value) -> Result<(), ApiError> {
     for (field, on_url) in [("name", &target.name), ("namespace", &target.namespace)] {
         let given = text(wished, &format!("/metadata/{field}"));
         if !given.is_empty() && given != on_url {
-            return Err(ApiError::bad_request(format!(
-                "the {field} of the object ({given}) does not match the {field} on the URL ({on_url})"
-            )));
+            return Err(ApiError::bad_request(not_the_urls(field, given, on_url)));
         }
     }
     let (uid, is) = (text(wished, "/metadata/uid"), text(current, "/metadata/uid"));

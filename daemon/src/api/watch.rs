@@ -67,7 +67,9 @@ pub async fn watch(
     let timeout = query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
     let timeout = timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds).min(TIMEOUT));
     let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
+    check_initial_options(query)?;
     let all_first = query.flag("sendInitialEvents")?;
+    let none_first = query.has("sendInitialEvents") && !all_first;
     let bookmarks = match (query.flag("allowWatchBookmarks")?, all_first) {
         (true, true) => Bookmarks::InitialEnd,
         (true, false) => Bookmarks::Yes,
@@ -79,6 +81,7 @@ pub async fn watch(
     let asked = read::caught_up(&state.view, query).await?;
     let (cursor, initial) = match asked.filter(|_| !all_first) {
         Some(revision) => (revision, VecDeque::new()),
+        None if none_first => (seen.revision, VecDeque::new()),
         None => {
             let listed =
                 state.view.read(|store| read::list_at(store, target.kind, namespace.as_deref(), None))?;
@@ -112,6 +115,20 @@ pub async fn watch(
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
+}
+
+/// Who wants to be told, or not told, of what is there says also that it may be newer than the revision it names.
+fn check_initial_options(query: &Query) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::list_options(&format!("resourceVersionMatch: {why}")));
+    match (query.has("sendInitialEvents"), query.text("resourceVersionMatch")) {
+        (false, "") | (true, "NotOlderThan") => Ok(()),
+        (true, _) => {
+            refuse("Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        }
+        (false, _) => refuse(
+            "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+    }
 }
 
 impl Watch {

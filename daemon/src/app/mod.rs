@@ -263,6 +263,7 @@ impl Daemon {
         write_atomically(&admin_kubeconfig(&options.data_dir), admin.as_bytes())?;
 
         tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
+        tokio::spawn(remote::serve_streams(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
         tokio::spawn(flock::refuse_forever(view.clone(), transport.clone()));
         tokio::spawn(exchange);

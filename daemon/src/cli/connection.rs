@@ -7,8 +7,9 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use hyper::upgrade::Upgraded;
 use hyper_util::client::legacy;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::ConfigExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
@@ -16,6 +17,10 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::util::BoxCloneService;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
@@ -70,6 +75,8 @@ fn refusal(status: &Status) -> String {
         reason => format!("Error from server ({reason}): {}", status.message),
     }
 }
+
+pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 type Transport = BoxCloneService<Request<Body>, Response<hyper::body::Incoming>, BoxError>;
 
@@ -131,7 +138,7 @@ impl Connection {
         let response = sent.map_err(|source| self.transport_error(source))?;
         print_warnings(response.headers());
         let response = response.map(Body::new);
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let code = response.status();
@@ -189,6 +196,28 @@ impl Connection {
         let head = head.map_err(|_| RequestError::Late { address: self.address.clone() })?;
         let body = head?.into_body();
         Ok(body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed())
+    }
+
+    /// A WebSocket for this protocol.
+    pub async fn socket(&self, path: &str, protocol: &'static str) -> Result<Socket, RequestError> {
+        let key = generate_key();
+        let request = Request::get(path)
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_PROTOCOL, protocol)
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .body(Body::empty())
+            .map_err(|error| self.broken(error))?;
+        let head = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
+        let response = head.map_err(|_| RequestError::Late { address: self.address.clone() })??;
+        let says = |name, value: &str| response.headers().get(name).is_some_and(|header| header == value);
+        let accepted = derive_accept_key(key.as_bytes());
+        if !says(header::SEC_WEBSOCKET_ACCEPT, &accepted) || !says(header::SEC_WEBSOCKET_PROTOCOL, protocol) {
+            return Err(self.broken(format!("it does not speak {protocol}")));
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.broken(error))?;
+        Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)
     }
 
     async fn collect(&self, body: Body) -> Result<Bytes, RequestError> {

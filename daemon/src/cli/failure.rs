@@ -15,6 +15,11 @@ pub struct AlreadyReported;
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// A command that was run in a pod ended so. The exit code becomes ours.
+#[derive(Debug, thiserror::Error)]
+#[error("command terminated with exit code {0}")]
+pub struct Terminated(pub u8);
+
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
@@ -27,6 +32,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     let closed = |io: &std::io::Error| io.kind() == ErrorKind::BrokenPipe;
     if error.downcast_ref::<std::io::Error>().is_some_and(closed) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(terminated) = error.downcast_ref::<Terminated>() {
+        eprintln!("{terminated}");
+        return ExitCode::from(terminated.0);
     }
     print(error);
     let usage = error.is::<Usage>() || error.is::<OptionError>();

@@ -87,7 +87,7 @@ pub async fn run(place: &Place, args: LogsArgs) -> anyhow::Result<()> {
 }
 
 /// The pod that is meant, or the most telling one of what is meant.
-async fn choose_pod(connection: &Connection, namespace: &str, what: &str) -> anyhow::Result<Value> {
+pub async fn choose_pod(connection: &Connection, namespace: &str, what: &str) -> anyhow::Result<Value> {
     if !what.contains('/') {
         check_name(what)?;
         return Ok(connection.get(&format!("/api/v1/namespaces/{namespace}/pods/{what}"), JSON).await?);
@@ -157,7 +157,7 @@ pub fn selector_of(owner: &Value) -> Option<String> {
 }
 
 /// The container that a pod itself names as its default; with none, the API decides.
-fn default_container(pod: &Value) -> Option<String> {
+pub fn default_container(pod: &Value) -> Option<String> {
     let named = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str()?;
     let containers = pod["spec"]["containers"].as_array()?;
     containers.iter().any(|container| container["name"] == named).then(|| named.to_owned())

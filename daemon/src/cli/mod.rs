@@ -10,6 +10,7 @@ mod describe;
 mod discovery;
 mod down;
 mod evict;
+mod exec;
 mod failure;
 mod follow;
 mod get;
@@ -26,6 +27,7 @@ mod scale;
 mod status;
 mod table;
 mod target;
+mod terminal;
 mod up;
 mod version;
 mod wait;
@@ -59,11 +61,12 @@ Five minutes:
   gaggle apply -f job.yaml                  run something (Kubernetes manifests)
   gaggle get pods -o wide                   see where it runs
   gaggle logs -f job/hello                  and what it says
+  gaggle exec -it web -- sh                 look around in a pod
   gaggle down                               leave properly before switching off for good
 
 kubectl works too: gaggle kubeconfig > ~/.kube/gaggle && KUBECONFIG=~/.kube/gaggle kubectl get nodes
 
-Exit codes: 0 done, 1 it failed (standard error says why), 2 the command line is wrong.";
+Exit codes: 0 done, 1 it failed (standard error says why), 2 the command line is wrong; that of the command for exec.";
 
 /// Which versions of the wire and disk formats this process pretends to know, for rehearsing an upgrade.
 const FORMATS_VARIABLE: &str = "GAGGLE_FORMATS";
@@ -102,6 +105,7 @@ enum ClientCommand {
     Get(get::GetArgs),
     Describe(describe::DescribeArgs),
     Logs(logs::LogsArgs),
+    Exec(exec::ExecArgs),
     Delete(delete::DeleteArgs),
     Scale(scale::ScaleArgs),
     Wait(wait::WaitArgs),
@@ -166,6 +170,7 @@ async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Get(args) => get::run(place, args).await,
         ClientCommand::Describe(args) => describe::run(place, args).await,
         ClientCommand::Logs(args) => logs::run(place, args).await,
+        ClientCommand::Exec(args) => exec::run(place, args).await,
         ClientCommand::Delete(args) => delete::run(place, args).await,
         ClientCommand::Scale(args) => scale::run(place, args).await,
         ClientCommand::Wait(args) => wait::run(place, args).await,

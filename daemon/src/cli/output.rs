@@ -56,16 +56,29 @@ pub fn write_watched(
 /// Writes one object whole, the way `-o` asks for.
 pub fn write_object(out: &mut impl Write, object: &Value, format: &OutputFormat) -> anyhow::Result<()> {
     match format {
-        OutputFormat::Yaml => serde_yaml_ng::to_writer(&mut *out, object)?,
+        OutputFormat::Yaml => serde_yaml_ng::to_writer(&mut *out, &without_managers(object))?,
         OutputFormat::JsonPath(template) => write!(out, "{}", template.fill(object))?,
         OutputFormat::Json | OutputFormat::Name | OutputFormat::Wide => {
             let pretty = serde_json::ser::PrettyFormatter::with_indent(b"    ");
             let mut serializer = serde_json::Serializer::with_formatter(&mut *out, pretty);
-            serde::Serialize::serialize(object, &mut serializer)?;
+            serde::Serialize::serialize(&without_managers(object), &mut serializer)?;
             writeln!(out)?;
         }
     }
     Ok(())
+}
+
+/// The object, or the list, without the notes of who manages which field: they are longer than the object.
+fn without_managers(object: &Value) -> Value {
+    let mut object = object.clone();
+    let drop = |object: &mut Value| {
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
+    };
+    drop(&mut object);
+    object.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().for_each(drop);
+    object
 }
 
 /// The items of a list, each with the kind and version that lists leave out.

@@ -2,6 +2,7 @@
 //!
 //! [`super::adopt`] looks, waits and proposes; here is what it goes by.
 
+use crate::api::apply::note_adoption;
 use gaggle_gossip::intent::{Beyond, Conflict, Heads, Noted};
 use gaggle_sched::controller::Note;
 use gaggle_sched::controller::deletion::{self, Grace};
@@ -180,6 +181,9 @@ pub fn adoption(
                     metadata.insert("generation".into(), generation.into());
                 }
             }
+            if let Some(current) = current {
+                note_adoption(current.value(), &mut value, &now.0.to_string());
+            }
             let expect = current.map_or(Expect::Absent, |current| Expect::Revision(current.revision()));
             Write::Put { key: key.clone(), value, expect, intent: adopted }
         }
@@ -283,6 +287,27 @@ mod tests {
         assert_eq!(object["metadata"]["annotations"], json!({ATTEMPT: "1.2", GROUP: "g", "note": "mine"}));
         assert_eq!(object["metadata"]["finalizers"], json!(["x"]));
         assert!(store.get(&key).unwrap().is_terminating());
+    }
+
+    #[test]
+    fn an_adopted_edit_is_managed_by_nobody_who_applied_before() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::new("apps", "deployments"), "default", "web");
+        let managed = json!([{"manager": "ci", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:spec": {"f:replicas": {}, "f:paused": {}}}}]);
+        let mut value = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"managedFields": managed},
+            "spec": {"replicas": 1, "paused": true}});
+        let put = Write::Put { key: key.clone(), value: value.clone(), expect: Expect::Absent, intent: None };
+        store.apply(&put.into()).unwrap();
+        value["metadata"] = json!({});
+        value["spec"]["replicas"] = json!(2);
+        let seen = found(None, vec![[1; 32]]);
+        let txn = adoption(&store, &key, Some(value), &seen, vec![], &crate::app::now()).unwrap();
+        store.apply(&txn).unwrap();
+        let managers = store.get(&key).unwrap().value()["metadata"]["managedFields"].clone();
+        assert_eq!(managers[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
+        assert_eq!(managers[1]["manager"], "gaggle-adoption");
+        assert_eq!(managers[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Logs of a pod on any desktop, from any desktop.
 
-use super::{HEAD_LIMIT, LOGS, SERVED, peer_of, rest};
+use super::pods::Peer;
+use super::{HEAD_LIMIT, LOGS, SERVED, rest};
 use crate::agent::Agent;
-use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
+use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
 use crate::wire::{read_frame, write_frame};
 use futures::StreamExt;
-use gaggle_gossip::membership::Membership;
 use gaggle_gossip::transport::{Stream, Transport};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,44 +18,10 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 type Request = (PodRef, LogOptions);
 type Head = Result<(), StreamError>;
 
-/// Streams of pods, here or on the desktop they are bound to.
-pub struct FlockPods {
-    pub node: String,
-    pub agent: Agent,
-    pub transport: Transport,
-    pub membership: Membership,
-}
-
-#[async_trait::async_trait]
-impl PodStreams for FlockPods {
-    async fn logs(&self, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
-        if pod.node == self.node {
-            return self.agent.logs(pod, options).await;
-        }
-        let peer = peer_of(&self.membership.members().borrow(), &pod.node).ok_or_else(|| {
-            StreamError::Unavailable(format!(
-                "the desktop {} that runs pod {} is not there",
-                pod.node, pod.name
-            ))
-        })?;
-        let asked = async {
-            let mut stream = self.transport.open(peer, LOGS).await.map_err(std::io::Error::other)?;
-            write_frame(&mut stream, &(pod, options)).await?;
-            let head: Head = read_frame(&mut stream, HEAD_LIMIT).await?;
-            Ok::<_, std::io::Error>((head, stream))
-        };
-        let unreachable = |why: String| {
-            StreamError::Unavailable(format!(
-                "the desktop {} cannot be reached for its logs: {why}",
-                pod.node
-            ))
-        };
-        match tokio::time::timeout(HEAD_WITHIN, asked).await {
-            Ok(Ok((head, stream))) => head.map(|()| rest(stream)),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!("no answer within {} s", HEAD_WITHIN.as_secs()))),
-        }
-    }
+/// The log of a pod on another desktop.
+pub async fn ask(peer: &Peer<'_>, pod: &PodRef, options: &LogOptions) -> Result<ByteStream, StreamError> {
+    let stream = peer.ask(LOGS, &(pod, options), HEAD_WITHIN).await?;
+    Ok(rest(stream))
 }
 
 /// Serves the logs of this desktop's pods until the transport ends.

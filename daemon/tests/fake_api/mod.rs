@@ -4,7 +4,8 @@ mod tls;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -146,7 +147,11 @@ impl Drop for FakeApi {
 }
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        let asked = parts.uri.to_string();
+        return upgrade.protocols(["v5.channel.k8s.io"]).on_upgrade(|socket| exec(socket, asked));
+    }
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let header_text = |headers: &HeaderMap, name| {
         headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
@@ -175,6 +180,26 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         response.headers_mut().insert(header::WARNING, warning.parse().unwrap());
     }
     response
+}
+
+/// Says what was asked for, says again what is typed, and ends well, or with 7.
+async fn exec(mut socket: WebSocket, asked: String) {
+    let send = |channel: u8, text: &str| Message::Binary([&[channel], text.as_bytes()].concat().into());
+    socket.send(send(1, &format!("{asked}\n"))).await.unwrap();
+    while asked.contains("stdin=true") {
+        let Some(Ok(Message::Binary(bytes))) = socket.recv().await else { return };
+        match &bytes[..] {
+            [255, 0] => break,
+            [0, typed @ ..] => socket.send(send(1, std::str::from_utf8(typed).unwrap())).await.unwrap(),
+            _ => {}
+        }
+    }
+    let causes = json!([{"reason": "ExitCode", "message": "7"}]);
+    let status = match asked.contains("command=fail") {
+        true => json!({"status": "Failure", "details": {"causes": causes}}),
+        false => json!({"status": "Success"}),
+    };
+    socket.send(send(3, &status.to_string())).await.unwrap();
 }
 
 fn read(kept: &mut Kept, path: &str, query: &str, table: bool) -> Response {

@@ -3,10 +3,16 @@
 //! No async, no clock, no randomness in here: time is an argument, and names and uids are derived from what the
 //! store holds, so that the same input gives the same plan.
 
+mod birth;
+mod bounds;
+mod cronjob;
+mod daemonset;
 pub mod deletion;
 mod deployment;
+pub mod disruption;
 mod events;
 mod garbage;
+mod history;
 pub mod identity;
 mod instant;
 mod job;
@@ -17,7 +23,10 @@ pub mod node;
 pub mod notes;
 mod owners;
 pub(crate) mod pods;
+mod priority;
+mod quota;
 mod replicaset;
+pub mod schedule;
 pub mod selector;
 mod statefulset;
 
@@ -27,7 +36,10 @@ pub(crate) mod harness;
 pub use replicaset::DELETION_COST;
 
 use crate::state::{Change, Key, Store, Txn, Write};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 /// What a controller wants to happen, and why.
@@ -118,9 +130,15 @@ pub fn controllers() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(namespace::NamespaceController),
         Box::new(deployment::DeploymentController),
-        Box::new(replicaset::ReplicaSetController),
+        Box::new(replicaset::ReplicaController::<ReplicaSet>(PhantomData)),
+        Box::new(replicaset::ReplicaController::<ReplicationController>(PhantomData)),
         Box::new(statefulset::StatefulSetController),
+        Box::new(daemonset::DaemonSetController),
         Box::new(job::JobController),
+        Box::new(cronjob::CronJobController),
+        Box::new(quota::QuotaController),
+        Box::new(priority::PriorityClassController),
+        Box::new(disruption::DisruptionController),
         Box::new(garbage::GarbageCollector),
         Box::new(garbage::finished::FinishedPodCollector),
         Box::new(events::EventCollector),

@@ -138,10 +138,14 @@ fn reference(store: &Store, about: &Key) -> ObjectReference {
 fn kind_of(resource: &Resource) -> (Option<&'static str>, Option<&'static str>) {
     match resource.as_str() {
         "pods" => (Some("Pod"), Some("v1")),
+        "replicationcontrollers" => (Some("ReplicationController"), Some("v1")),
         "nodes" => (Some("Node"), Some("v1")),
         "namespaces" => (Some("Namespace"), Some("v1")),
         "replicasets.apps" => (Some("ReplicaSet"), Some("apps/v1")),
         "deployments.apps" => (Some("Deployment"), Some("apps/v1")),
+        "statefulsets.apps" => (Some("StatefulSet"), Some("apps/v1")),
+        "daemonsets.apps" => (Some("DaemonSet"), Some("apps/v1")),
+        "cronjobs.batch" => (Some("CronJob"), Some("batch/v1")),
         "jobs.batch" => (Some("Job"), Some("batch/v1")),
         _ => (None, None),
     }

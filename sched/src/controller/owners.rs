@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use k8s_openapi::{Metadata, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::borrow::Cow;
 
 /// The reference of a controller to put on what it makes.
 pub fn controller_reference<O: Metadata<Ty = ObjectMeta>>(owner: &O) -> OwnerReference {
@@ -37,7 +38,11 @@ pub fn controller_key<O: Resource>(key: &Key, object: &Object) -> Option<Key> {
 
 /// The keys of the `O`s that a change of a dependent concerns: its controller now and before, and, if it is
 /// owned by nobody, those whose selector would adopt it.
-pub fn concerned<O>(store: &Store, change: &Change, selector: fn(&O) -> Option<&LabelSelector>) -> Vec<Key>
+pub fn concerned<O>(
+    store: &Store,
+    change: &Change,
+    selector: fn(&O) -> Option<Cow<'_, LabelSelector>>,
+) -> Vec<Key>
 where
     O: Resource + DeserializeOwned + Send + Sync + 'static,
 {
@@ -51,7 +56,7 @@ where
         let labels = labels_of(object);
         for (key, owner) in store.list(&resource_of::<O>(), Some(&change.key.namespace)) {
             let Some(owner) = owner.typed::<O>() else { continue };
-            if selector(&owner).is_some_and(|wanted| adopts(wanted, &labels)) {
+            if selector(&owner).is_some_and(|wanted| adopts(&wanted, &labels)) {
                 keys.push(key);
             }
         }

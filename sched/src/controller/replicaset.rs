@@ -1,22 +1,27 @@
-//! ReplicaSets: as many pods of one template as asked for.
+//! ReplicaSets and ReplicationControllers: as many pods of one template as asked for.
 //!
-//! Creating pods and counting them happens in one transaction with the ReplicaSet's own revision expected, so
+//! Creating pods and counting them happens in one transaction with the owner's own revision expected, so
 //! that two plans made from the same state cannot both create.
 
+use super::birth::Births;
 use super::deletion::{self, Grace};
-use super::loaded::{Loaded, create, set, to_json};
+use super::loaded::{Loaded, set};
 use super::owners::{self, claim};
 use super::pods::{self, Availability, availability};
 use super::{Controller, Note, Plan, selector};
 use crate::state::{Change, Key, Resource, Store, Write, resource_of};
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::Metadata;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-const NAME: &str = "replicaset-controller";
 /// Pods made or deleted per plan (Kubernetes' burst): a transaction stays small enough for one log entry, and
 /// the status shows progress in between.
 const BURST: usize = 500;
@@ -25,54 +30,111 @@ const BURST: usize = 500;
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const PODS: Resource = Resource::fixed("pods");
 
-pub struct ReplicaSetController;
+/// What a kind wants that keeps a number of pods.
+pub(super) struct Wanted {
+    selector: LabelSelector,
+    template: PodTemplateSpec,
+    replicas: i32,
+    min_ready_seconds: i32,
+}
 
-impl Controller for ReplicaSetController {
+/// A kind that keeps a number of pods of one template.
+pub(super) trait Replicated:
+    k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static
+{
+    const CONTROLLER: &'static str;
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>>;
+    fn wanted(&self) -> Option<Wanted>;
+}
+
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset-controller";
+
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>> {
+        Some(Cow::Borrowed(&self.spec.as_ref()?.selector))
+    }
+
+    fn wanted(&self) -> Option<Wanted> {
+        let spec = self.spec.as_ref()?;
+        Some(Wanted {
+            selector: spec.selector.clone(),
+            template: spec.template.clone().unwrap_or_default(),
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+        })
+    }
+}
+
+impl Replicated for ReplicationController {
+    const CONTROLLER: &'static str = "replication-controller";
+
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>> {
+        let match_labels = self.spec.as_ref()?.selector.clone();
+        Some(Cow::Owned(LabelSelector { match_labels, match_expressions: None }))
+    }
+
+    fn wanted(&self) -> Option<Wanted> {
+        let spec = self.spec.as_ref()?;
+        Some(Wanted {
+            selector: self.selector()?.into_owned(),
+            template: spec.template.clone().unwrap_or_default(),
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+        })
+    }
+}
+
+/// The controller of one such kind.
+pub(super) struct ReplicaController<O>(pub PhantomData<fn() -> O>);
+
+impl<O: Replicated> Controller for ReplicaController<O> {
     fn name(&self) -> &'static str {
-        NAME
+        O::CONTROLLER
     }
 
     fn concerned(&self, store: &Store, change: &Change) -> Vec<Key> {
         if change.key.resource == PODS {
-            return owners::concerned::<ReplicaSet>(store, change, selector_of);
+            return owners::concerned::<O>(store, change, O::selector);
         }
-        if change.key.resource == resource_of::<ReplicaSet>() { vec![change.key.clone()] } else { Vec::new() }
+        if change.key.resource == resource_of::<O>() { vec![change.key.clone()] } else { Vec::new() }
     }
 
     fn all(&self, store: &Store) -> Vec<Key> {
-        store.list(&resource_of::<ReplicaSet>(), None).map(|(key, _)| key).collect()
+        store.list(&resource_of::<O>(), None).map(|(key, _)| key).collect()
     }
 
     fn reconcile(&self, store: &Store, key: &Key, now: &Time) -> Plan {
-        let Some(set) = Loaded::<ReplicaSet>::get(store, key) else { return Plan::default() };
-        let Some(spec) = set.spec.clone() else { return Plan::default() };
-        reconcile(store, &set, &spec, now)
+        let Some(owner) = Loaded::<O>::get(store, key) else { return Plan::default() };
+        let Some(wanted) = owner.wanted() else { return Plan::default() };
+        reconcile(store, &owner, &wanted, now)
     }
 }
 
-fn selector_of(set: &ReplicaSet) -> Option<&LabelSelector> {
-    Some(&set.spec.as_ref()?.selector)
-}
-
-fn reconcile(store: &Store, set: &Loaded<ReplicaSet>, spec: &ReplicaSetSpec, now: &Time) -> Plan {
+fn reconcile<O: Replicated>(store: &Store, owner: &Loaded<O>, wanted: &Wanted, now: &Time) -> Plan {
     let mut plan = Plan::default();
-    let claimed = claim::<ReplicaSet, Pod>(store, set, Some(&spec.selector));
+    let claimed = claim::<O, Pod>(store, owner, Some(&wanted.selector));
     claimed.writes.into_iter().for_each(|write| plan.write(write));
     let mut active: Vec<Loaded<Pod>> =
         claimed.dependents.into_iter().filter(|pod| pods::is_active(pod)).collect();
-    let mut status = count(set, spec, &active, now, &mut plan);
+    let mut counts = count(owner, wanted, &active, now, &mut plan);
 
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    let mut births = Vec::new();
-    if !pods::is_going(set) && active.len() < wanted {
-        let missing = wanted - active.len();
-        births = give_birth(store, set, spec, missing.min(BURST), now, &mut plan);
-        status.replicas += i32::try_from(births.len()).unwrap_or(i32::MAX);
+    let replicas = usize::try_from(wanted.replicas).unwrap_or(0);
+    let mut births = Births::new(store, &owner.key, O::CONTROLLER);
+    if !pods::is_going(owner) && active.len() < replicas {
+        let missing = replicas - active.len();
+        for ordinal in 0..missing.min(BURST) {
+            let (template, base) = (&wanted.template, &owner.key.name);
+            let pod = pods::from_template(store, owner, template, base, ordinal as u64, now);
+            if !births.add(pod, &mut plan) {
+                break;
+            }
+        }
+        counts.replicas += births.len();
         if missing > BURST {
             plan.requeue(Duration::ZERO);
         }
-    } else if !pods::is_going(set) && active.len() > wanted {
-        let surplus = active.len() - wanted;
+    } else if !pods::is_going(owner) && active.len() > replicas {
+        let surplus = active.len() - replicas;
         deletion_order(&mut active, now);
         for pod in active.iter().take(surplus.min(BURST)) {
             let Some(write) = deletion::delete(&pod.key, &pod.object, Grace::AsSpecified, now) else {
@@ -80,63 +142,70 @@ fn reconcile(store: &Store, set: &Loaded<ReplicaSet>, spec: &ReplicaSetSpec, now
             };
             plan.write(write);
             let message = format!("Deleted pod: {}", pod.key.name);
-            plan.events.push(Note::normal(&set.key, NAME, "SuccessfulDelete", message));
+            plan.events.push(Note::normal(&owner.key, O::CONTROLLER, "SuccessfulDelete", message));
         }
     }
-    if set.status.as_ref() != Some(&status) || !births.is_empty() {
-        births.insert(0, set.edit(|value| self::set(value, &["status"], to_json(&status))));
-        plan.transaction(births);
+    if counts.differ_from(owner.object.value()) || births.len() > 0 {
+        let mut writes: Vec<Write> = vec![owner.edit(|value| counts.write(value))];
+        writes.extend(births.into_writes());
+        plan.transaction(writes);
     }
     plan
 }
 
-fn give_birth(
-    store: &Store,
-    set: &Loaded<ReplicaSet>,
-    spec: &ReplicaSetSpec,
-    count: usize,
-    now: &Time,
-    plan: &mut Plan,
-) -> Vec<Write> {
-    let template = spec.template.clone().unwrap_or_default();
-    let make = |ordinal: usize| {
-        let pod = pods::from_template(store, set, &template, &set.key.name, ordinal as u64, now);
-        let message = format!("Created pod: {}", pod.metadata.name.as_deref().unwrap_or_default());
-        plan.events.push(Note::normal(&set.key, NAME, "SuccessfulCreate", message));
-        create(&pod)
-    };
-    (0..count).map(make).collect()
+/// What the status says of the pods.
+struct Counts {
+    replicas: usize,
+    labelled: usize,
+    ready: usize,
+    available: usize,
+    generation: i64,
 }
 
-fn count(
-    set: &Loaded<ReplicaSet>,
-    spec: &ReplicaSetSpec,
+impl Counts {
+    fn fields(&self) -> [(&'static str, Value); 5] {
+        [
+            ("replicas", json!(self.replicas)),
+            ("fullyLabeledReplicas", json!(self.labelled)),
+            ("readyReplicas", json!(self.ready)),
+            ("availableReplicas", json!(self.available)),
+            ("observedGeneration", json!(self.generation)),
+        ]
+    }
+
+    fn differ_from(&self, object: &Value) -> bool {
+        self.fields().iter().any(|(field, count)| object["status"].get(*field) != Some(count))
+    }
+
+    fn write(&self, object: &mut Value) {
+        for (field, count) in self.fields() {
+            set(object, &["status", field], count);
+        }
+    }
+}
+
+fn count<O: Replicated>(
+    owner: &Loaded<O>,
+    wanted: &Wanted,
     active: &[Loaded<Pod>],
     now: &Time,
     plan: &mut Plan,
-) -> ReplicaSetStatus {
-    let labels = spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.clone());
-    let wanted = LabelSelector { match_labels: labels, match_expressions: None };
-    let (mut labelled, mut ready, mut available) = (0, 0, 0);
+) -> Counts {
+    let labels = wanted.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    let of_template = LabelSelector { match_labels: labels, match_expressions: None };
+    let generation = owner.metadata().generation.unwrap_or(0);
+    let mut counts = Counts { replicas: active.len(), labelled: 0, ready: 0, available: 0, generation };
     for pod in active {
         let of_pod = pod.metadata.labels.clone().unwrap_or_default();
-        labelled += i32::from(selector::matches(&wanted, &of_pod));
-        ready += i32::from(pods::is_ready(pod));
-        match availability(pod, spec.min_ready_seconds.unwrap_or(0), now) {
-            Availability::Available => available += 1,
+        counts.labelled += usize::from(selector::matches(&of_template, &of_pod));
+        counts.ready += usize::from(pods::is_ready(pod));
+        match availability(pod, wanted.min_ready_seconds, now) {
+            Availability::Available => counts.available += 1,
             Availability::In(wait) => plan.requeue(wait),
             Availability::NotReady => {}
         }
     }
-    ReplicaSetStatus {
-        replicas: i32::try_from(active.len()).unwrap_or(i32::MAX),
-        fully_labeled_replicas: Some(labelled),
-        ready_replicas: Some(ready),
-        available_replicas: Some(available),
-        observed_generation: set.metadata.generation,
-        conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
-        terminating_replicas: None,
-    }
+    counts
 }
 
 /// Whom to delete first, as Kubernetes ranks them

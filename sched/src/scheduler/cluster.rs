@@ -32,7 +32,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    fn new(name: String, node: &Node, images: BTreeSet<String>) -> Self {
+    pub(super) fn new(name: String, node: &Node, images: BTreeSet<String>) -> Self {
         let spec = node.spec.clone().unwrap_or_default();
         let status = node.status.clone().unwrap_or_default();
         let ready =

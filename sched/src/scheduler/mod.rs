@@ -7,6 +7,7 @@ mod cluster;
 mod demand;
 mod explain;
 mod filter;
+pub mod hosting;
 pub mod quantity;
 mod score;
 

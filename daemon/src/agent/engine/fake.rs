@@ -1,6 +1,7 @@
 //! An engine in memory, for tests of the loop: it does what it is told at once, and can be taken away.
 
 use super::*;
+use crate::pods::{ProcessOptions, fake};
 use futures::StreamExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::broadcast;
@@ -195,6 +196,17 @@ impl Engine for FakeEngine {
     async fn exec(&self, _: &str, _: &[String], _: Duration) -> Result<ExecResult, EngineError> {
         drop(self.here()?);
         Ok(ExecResult { code: 0, output: String::new() })
+    }
+
+    async fn talk(&self, id: &str, command: &[String], stdio: Stdio) -> Result<Process, EngineError> {
+        self.here()?.calls.push(format!("talk {id} {}", command.join(" ")));
+        let command = Some(command.to_vec());
+        Ok(fake::process(&ProcessOptions { container: id.into(), command, stdio }))
+    }
+
+    async fn attach(&self, id: &str, stdio: Stdio, end: EndOfInput) -> Result<Process, EngineError> {
+        self.here()?.calls.push(format!("attach {id} tty={} {end:?}", stdio.tty));
+        Ok(fake::process(&ProcessOptions { container: id.into(), command: None, stdio }))
     }
 
     fn events(&self, _: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>> {

@@ -11,7 +11,7 @@ mod pause;
 pub use docker::Docker;
 pub use pause::{PAUSE_IMAGE, pause_image};
 
-use crate::pods::ByteStream;
+use crate::pods::{ByteStream, Process, Stdio};
 use futures::stream::BoxStream;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -213,6 +213,14 @@ pub struct ExecResult {
     pub output: String,
 }
 
+/// What becomes of a process' input when a client has no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOfInput {
+    Closes,
+    /// It stays open, for the next client.
+    Stays,
+}
+
 /// How far a pull has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullProgress {
@@ -240,6 +248,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove(&self, id: &str) -> Result<(), EngineError>;
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecResult, EngineError>;
+    /// Runs a command in a container and talks with it, for as long as both sides like.
+    async fn talk(&self, id: &str, command: &[String], stdio: Stdio) -> Result<Process, EngineError>;
+    /// Talks with a container's own process. `stdio.tty` says what the container was made with.
+    async fn attach(&self, id: &str, stdio: Stdio, end: EndOfInput) -> Result<Process, EngineError>;
     /// Events from `since` on; ends with an error when the engine goes away.
     fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
     fn logs(&self, id: &str, query: &LogQuery) -> BoxStream<'static, Result<Vec<u8>, EngineError>>;

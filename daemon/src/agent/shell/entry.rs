@@ -68,6 +68,11 @@ impl Entry {
         }
     }
 
+    /// The pod as the view has it.
+    pub fn pod(&self) -> Option<&Pod> {
+        self.wanted.as_ref().map(|wanted| wanted.pod.as_ref())
+    }
+
     /// Whether at most one of the pod may run in the whole flock.
     pub fn is_single(&self) -> bool {
         self.containers.values().any(|observed| observed.single)

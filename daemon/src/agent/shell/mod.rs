@@ -10,11 +10,13 @@ mod link;
 mod probes;
 mod pulls;
 mod pulse;
+mod questions;
 mod reports;
 mod settle;
 mod work;
 
 pub use link::Connector;
+pub use questions::{QUESTIONS_WAITING, Question};
 pub use reports::Report;
 
 use super::engine::{Engine, EngineEvent};
@@ -22,9 +24,8 @@ use super::hold::Hold;
 use super::identity::Owner;
 use super::planner::ImageIndex;
 use super::spec::Desktop;
-use super::{EngineState, ImagePeers, LogTarget};
+use super::{EngineState, ImagePeers};
 use crate::boottime::boottime_ms;
-use crate::pods::{LogOptions, PodRef, StreamError};
 use entry::Entry;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
@@ -36,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,16 +53,6 @@ const PROPOSALS_AT_ONCE: usize = 64;
 
 /// When nothing is due, what is planned is looked at again after this.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Questions about pods that wait for the loop.
-pub const QUESTIONS_WAITING: usize = 64;
-
-/// Which container's log is meant.
-pub struct Question {
-    pub pod: PodRef,
-    pub options: LogOptions,
-    pub answer: oneshot::Sender<Result<LogTarget, StreamError>>,
-}
 
 /// What the loop is given.
 pub struct Inputs {

@@ -1,8 +1,7 @@
 //! Planning what changed, and handing out what the plans say: actions to tasks, statuses to the group.
 
 use super::entry::{Entry, Wanted};
-use super::{Outcome, PROPOSALS_AT_ONCE, Question, Shell, probes};
-use crate::agent::LogTarget;
+use super::{Outcome, PROPOSALS_AT_ONCE, Shell, probes};
 use crate::agent::engine::RunState;
 use crate::agent::files;
 use crate::agent::hold::May;
@@ -10,7 +9,6 @@ use crate::agent::identity::{Role, attempt_of};
 use crate::agent::offer::{self, Offer};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
 use crate::agent::spec::Context;
-use crate::pods::StreamError;
 use futures::FutureExt;
 use gaggle_sched::controller::deletion;
 use gaggle_sched::state::{Txn, Write};
@@ -347,28 +345,6 @@ impl Shell {
         }
         self.follow();
         self.dirty.insert(uid.to_owned());
-    }
-
-    /// Finds the container whose log is asked for.
-    pub fn answer(&mut self, question: Question) {
-        let answer = self.log_target(&question);
-        let _ = question.answer.send(answer);
-    }
-
-    fn log_target(&self, Question { pod, options, .. }: &Question) -> Result<LogTarget, StreamError> {
-        let missing = || StreamError::NotFound(format!("pod \"{}\" is not on this desktop", pod.name));
-        let entry = self.entries.get(&pod.uid).ok_or_else(missing)?;
-        if self.linked.is_none() {
-            let problem = self.inputs.engine_state.borrow().problem.clone().unwrap_or_default();
-            return Err(StreamError::Unavailable(problem));
-        }
-        super::super::logs::target(
-            entry.wanted.as_ref().map(|wanted| wanted.pod.as_ref()),
-            &entry.id,
-            &entry.containers,
-            entry.memory.status.as_ref(),
-            options,
-        )
     }
 }
 

@@ -6,7 +6,7 @@ use crate::agent::engine::{ContainerSpec, Engine};
 use crate::agent::shell::Connector;
 use crate::agent::{Agent, AgentConfig, ImagePeers};
 use crate::boottime::boottime_ms;
-use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
+use crate::pods::{ByteStream, Ended, LogOptions, Output, PodRef, ProcessOptions, Stdio, StreamError};
 use futures::{FutureExt, StreamExt};
 use gaggle_sched::state::{Expect, Key, Lineage, Resource, Store, Write};
 use serde_json::{Value, json};
@@ -586,4 +586,35 @@ async fn a_running_pod_is_taken_over_by_the_group_that_its_own_yields_to() {
         "it was not touched"
     );
     bench.agent.stop().await;
+}
+
+#[tokio::test]
+async fn people_talk_with_what_runs_and_with_nothing_else() {
+    let bench = bench();
+    let container = json!({"name": "main", "image": "app:1", "tty": true, "stdin": true, "stdinOnce": true});
+    let pod = bench.group.pod("web", json!({"restartPolicy": "Never", "containers": [container]}));
+    bench.group.until_phase("web", "Running").await;
+    let talk = async |pod: &PodRef, container: &str, command: Option<&[&str]>| {
+        let command = command.map(|words| words.iter().map(|&word| word.to_owned()).collect());
+        let stdio = Stdio { stdout: true, ..Stdio::default() };
+        bench.agent.process(pod, &ProcessOptions { container: container.into(), command, stdio }).await
+    };
+    let mut process = talk(&pod, "main", Some(&["exit", "3"])).await.unwrap();
+    assert_eq!(process.output.recv().await, Some(Output::Ended(Ended::Exited(3))));
+    talk(&pod, "main", None).await.unwrap();
+    let id = bench.engine.ids("web", "main").pop().unwrap();
+    let calls = bench.engine.state().calls.clone();
+    // The terminal and the input are as the container was made.
+    assert_eq!(
+        calls[calls.len() - 2..],
+        [format!("talk {id} exit 3"), format!("attach {id} tty=true Closes")]
+    );
+    let missing = talk(&pod, "other", None).await.unwrap_err();
+    assert_eq!(missing, StreamError::NotFound("container not found (\"other\")".into()));
+    let elsewhere = PodRef { uid: "another".into(), ..pod.clone() };
+    assert!(matches!(talk(&elsewhere, "main", None).await, Err(StreamError::NotFound(_))));
+    bench.engine.exit(&id, 2);
+    bench.group.until_phase("web", "Failed").await;
+    let ended = talk(&pod, "main", Some(&["cat"])).await.unwrap_err().to_string();
+    assert!(ended.ends_with("is not running: it ended with exit code 2"), "{ended}");
 }

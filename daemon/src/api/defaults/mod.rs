@@ -2,7 +2,11 @@
 //!
 //! Every function may be run again on its own result and changes nothing then: updates are defaulted too.
 
+pub mod access;
+pub mod network;
 mod pod;
+pub mod policy;
+pub mod storage;
 
 use super::value::{as_map, child, default_to, items_mut, pairs, remove, set, text};
 use base64::Engine;
@@ -80,6 +84,53 @@ pub fn stateful_set(set: &mut Value) {
     let retention = child(spec, "persistentVolumeClaimRetentionPolicy");
     default_to(retention, "whenDeleted", "Retain");
     default_to(retention, "whenScaled", "Retain");
+    template(spec);
+}
+
+/// Labels and selector are the template's where they were left out.
+pub fn replication_controller(controller: &mut Value) {
+    let labels = controller.pointer("/spec/template/metadata/labels").cloned();
+    let labels = labels.filter(|labels| labels.as_object().is_some_and(|labels| !labels.is_empty()));
+    let is_empty =
+        |given: Option<&Value>| given.and_then(Value::as_object).is_none_or(|given| given.is_empty());
+    if let Some(labels) = labels {
+        if is_empty(controller.pointer("/spec/selector")) {
+            set(child(controller, "spec"), "selector", labels.clone());
+        }
+        if is_empty(controller.pointer("/metadata/labels")) {
+            set(child(controller, "metadata"), "labels", labels);
+        }
+    }
+    let spec = child(controller, "spec");
+    default_to(spec, "replicas", 1);
+    if spec.get("template").is_some_and(Value::is_object) {
+        template(spec);
+    }
+}
+
+pub fn pod_template(object: &mut Value) {
+    template(object);
+}
+
+pub fn autoscaler(scaler: &mut Value) {
+    let spec = child(scaler, "spec");
+    default_to(spec, "minReplicas", 1);
+    if spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        set(spec, "metrics", json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
+    }
+}
+
+pub fn daemon_set(set: &mut Value) {
+    let spec = child(set, "spec");
+    default_to(spec, "revisionHistoryLimit", 10);
+    let strategy = child(spec, "updateStrategy");
+    default_to(strategy, "type", "RollingUpdate");
+    if text(strategy, "/type") == "RollingUpdate" {
+        let rolling = child(strategy, "rollingUpdate");
+        default_to(rolling, "maxUnavailable", 1);
+        default_to(rolling, "maxSurge", 0);
+    }
     template(spec);
 }
 

@@ -1,9 +1,10 @@
 //! The kinds of the group `apps`.
 
 use super::{Keeping, Kind, Scope, Subresource, decode_as, nothing};
+use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use serde_json::{Value, json};
 
 pub(super) static KINDS: &[Kind] = &[
@@ -26,7 +27,30 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::controller_revision,
         validate_update: validate::workload::controller_revision_update,
         name: validate::subdomain,
+        schema: describe::<ControllerRevision>,
         decode: decode_as::<ControllerRevision>,
+    },
+    Kind {
+        group: "apps",
+        version: "v1",
+        kind: "DaemonSet",
+        plural: "daemonsets",
+        singular: "daemonset",
+        short_names: &["ds"],
+        categories: &["all"],
+        scope: Scope::Namespaced,
+        keeping: Keeping::Intent,
+        subresources: &[Subresource::Status],
+        fields: &[],
+        columns: table::workload::DAEMON_SET,
+        cells: table::workload::daemon_set,
+        begin: |set_: &mut Value| set(set_, "status", nothing_scheduled()),
+        default: defaults::daemon_set,
+        validate: validate::workload::daemon_set,
+        validate_update: validate::workload::immutable_selector,
+        name: validate::subdomain,
+        schema: describe::<DaemonSet>,
+        decode: decode_as::<DaemonSet>,
     },
     Kind {
         group: "apps",
@@ -47,6 +71,7 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::deployment,
         validate_update: validate::workload::immutable_selector,
         name: validate::subdomain,
+        schema: describe::<Deployment>,
         decode: decode_as::<Deployment>,
     },
     Kind {
@@ -68,6 +93,7 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::replica_set,
         validate_update: validate::workload::immutable_selector,
         name: validate::subdomain,
+        schema: describe::<ReplicaSet>,
         decode: decode_as::<ReplicaSet>,
     },
     Kind {
@@ -89,6 +115,12 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::stateful_set,
         validate_update: validate::workload::stateful_set_update,
         name: validate::subdomain,
+        schema: describe::<StatefulSet>,
         decode: decode_as::<StatefulSet>,
     },
 ];
+
+/// The counts of a DaemonSet that are always written.
+fn nothing_scheduled() -> Value {
+    json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0})
+}

@@ -1,6 +1,7 @@
 //! The kinds of the group `batch`.
 
 use super::{Keeping, Kind, Scope, Subresource, decode_as};
+use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -26,6 +27,7 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::job,
         validate_update: validate::workload::job_update,
         name: validate::subdomain,
+        schema: describe::<Job>,
         decode: decode_as::<Job>,
     },
     Kind {
@@ -47,6 +49,7 @@ pub(super) static KINDS: &[Kind] = &[
         validate: validate::workload::cron_job,
         validate_update: super::any_update,
         name: validate::subdomain,
+        schema: describe::<CronJob>,
         decode: decode_as::<CronJob>,
     },
 ];

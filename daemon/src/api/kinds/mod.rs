@@ -3,10 +3,16 @@
 //! Handlers never name a kind; what differs stands here as data and small functions. To serve another kind, add
 //! an entry to one of the files below.
 
+mod access;
 mod apps;
+mod autoscaling;
 mod batch;
 mod core;
+mod network;
+mod policy;
+mod storage;
 
+use super::schema::{self, Describe, Node};
 use super::table::Column;
 use super::validate::Problems;
 use gaggle_sched::state::{Key, Resource};
@@ -23,6 +29,9 @@ pub enum Subresource {
     Log,
     Eviction,
     Finalize,
+    Exec,
+    Attach,
+    PortForward,
 }
 
 impl Subresource {
@@ -33,6 +42,9 @@ impl Subresource {
             Self::Log => "log",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
         }
     }
 }
@@ -77,6 +89,8 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value, &mut Problems),
     /// How names of this kind are written.
     pub name: fn(&str) -> Result<(), String>,
+    /// The schema of the Kubernetes type.
+    pub schema: Describe,
     /// Decodes into the Kubernetes type and back: fields that the type does not have are gone afterwards.
     pub decode: fn(&Value) -> Result<Value, String>,
 }
@@ -113,6 +127,11 @@ impl Kind {
         !self.group.is_empty() && self.has(Subresource::Status)
     }
 
+    /// The type of its objects.
+    pub fn node(&self) -> Option<Node<'static>> {
+        schema::of(self.group, self.version, self.kind)
+    }
+
     pub fn is(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind == kind
     }
@@ -127,7 +146,15 @@ pub fn group_version(group: &str, version: &str) -> String {
 
 /// Every kind, in the order in which discovery lists them.
 pub fn all() -> impl Iterator<Item = &'static Kind> {
-    core::KINDS.iter().chain(apps::KINDS).chain(batch::KINDS)
+    core::KINDS
+        .iter()
+        .chain(apps::KINDS)
+        .chain(autoscaling::KINDS)
+        .chain(batch::KINDS)
+        .chain(network::KINDS)
+        .chain(policy::KINDS)
+        .chain(access::KINDS)
+        .chain(storage::KINDS)
 }
 
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {

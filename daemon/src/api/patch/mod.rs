@@ -1,12 +1,12 @@
 //! Patches: from the object as it is and a description of the difference to the object as wished.
 
 mod json;
-pub mod merge_keys;
 pub mod strategic;
 
 pub use json::JsonPatch;
 
 use super::body::{self, Decoded};
+use super::schema::Node;
 use super::status::ApiError;
 use serde_json::Value;
 
@@ -52,8 +52,8 @@ impl Patch {
         }
     }
 
-    /// The object with the patch applied.
-    pub fn apply(&self, object: &Value) -> Result<Value, ApiError> {
+    /// The object with the patch applied; `of` is its type.
+    pub fn apply(&self, object: &Value, of: Option<Node<'_>>) -> Result<Value, ApiError> {
         match self {
             Self::Json(patch) => patch.apply(object),
             Self::Merge(patch) => {
@@ -61,10 +61,9 @@ impl Patch {
                 json_patch::merge(&mut object, patch);
                 Ok(object)
             }
-            Self::Strategic(patch) => strategic::apply(object, patch).map_err(ApiError::bad_request),
-            // Lists merge by their keys, as they do with field managers; what the manager dropped since it last
-            // applied stays, as no managed fields are kept.
-            Self::Apply(wished) => strategic::apply(object, wished).map_err(ApiError::bad_request),
+            Self::Strategic(patch) => strategic::apply(object, patch, of).map_err(ApiError::bad_request),
+            // Of a part that has no managers: what is applied is merged into it.
+            Self::Apply(wished) => strategic::apply(object, wished, of).map_err(ApiError::bad_request),
         }
     }
 }

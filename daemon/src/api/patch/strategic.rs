@@ -4,7 +4,7 @@
 //! `contributors/devel/sig-api-machinery/strategic-merge-patch.md`: `$patch`, `$retainKeys`,
 //! `$deleteFromPrimitiveList/FIELD` and `$setElementOrder/FIELD`.
 
-use super::merge_keys::{ListRule, rule};
+use crate::api::schema::{Elements, Node};
 use serde_json::{Map, Value};
 
 const DIRECTIVE: &str = "$patch";
@@ -12,22 +12,21 @@ const RETAIN: &str = "$retainKeys";
 const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 const ORDER: &str = "$setElementOrder/";
 
-/// Applies a patch to an object.
+/// Applies a patch to an object of a type; all lists of an unknown one are replaced.
 ///
 /// # Errors
 /// What in the patch makes no sense.
-pub fn apply(object: &Value, patch: &Value) -> Result<Value, String> {
+pub fn apply(object: &Value, patch: &Value, of: Option<Node<'_>>) -> Result<Value, String> {
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
     let patch = patch.as_object().ok_or("the patch is not an object")?;
-    merge_objects(object, patch, "").map(Value::Object)
+    merge_objects(object, patch, of).map(Value::Object)
 }
 
-/// `field`: where the objects stand; a list's elements stand where the list stands.
 fn merge_objects(
     original: &Map<String, Value>,
     patch: &Map<String, Value>,
-    field: &str,
+    of: Option<Node<'_>>,
 ) -> Result<Map<String, Value>, String> {
     let mut result = match directive(patch)? {
         Directive::Merge => original.clone(),
@@ -49,6 +48,7 @@ fn merge_objects(
         if key == DIRECTIVE || key == RETAIN || key.starts_with(DELETE_PRIMITIVES) || key.starts_with(ORDER) {
             continue;
         }
+        let child = of.and_then(|of| of.child(key));
         match value {
             Value::Null => {
                 result.remove(key);
@@ -57,7 +57,7 @@ fn merge_objects(
                 let empty = Map::new();
                 let original = result.get(key).and_then(Value::as_object).unwrap_or(&empty);
                 let deleted = matches!(directive(patch)?, Directive::Delete);
-                let merged = merge_objects(original, patch, key)?;
+                let merged = merge_objects(original, patch, child)?;
                 if deleted {
                     result.remove(key);
                 } else {
@@ -69,7 +69,7 @@ fn merge_objects(
                     Some(Value::Array(list)) => std::mem::take(list),
                     _ => Vec::new(),
                 };
-                let merged = merge_lists(original, patch, rule(field, key), key)?;
+                let merged = merge_lists(original, patch, key, child)?;
                 result.insert(key.clone(), Value::Array(merged));
             }
             value => {
@@ -77,19 +77,19 @@ fn merge_objects(
             }
         }
     }
-    set_orders(original, patch, &mut result, field)?;
+    set_orders(original, patch, &mut result, of)?;
     Ok(result)
 }
 
 fn merge_lists(
     mut list: Vec<Value>,
     patch: &[Value],
-    rule: ListRule,
     field: &str,
+    of: Option<Node<'_>>,
 ) -> Result<Vec<Value>, String> {
-    let key = match rule {
-        ListRule::Atomic => return Ok(patch.iter().map(without_directives).collect()),
-        ListRule::Set => {
+    let key = match merged(of) {
+        Elements::Atomic => return Ok(patch.iter().map(without_directives).collect()),
+        Elements::Set => {
             for item in patch {
                 if !list.contains(item) {
                     list.push(item.clone());
@@ -97,8 +97,9 @@ fn merge_lists(
             }
             return Ok(list);
         }
-        ListRule::ByKey(key) => key,
+        Elements::Keyed(keys) => keys.first().copied().unwrap_or_default(),
     };
+    let items = of.and_then(Node::items);
     // An element that is only the directive speaks for the whole list.
     if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {
         let rest = patch.iter().filter(|item| !item.as_object().is_some_and(replaces));
@@ -116,7 +117,7 @@ fn merge_lists(
                 let empty = Map::new();
                 let at = list.iter().position(same);
                 let original = at.and_then(|at| list[at].as_object()).unwrap_or(&empty);
-                let merged = Value::Object(merge_objects(original, item, field)?);
+                let merged = Value::Object(merge_objects(original, item, items)?);
                 match at {
                     Some(at) => list[at] = merged,
                     None => list.push(merged),
@@ -133,19 +134,19 @@ fn set_orders(
     original: &Map<String, Value>,
     patch: &Map<String, Value>,
     result: &mut Map<String, Value>,
-    parent: &str,
+    of: Option<Node<'_>>,
 ) -> Result<(), String> {
     for (key, order) in patch {
         let Some(field) = key.strip_prefix(ORDER) else { continue };
         let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
         let Some(Value::Array(list)) = result.get_mut(field) else { continue };
-        let rule = rule(parent, field);
-        let identity = |item: &Value| match rule {
-            ListRule::Atomic => None,
-            ListRule::Set => Some(item.clone()),
-            ListRule::ByKey(name) => item.get(name).cloned(),
+        let elements = merged(of.and_then(|of| of.child(field)));
+        let identity = |item: &Value| match elements {
+            Elements::Atomic => None,
+            Elements::Set => Some(item.clone()),
+            Elements::Keyed(keys) => item.get(keys.first()?).cloned(),
         };
-        if rule == ListRule::Atomic {
+        if *elements == Elements::Atomic {
             continue;
         }
         let wished: Vec<Option<Value>> = order.iter().map(identity).collect();
@@ -172,6 +173,10 @@ fn set_orders(
         }
     }
     Ok(())
+}
+
+fn merged(list: Option<Node<'_>>) -> &Elements {
+    list.map_or(&Elements::Atomic, Node::merged)
 }
 
 #[derive(Clone, Copy)]

@@ -2,13 +2,17 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+fn deployment() -> Option<Node<'static>> {
+    crate::api::schema::of("apps", "v1", "Deployment")
+}
+
 fn with_containers(containers: Value) -> Value {
     json!({"spec": {"template": {"spec": {"containers": containers}}}})
 }
 
 #[track_caller]
 fn patched(before: Value, patch: Value, after: Value) {
-    let result = Patch::Strategic(patch).apply(&before).unwrap();
+    let result = Patch::Strategic(patch).apply(&before, deployment()).unwrap();
     assert_eq!(result, after);
 }
 
@@ -93,7 +97,7 @@ fn broken_patches_are_refused() {
         json!({"spec": {"$patch": "explode"}}),
         json!({"spec": {"$retainKeys": 3}}),
     ] {
-        let error = Patch::Strategic(patch).apply(&json!({"spec": {}})).unwrap_err();
+        let error = Patch::Strategic(patch).apply(&json!({"spec": {}}), deployment()).unwrap_err();
         assert_eq!(error.code, 400);
     }
     assert_eq!(Patch::parse("text/plain", b"{}").err().unwrap().code, 415);
@@ -106,7 +110,7 @@ fn copies_in_a_json_patch_cannot_blow_an_object_up() {
     operations.extend((0..40).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"})));
     let body = Value::Array(operations).to_string();
     let (patch, _) = Patch::parse("application/json-patch+json", body.as_bytes()).unwrap();
-    assert_eq!(patch.apply(&json!({})).unwrap_err().code, 413);
+    assert_eq!(patch.apply(&json!({}), None).unwrap_err().code, 413);
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -136,7 +140,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_patch_applies_or_is_refused(object in any_value(), patch in any_value()) {
-        let _ = Patch::Strategic(patch).apply(&object);
+        let _ = Patch::Strategic(patch).apply(&object, deployment());
     }
 
     #[test]
@@ -144,15 +148,15 @@ proptest! {
         let before = with_containers(json!([{"name": "a", "image": "old"}, {"name": "z"}]));
         let items: Vec<Value> = names.iter().map(|name| json!({"name": name, "image": image})).collect();
         let patch = Patch::Strategic(with_containers(json!(items)));
-        let once = patch.apply(&before).unwrap();
-        prop_assert_eq!(patch.apply(&once).unwrap(), once);
+        let once = patch.apply(&before, deployment()).unwrap();
+        prop_assert_eq!(patch.apply(&once, deployment()).unwrap(), once);
     }
 
     #[test]
     fn without_lists_it_is_a_merge_patch(labels in prop::collection::btree_map("[a-d]", prop::option::of("[x-z]"), 0..4)) {
         let before = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
         let patch = json!({"metadata": {"labels": labels}});
-        let strategic = Patch::Strategic(patch.clone()).apply(&before).unwrap();
-        prop_assert_eq!(strategic, Patch::Merge(patch).apply(&before).unwrap());
+        let strategic = Patch::Strategic(patch.clone()).apply(&before, deployment()).unwrap();
+        prop_assert_eq!(strategic, Patch::Merge(patch).apply(&before, None).unwrap());
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn is_plain(name: &str) -> bool {
     const PLAIN: &[&str] = &[
         "failureThreshold",
         "generation",
+        "globalDefault",
         "hostIPC",
         "hostNetwork",
         "hostPID",
@@ -68,6 +69,7 @@ pub(super) fn is_plain(name: &str) -> bool {
         "initialDelaySeconds",
         "minReadySeconds",
         "nodePort",
+        "number",
         "paused",
         "periodSeconds",
         "publishNotReadyAddresses",

@@ -2,9 +2,13 @@
 //!
 //! Columns and values are kubectl's own, so that scripts and eyes find what they know.
 
+pub mod access;
 pub mod core;
 mod duration;
+pub mod network;
 pub mod pod;
+pub mod policy;
+pub mod storage;
 pub mod workload;
 
 use duration::{age, since};

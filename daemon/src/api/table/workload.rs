@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets, StatefulSets, Jobs and CronJobs.
+//! Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
 
 use super::{Column, age, column, duration, labels, name, name_column, number, selector, since, wide};
 use crate::api::value::{flag, int, is_set, items, text};
@@ -55,6 +55,62 @@ pub fn replica_set(object: &Value, now: Timestamp) -> Vec<Value> {
     cells
 }
 
+/// A ReplicationController's columns are a ReplicaSet's.
+pub fn replication_controller(object: &Value, now: Timestamp) -> Vec<Value> {
+    let mut cells = replica_set(object, now);
+    if let Some(selected) = cells.last_mut() {
+        *selected = labels(object, "/spec/selector").into();
+    }
+    cells
+}
+
+pub const POD_TEMPLATE: &[Column] =
+    &[name_column(), column("Containers"), column("Images"), column("Pod Labels")];
+
+pub fn pod_template(object: &Value, _: Timestamp) -> Vec<Value> {
+    let [names, images] = template(object, "/template/spec");
+    vec![name(object), names, images, labels(object, "/template/metadata/labels").into()]
+}
+
+pub const AUTOSCALER: &[Column] = &[
+    name_column(),
+    column("Reference"),
+    column("Targets"),
+    column("MinPods"),
+    column("MaxPods"),
+    number("Replicas"),
+    column("Age"),
+];
+
+pub fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
+    let about = |field: &str| text(object, &format!("/spec/scaleTargetRef/{field}")).to_owned();
+    let count = |pointer: &str| int(object, pointer).map(|count| count.to_string());
+    // What was measured is not there; what it would be held against is.
+    let targets: Vec<String> = items(object, "/spec/metrics")
+        .iter()
+        .map(|metric| {
+            let named = text(metric, "/resource/name");
+            match (
+                int(metric, "/resource/target/averageUtilization"),
+                text(metric, "/resource/target/averageValue"),
+            ) {
+                (Some(percent), _) => format!("{named}: <unknown>/{percent}%"),
+                (None, "") => "<unknown>".to_owned(),
+                (None, amount) => format!("{named}: <unknown>/{amount}"),
+            }
+        })
+        .collect();
+    vec![
+        name(object),
+        format!("{}/{}", about("kind"), about("name")).into(),
+        super::or_none(&targets.join(", ")),
+        count("/spec/minReplicas").unwrap_or_else(|| "<unset>".into()).into(),
+        count("/spec/maxReplicas").unwrap_or_default().into(),
+        int(object, "/status/currentReplicas").unwrap_or(0).into(),
+        age(object, now),
+    ]
+}
+
 pub const STATEFUL_SET: &[Column] =
     &[name_column(), column("Ready"), column("Age"), wide("Containers"), wide("Images")];
 
@@ -63,6 +119,37 @@ pub fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let wanted = int(object, "/spec/replicas").unwrap_or(0);
     let mut cells = vec![name(object), format!("{ready}/{wanted}").into(), age(object, now)];
     cells.extend(template(object, "/spec/template/spec"));
+    cells
+}
+
+pub const DAEMON_SET: &[Column] = &[
+    name_column(),
+    number("Desired"),
+    number("Current"),
+    number("Ready"),
+    number("Up-to-date"),
+    number("Available"),
+    column("Node Selector"),
+    column("Age"),
+    wide("Containers"),
+    wide("Images"),
+    wide("Selector"),
+];
+
+pub fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
+    let count = |field: &str| Value::from(int(object, &format!("/status/{field}")).unwrap_or(0));
+    let mut cells = vec![
+        name(object),
+        count("desiredNumberScheduled"),
+        count("currentNumberScheduled"),
+        count("numberReady"),
+        count("updatedNumberScheduled"),
+        count("numberAvailable"),
+        labels(object, "/spec/template/spec/nodeSelector").into(),
+        age(object, now),
+    ];
+    cells.extend(template(object, "/spec/template/spec"));
+    cells.push(selector(object, "/spec/selector").into());
     cells
 }
 

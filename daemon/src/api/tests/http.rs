@@ -2,88 +2,11 @@
 
 use super::server::{Server, TOKEN};
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::Request;
 use futures::StreamExt;
 use gaggle_sched::state::{Expect, Key, Resource, Write};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tokio::net::TcpStream;
-
-struct Answer {
-    code: u16,
-    warnings: Vec<String>,
-    retry_after: bool,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.body.clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-impl Server {
-    async fn open(&self, request: Request<Body>) -> Response<Incoming> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        sender.send_request(request).await.unwrap()
-    }
-
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let (parts, body) = self.open(request).await.into_parts();
-        let warnings =
-            parts.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
-        let body = axum::body::to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec();
-        let retry_after = parts.headers.contains_key("retry-after");
-        Answer { code: parts.status.as_u16(), warnings, retry_after, body }
-    }
-
-    async fn call(&self, method: &str, path: &str, media: &str, body: impl Into<Body>) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .header("authorization", format!("Bearer {TOKEN}"))
-            .header("content-type", media)
-            .body(body.into())
-            .unwrap();
-        self.send(request).await
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.call("GET", path, "", Body::empty()).await
-    }
-
-    async fn post(&self, path: &str, object: &Value) -> Answer {
-        self.call("POST", path, "application/json", object.to_string()).await
-    }
-
-    async fn config_map(&self, name: &str, data: Value) -> Answer {
-        let object = json!({"metadata": {"name": name, "labels": {"color": data["color"]}}, "data": data});
-        self.post("/api/v1/namespaces/default/configmaps", &object).await
-    }
-}
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -135,6 +58,63 @@ async fn pages_of_a_list_are_of_one_revision() {
     assert_eq!((names(&first), names(&second)), (vec!["a".into(), "b".into()], vec!["c".into(), "d".into()]));
     assert_eq!(first["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
     assert_eq!(server.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await.code, 400);
+}
+
+#[tokio::test]
+async fn a_list_is_of_the_revision_that_was_asked_for() {
+    let server = Server::start().await;
+    let made = server.config_map("a", json!({"color": "red"})).await.json();
+    let then = made["metadata"]["resourceVersion"].as_str().unwrap();
+    server.config_map("b", json!({"color": "red"})).await;
+    let server = &server;
+    let count = async |query: String| {
+        let list = server.get(&format!("{CONFIG_MAPS}?{query}")).await.json();
+        list["items"].as_array().map(Vec::len)
+    };
+    let exact = "resourceVersionMatch=Exact";
+    assert_eq!(count(format!("resourceVersion={then}&{exact}")).await, Some(1));
+    assert_eq!(count(format!("resourceVersion={then}&limit=9")).await, Some(1), "pages were always so");
+    assert_eq!(count(format!("resourceVersion={then}")).await, Some(2), "or a newer one");
+    assert_eq!(
+        count(format!("resourceVersion={then}&limit=9&resourceVersionMatch=NotOlderThan")).await,
+        Some(2)
+    );
+    for (query, code) in [
+        (exact.to_owned(), 422),
+        (format!("resourceVersion=0&{exact}"), 422),
+        (format!("resourceVersion={then}&resourceVersionMatch=Newer"), 422),
+        ("sendInitialEvents=true".to_owned(), 422),
+        ("watch=true&sendInitialEvents=true".to_owned(), 422),
+        ("watch=true&resourceVersionMatch=NotOlderThan".to_owned(), 422),
+    ] {
+        assert_eq!(server.get(&format!("{CONFIG_MAPS}?{query}")).await.code, code, "{query}");
+    }
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=1")).await.json();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(server.get(&format!("{CONFIG_MAPS}?continue={token}&resourceVersion={then}")).await.code, 400);
+    let other = gaggle_sched::state::Store::starting_at(gaggle_sched::state::Revision::first_of(7));
+    server.view.write(|store| *store = other);
+    let expired = server.get(&format!("{CONFIG_MAPS}?continue={token}")).await;
+    assert_eq!((expired.code, expired.json()["reason"].clone()), (410, json!("Expired")));
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_what_is_there_only_where_that_is_wished_for() {
+    let server = Server::start().await;
+    server.config_map("a", json!({"color": "red"})).await;
+    let watch = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true");
+    let initial = "&resourceVersionMatch=NotOlderThan&sendInitialEvents";
+    let server = &server;
+    let types = async |more: String| -> Vec<Value> {
+        let lines = server.get(&format!("{watch}{more}")).await.lines();
+        lines.into_iter().map(|mut line| line["type"].take()).collect()
+    };
+    let lines = server.get(&format!("{watch}{initial}=true")).await.lines();
+    assert_eq!((&lines[0]["type"], &lines[0]["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    let end = lines.iter().find(|line| line["type"] == "BOOKMARK").unwrap();
+    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(types(format!("{initial}=false")).await, ["BOOKMARK"]);
+    assert_eq!(types(String::new()).await.first(), Some(&json!("ADDED")));
 }
 
 #[tokio::test]

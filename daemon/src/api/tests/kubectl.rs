@@ -14,20 +14,21 @@ use tokio::process::Command;
 /// Longer than any command takes on a busy machine; only a hang reaches it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-struct Kubectl {
-    server: Server,
+pub struct Kubectl {
+    pub server: Server,
     home: TempDir,
 }
 
-struct Ran {
-    out: String,
-    err: String,
-    ok: bool,
+pub struct Ran {
+    pub out: String,
+    pub err: String,
+    pub ok: bool,
+    pub code: Option<i32>,
 }
 
 impl Kubectl {
     /// `None`, loudly, on a machine without kubectl.
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let found = std::process::Command::new("kubectl").arg("version").arg("--client").output();
         if found.is_err() {
             let _ = writeln!(std::io::stderr(), "SKIPPED: there is no kubectl on this machine");
@@ -39,7 +40,7 @@ impl Kubectl {
         Some(Self { server, home })
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .args(arguments)
@@ -51,32 +52,37 @@ impl Kubectl {
         command
     }
 
-    async fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut command = self.command(arguments);
+    pub async fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        Self::run(self.command(arguments), input).await
+    }
+
+    pub async fn run(mut command: Command, input: &str) -> Ran {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.as_bytes()).await.unwrap();
+        // A command that does not read its input is no failure.
+        let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output =
             tokio::time::timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl hangs").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ran { out: text(output.stdout), err: text(output.stderr), ok: output.status.success() }
+        let (ok, code) = (output.status.success(), output.status.code());
+        Ran { out: text(output.stdout), err: text(output.stderr), ok, code }
     }
 
     /// Runs a command that must succeed without a word on stderr, and returns what it prints.
-    async fn ok(&self, arguments: &[&str]) -> String {
+    pub async fn ok(&self, arguments: &[&str]) -> String {
         self.ok_with(arguments, "").await
     }
 
-    async fn ok_with(&self, arguments: &[&str], input: &str) -> String {
+    pub async fn ok_with(&self, arguments: &[&str], input: &str) -> String {
         let ran = self.run_with(arguments, input).await;
         assert!(ran.ok, "{arguments:?}: {}{}", ran.out, ran.err);
         assert_eq!(ran.err, "", "{arguments:?} complains");
         ran.out
     }
 
-    async fn fails(&self, arguments: &[&str], input: &str) -> String {
+    pub async fn fails(&self, arguments: &[&str], input: &str) -> String {
         let ran = self.run_with(arguments, input).await;
         assert!(!ran.ok, "{arguments:?} should have failed: {}", ran.out);
         ran.err
@@ -375,4 +381,133 @@ async fn the_rest_of_what_people_type() {
     assert_eq!(deleted, "configmap \"one\" deleted\nconfigmap \"two\" deleted\n");
     let listed = k.ok(&["get", "deploy", "-A", "--show-labels"]).await;
     assert!(rows(&listed)[0].contains(&"NAMESPACE") && listed.contains("app=web"), "{listed}");
+}
+
+fn pod_asking(name: &str, cpu: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": {"containers": [
+        {"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": cpu}}}]}})
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_namespaces_quota_is_kept_and_its_limits_are_told() {
+    let Some(k) = Kubectl::start().await else { return };
+    assert_eq!(
+        k.ok(&["create", "quota", "q", "--hard=pods=1,requests.cpu=1"]).await,
+        "resourcequota/q created\n"
+    );
+    let bare = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: b}]}}";
+    let error = k.fails(&["create", "-f", "-"], bare).await;
+    let expected = "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c";
+    assert!(error.contains("(Forbidden)") && error.contains(expected), "{error}");
+    k.ok_with(&["create", "-f", "-"], &pod_asking("one", "500m")).await;
+    let error = k.fails(&["create", "-f", "-"], &pod_asking("two", "500m")).await;
+    let expected =
+        "pods \"two\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
+    assert!(error.contains(expected), "{error}");
+    let table = k.ok(&["get", "quota"]).await;
+    assert!(table.contains("pods: 1/1, requests.cpu: 500m/1"), "charged with the pod: {table}");
+
+    k.ok(&["create", "ns", "lab"]).await;
+    let range = "{apiVersion: v1, kind: LimitRange, metadata: {name: r, namespace: lab}, spec: {limits: [
+        {type: Container, max: {cpu: 800m}, min: {cpu: 200m}}]}}";
+    k.ok_with(&["create", "-f", "-"], range).await;
+    k.ok_with(&["create", "-n", "lab", "-f", "-"], bare).await;
+    let filled =
+        k.ok(&["get", "pod", "p", "-n", "lab", "-o", "jsonpath={.spec.containers[0].resources}"]).await;
+    assert_eq!(filled, r#"{"limits":{"cpu":"800m"},"requests":{"cpu":"800m"}}"#);
+    let error = k.fails(&["create", "-n", "lab", "-f", "-"], &pod_asking("small", "100m")).await;
+    assert!(error.contains("minimum cpu usage per Container is 200m, but request is 100m"), "{error}");
+    let error = k.fails(&["create", "-n", "lab", "-f", "-"], &pod_asking("large", "1")).await;
+    assert!(error.contains("must be less than or equal to cpu limit of 800m"), "{error}");
+}
+
+#[tokio::test]
+async fn a_budget_stands_against_evictions_until_there_is_more_than_needed() {
+    let Some(k) = Kubectl::start().await else { return };
+    k.ok(&["create", "pdb", "web", "--selector=app=web", "--min-available=1"]).await;
+    k.ok_with(&["create", "-f", "-"], &pod_asking("one", "1")).await;
+    let table = k.ok(&["get", "pdb"]).await;
+    assert_eq!(rows(&table)[1][..4], ["web", "1", "N/A", "0"]);
+    let key = |resource, name: &str| Key::new(Resource::fixed(resource), "default", name);
+    let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+    k.server.set_status(&key("pods", "one"), ready);
+    let counted = |healthy: i32, allowed: i32| {
+        json!({"observedGeneration": 1, "expectedPods": 1, "currentHealthy": healthy, "desiredHealthy": 1,
+            "disruptionsAllowed": allowed})
+    };
+    k.server.set_status(&key("poddisruptionbudgets.policy", "web"), counted(1, 0));
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "one"}}).to_string();
+    let path = "/api/v1/namespaces/default/pods/one/eviction";
+    let error = k.fails(&["create", "--raw", path, "-f", "-"], &eviction).await;
+    assert!(error.contains("Cannot evict pod as it would violate the pod's disruption budget."), "{error}");
+    k.ok(&["get", "pod", "one"]).await;
+    k.server.set_status(&key("poddisruptionbudgets.policy", "web"), counted(2, 1));
+    k.ok_with(&["create", "--raw", path, "-f", "-"], &eviction).await;
+    assert_eq!(k.ok(&["get", "pdb", "web", "-o", "jsonpath={.status.disruptionsAllowed}"]).await, "0");
+    k.fails(&["get", "pod", "one"], "").await;
+}
+
+#[tokio::test]
+async fn more_kinds_are_made_by_their_commands_and_shown_in_their_columns() {
+    let Some(k) = Kubectl::start().await else { return };
+    k.ok(&["create", "priorityclass", "high", "--value=1000", "--description=first"]).await;
+    let mut pod: Value = serde_json::from_str(&pod_asking("first", "1")).unwrap();
+    pod["spec"]["priorityClassName"] = json!("high");
+    k.ok_with(&["create", "-f", "-"], &pod.to_string()).await;
+    assert_eq!(k.ok(&["get", "pod", "first", "-o", "jsonpath={.spec.priority}"]).await, "1000");
+    pod["metadata"]["name"] = json!("second");
+    pod["spec"]["priorityClassName"] = json!("low");
+    let error = k.fails(&["create", "-f", "-"], &pod.to_string()).await;
+    assert!(
+        error.contains("pods \"second\" is forbidden: no PriorityClass with name low was found"),
+        "{error}"
+    );
+    k.ok(&["create", "role", "reader", "--verb=get,list", "--resource=pods"]).await;
+    k.ok(&["create", "clusterrole", "looker", "--verb=get", "--non-resource-url=/healthz"]).await;
+    k.ok(&["create", "rolebinding", "r", "--role=reader", "--user=ann", "--serviceaccount=default:robot"])
+        .await;
+    k.ok(&["create", "clusterrolebinding", "c", "--clusterrole=looker", "--group=lab"]).await;
+    k.ok(&["create", "ingress", "web", "--rule=a.example.com/*=web:80", "--class=nginx"]).await;
+    for (kind, header) in [
+        ("pc", "NAME VALUE GLOBAL-DEFAULT AGE PREEMPTIONPOLICY"),
+        ("role", "NAME CREATED AT"),
+        ("rolebinding", "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS"),
+        ("ingress", "NAME CLASS HOSTS ADDRESS PORTS AGE"),
+    ] {
+        let table = k.ok(&["get", kind, "-o", "wide"]).await;
+        assert_eq!(rows(&table)[0].join(" "), header);
+    }
+    let bound = k.ok(&["get", "rolebinding", "r", "-o", "wide"]).await;
+    assert!(
+        bound.contains("Role/reader") && bound.contains("ann") && bound.contains("default/robot"),
+        "{bound}"
+    );
+    let rule = k.ok(&["get", "ingress", "web", "-o", "jsonpath={.spec.rules[0].http.paths[0]}"]).await;
+    assert_eq!(
+        rule,
+        r#"{"backend":{"service":{"name":"web","port":{"number":80}}},"path":"/","pathType":"Prefix"}"#
+    );
+    let set = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: \
+               {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
+    k.ok_with(&["create", "-f", "-"], set).await;
+    let table = k.ok(&["get", "ds"]).await;
+    let header = "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE";
+    assert_eq!(rows(&table)[0].join(" "), header);
+    let strategy = k.ok(&["get", "ds", "d", "-o", "jsonpath={.spec.updateStrategy}"]).await;
+    assert_eq!(strategy, r#"{"rollingUpdate":{"maxSurge":0,"maxUnavailable":1},"type":"RollingUpdate"}"#);
+    k.ok(&["create", "cronjob", "tick", "--image=busybox", "--schedule=*/5 * * * *"]).await;
+    k.ok(&["create", "job", "now", "--from=cronjob/tick"]).await;
+    let owner = k.ok(&["get", "job", "now", "-o", "jsonpath={.metadata.ownerReferences[0].kind}"]).await;
+    assert_eq!(owner, "CronJob");
+    let rc = "{apiVersion: v1, kind: ReplicationController, metadata: {name: rc}, spec: {template: {metadata: {labels: {a: \
+              c}}, spec: {containers: [{name: c, image: i}]}}}}";
+    k.ok_with(&["create", "-f", "-"], rc).await;
+    assert_eq!(k.ok(&["scale", "rc/rc", "--replicas=3"]).await, "replicationcontroller/rc scaled\n");
+    let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], \
+                 resources: {requests: {storage: 1Gi}}}}";
+    k.ok_with(&["create", "-f", "-"], claim).await;
+    let table = k.ok(&["get", "pvc"]).await;
+    assert_eq!(rows(&table)[1][..2], ["v", "Pending"]);
 }

@@ -1,5 +1,10 @@
 //! The API as its clients see it: a server on loopback whose writes go straight into the view.
 
+mod apply;
+mod client;
 mod http;
 mod kubectl;
+mod openapi;
+mod schemas;
 mod server;
+mod streams;

@@ -2,7 +2,9 @@
 
 use crate::api::{ApiState, Tokens, User, router, serve};
 use crate::documents::{DocumentError, Documents};
-use crate::pods::{ByteStream, LogOptions, PodRef, PodStreams, StreamError};
+use crate::pods::{
+    ByteStream, Connection, LogOptions, PodRef, PodStreams, Process, ProcessOptions, StreamError, fake,
+};
 use futures::StreamExt;
 use gaggle_sched::controller::Controller;
 use gaggle_sched::controller::namespace::NamespaceController;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +79,34 @@ impl PodStreams for Echo {
         let line = format!("{} {} tail={:?}\n", pod.name, options.container, options.tail_lines);
         Ok(futures::stream::iter([Ok(line.into_bytes())]).boxed())
     }
+
+    async fn process(&self, pod: &PodRef, options: &ProcessOptions) -> Result<Process, StreamError> {
+        match pod.name.as_str() {
+            "starting" => {
+                Err(StreamError::NotFound(format!("container not found (\"{}\")", options.container)))
+            }
+            _ => Ok(fake::process(options)),
+        }
+    }
+
+    /// Says each thing again, and what the port is before it.
+    async fn port(&self, _: &PodRef, port: u16) -> Result<Box<dyn Connection>, StreamError> {
+        if port == CLOSED {
+            return Err(StreamError::BadRequest("connection refused".into()));
+        }
+        let (near, far) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move {
+            let (mut reading, mut writing) = tokio::io::split(far);
+            writing.write_all(format!("port {port}\n").as_bytes()).await.unwrap();
+            let _ = tokio::io::copy(&mut reading, &mut writing).await;
+            let _ = writing.shutdown().await;
+        });
+        Ok(Box::new(near))
+    }
 }
+
+/// Nobody listens there.
+pub const CLOSED: u16 = 9;
 
 pub struct Server {
     pub address: SocketAddr,

@@ -3,15 +3,19 @@
 //! Types have been checked before (an object that does not decode never comes here). Names and labels follow
 //! kubernetes.io/docs/concepts/overview/working-with-objects/names; messages are the ones kubectl users know.
 
+pub mod access;
 pub mod core;
 pub mod metadata;
 mod names;
+pub mod network;
 pub mod pod;
+pub mod policy;
 mod quantity;
+pub mod storage;
 mod volume;
 pub mod workload;
 
-pub use names::{label, label_1035, label_value, qualified_name, subdomain};
+pub use names::{label, label_1035, label_value, path_segment, qualified_name, subdomain};
 
 use super::status::Cause;
 use serde_json::Value;

@@ -39,6 +39,20 @@ pub fn subdomain(name: &str) -> Result<(), String> {
         .into())
 }
 
+/// Names that only have to fit a path: those of roles, such as `system:node`.
+pub fn path_segment(name: &str) -> Result<(), String> {
+    length(name, SUBDOMAIN_LENGTH)?;
+    match name {
+        "." => return Err("may not be '.'".into()),
+        ".." => return Err("may not be '..'".into()),
+        _ => {}
+    }
+    match name.chars().find(|c| matches!(c, '/' | '%')) {
+        Some(c) => Err(format!("may not contain '{c}'")),
+        None => Ok(()),
+    }
+}
+
 pub fn label_value(value: &str) -> Result<(), String> {
     length(value, LABEL_LENGTH)?;
     if value.is_empty() || is_name_part(value) {

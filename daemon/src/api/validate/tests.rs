@@ -176,3 +176,77 @@ fn a_stateful_set_is_told_what_it_cannot_have() {
         assert_eq!(wrong(&|object| object["spec"][field] = value.clone()), [expected], "{field}");
     }
 }
+
+#[test]
+fn a_daemon_set_rolls_in_one_of_two_ways() {
+    let wrong = |rolling: Value| {
+        let mut object = deployment();
+        object["spec"] = json!({"selector": object["spec"]["selector"], "template": object["spec"]["template"],
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}});
+        defaults::daemon_set(&mut object);
+        let mut problems = Problems::default();
+        workload::daemon_set(&object, &mut problems);
+        problems.into_causes().into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>()
+    };
+    let at = "spec.updateStrategy.rollingUpdate";
+    assert!(wrong(json!({})).is_empty() && wrong(json!({"maxSurge": "50%", "maxUnavailable": 0})).is_empty());
+    for (rolling, expected) in [
+        (json!({"maxUnavailable": 0}), "maxUnavailable: Required value: cannot be 0 when maxSurge is 0"),
+        (
+            json!({"maxSurge": 1}),
+            "maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+        ),
+        (
+            json!({"maxUnavailable": -1}),
+            "maxUnavailable: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            json!({"maxUnavailable": "101%"}),
+            "maxUnavailable: Invalid value: \"101%\": must not be greater than 100%",
+        ),
+    ] {
+        assert_eq!(wrong(rolling), [format!("{at}.{expected}")]);
+    }
+}
+
+#[test]
+fn a_cron_job_is_told_what_its_schedule_lacks() {
+    let wrong = |field: &str, value: Value| {
+        let mut object = json!({"metadata": {"name": "tick"}, "spec": {"schedule": "*/5 * * * *",
+            "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never",
+                "containers": [{"name": "a", "image": "b"}]}}}}}});
+        object["spec"][field] = value;
+        defaults::cron_job(&mut object);
+        let mut problems = Problems::default();
+        workload::cron_job(&object, &mut problems);
+        problems.into_causes().into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>()
+    };
+    assert!(wrong("timeZone", json!("Europe/Berlin")).is_empty());
+    for (field, value, expected) in [
+        ("schedule", json!(""), "spec.schedule: Required value"),
+        (
+            "schedule",
+            json!("* * *"),
+            "spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]",
+        ),
+        (
+            "schedule",
+            json!("TZ=UTC * * * * *"),
+            "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone \
+             field instead",
+        ),
+        ("timeZone", json!("Mars"), "spec.timeZone: Invalid value: \"Mars\": unknown time zone Mars"),
+        (
+            "concurrencyPolicy",
+            json!("Never"),
+            "spec.concurrencyPolicy: Unsupported value: \"Never\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+        ),
+        (
+            "startingDeadlineSeconds",
+            json!(-1),
+            "spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0",
+        ),
+    ] {
+        assert_eq!(wrong(field, value), [expected], "{field}");
+    }
+}

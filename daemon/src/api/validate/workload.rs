@@ -1,7 +1,8 @@
-//! Deployments, ReplicaSets, StatefulSets, Jobs and CronJobs.
+//! Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
 
 use super::{Problems, metadata, pod};
 use crate::api::value::{flag, int, is_set, items, text};
+use gaggle_sched::controller::schedule::{self, Schedule};
 use serde_json::Value;
 
 /// Completions that an Indexed Job may have: more than that and its status no longer fits an object.
@@ -26,18 +27,9 @@ pub fn deployment(object: &Value, problems: &mut Problems) {
         problems.forbidden(at, "may not be specified when strategy `type` is 'Recreate'");
     }
     if strategy == "RollingUpdate" {
-        let amount = |name: &str, problems: &mut Problems| {
-            let value = object.pointer(&format!("/spec/strategy/rollingUpdate/{name}"));
-            let amount = value.map(int_or_percent);
-            if amount == Some(None) {
-                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
-                           or '93%', regex used for validation is '[0-9]+%')";
-                problems.invalid(&format!("{at}.{name}"), value.unwrap_or(&Value::Null), why);
-            }
-            amount.flatten()
-        };
-        let surge = amount("maxSurge", problems);
-        let unavailable = amount("maxUnavailable", problems);
+        let rolling = object.pointer("/spec/strategy/rollingUpdate").unwrap_or(&Value::Null);
+        let surge = bound(at, rolling, "maxSurge", problems);
+        let unavailable = bound(at, rolling, "maxUnavailable", problems);
         if surge == Some(0) && unavailable == Some(0) {
             let why = "may not be 0 when `maxSurge` is 0";
             problems.invalid(&format!("{at}.maxUnavailable"), &0.into(), why);
@@ -97,6 +89,89 @@ pub fn stateful_set_update(new: &Value, old: &Value, problems: &mut Problems) {
     }
 }
 
+pub fn daemon_set(object: &Value, problems: &mut Problems) {
+    workload("DaemonSet", object, problems);
+    for field in ["minReadySeconds", "revisionHistoryLimit"] {
+        problems.not_negative(&format!("spec.{field}"), object.pointer(&format!("/spec/{field}")));
+    }
+    let strategy = text(object, "/spec/updateStrategy/type");
+    problems.one_of("spec.updateStrategy.type", strategy, &["RollingUpdate", "OnDelete"]);
+    if strategy != "RollingUpdate" {
+        return;
+    }
+    let at = "spec.updateStrategy.rollingUpdate";
+    let rolling = object.pointer("/spec/updateStrategy/rollingUpdate").unwrap_or(&Value::Null);
+    let unavailable = bound(at, rolling, "maxUnavailable", problems);
+    let surge = bound(at, rolling, "maxSurge", problems);
+    for name in ["maxUnavailable", "maxSurge"] {
+        let given = rolling.get(name).unwrap_or(&Value::Null);
+        if given.is_string() && int_or_percent(given).is_some_and(|percent| percent > 100) {
+            problems.invalid(&format!("{at}.{name}"), given, "must not be greater than 100%");
+        }
+    }
+    match (unavailable, surge) {
+        (Some(0), Some(0)) => {
+            problems.required(&format!("{at}.maxUnavailable"), "cannot be 0 when maxSurge is 0");
+        }
+        (Some(unavailable), Some(surge)) if unavailable > 0 && surge > 0 => {
+            let given = rolling.get("maxSurge").unwrap_or(&Value::Null);
+            problems.invalid(
+                &format!("{at}.maxSurge"),
+                given,
+                "may not be set when maxUnavailable is non-zero",
+            );
+        }
+        _ => {}
+    }
+}
+
+pub fn replication_controller(object: &Value, problems: &mut Problems) {
+    for field in ["replicas", "minReadySeconds"] {
+        problems.not_negative(&format!("spec.{field}"), object.pointer(&format!("/spec/{field}")));
+    }
+    let empty = Value::Null;
+    let selector = object.pointer("/spec/selector").unwrap_or(&empty);
+    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
+    let chosen = selector.as_object().is_some_and(|selector| !selector.is_empty());
+    if !chosen {
+        problems.required("spec.selector", "");
+    }
+    metadata::labels("spec.selector", object, "/spec/selector", problems);
+    if !is_set(object, "/spec/template") {
+        problems.required("spec.template", "");
+        return;
+    }
+    if chosen && !metadata::selects(&serde_json::json!({"matchLabels": selector}), labels) {
+        let why = "`selector` does not match template `labels`";
+        problems.invalid("spec.template.metadata.labels", labels, why);
+    }
+    template("spec.template", object, "/spec/template", problems);
+    let policy = text(object, "/spec/template/spec/restartPolicy");
+    problems.one_of("spec.template.spec.restartPolicy", policy, &["Always"]);
+}
+
+pub fn pod_template(object: &Value, problems: &mut Problems) {
+    template("template", object, "/template", problems);
+}
+
+pub fn autoscaler(object: &Value, problems: &mut Problems) {
+    let (least, most) = (int(object, "/spec/minReplicas"), int(object, "/spec/maxReplicas").unwrap_or(0));
+    if let Some(least) = least.filter(|least| *least < 1) {
+        problems.invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1");
+    }
+    if most < 1 {
+        problems.invalid("spec.maxReplicas", &most.into(), "must be greater than 0");
+    }
+    if least.is_some_and(|least| most < least) {
+        problems.invalid("spec.maxReplicas", &most.into(), "must be greater than or equal to `minReplicas`");
+    }
+    for field in ["kind", "name"] {
+        if text(object, &format!("/spec/scaleTargetRef/{field}")).is_empty() {
+            problems.required(&format!("spec.scaleTargetRef.{field}"), "");
+        }
+    }
+}
+
 pub fn controller_revision(object: &Value, problems: &mut Problems) {
     problems.not_negative("revision", object.pointer("/revision"));
     if object.get("data").is_none_or(Value::is_null) {
@@ -109,6 +184,21 @@ pub fn controller_revision_update(new: &Value, old: &Value, problems: &mut Probl
     problems.same("data", new.get("data"), old.get("data"));
 }
 
+/// A bound given as a number or as a percentage; `None` where it is neither, which is told.
+pub(super) fn bound(at: &str, parent: &Value, name: &str, problems: &mut Problems) -> Option<u64> {
+    let field = format!("{at}.{name}");
+    let value = parent.get(name).filter(|value| !value.is_null())?;
+    let amount = int_or_percent(value);
+    if amount.is_none() && value.is_string() {
+        let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
+                   regex used for validation is '[0-9]+%')";
+        problems.invalid(&field, value, why);
+    } else if amount.is_none() {
+        problems.invalid(&field, value, "must be greater than or equal to 0");
+    }
+    amount
+}
+
 /// The number of an int-or-percentage; `None` where it is neither.
 fn int_or_percent(value: &Value) -> Option<u64> {
     match value {
@@ -119,6 +209,11 @@ fn int_or_percent(value: &Value) -> Option<u64> {
 
 fn replicated(object: &Value, problems: &mut Problems) {
     problems.not_negative("spec.replicas", object.pointer("/spec/replicas"));
+    workload("ReplicaSet", object, problems);
+}
+
+/// A selector, and the template of pods that are to run for ever.
+fn workload(kind: &str, object: &Value, problems: &mut Problems) {
     let empty = Value::Null;
     let selector = object.pointer("/spec/selector").unwrap_or(&empty);
     let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
@@ -139,7 +234,7 @@ fn replicated(object: &Value, problems: &mut Problems) {
     problems.one_of("spec.template.spec.restartPolicy", policy, &["Always"]);
     if is_set(object, "/spec/template/spec/activeDeadlineSeconds") {
         let field = "spec.template.spec.activeDeadlineSeconds";
-        problems.forbidden(field, "activeDeadlineSeconds in ReplicaSet is not Supported");
+        problems.forbidden(field, &format!("activeDeadlineSeconds in {kind} is not Supported"));
     }
 }
 
@@ -191,7 +286,10 @@ fn job_spec(at: &str, object: &Value, pointer: &str, problems: &mut Problems) {
         problems.not_negative(&format!("{at}.{field}"), spec.get(field));
     }
     let mode = text(spec, "/completionMode");
-    problems.one_of(&format!("{at}.completionMode"), mode, &["Indexed", "NonIndexed"]);
+    // A CronJob's template is completed when its Jobs are made.
+    if !mode.is_empty() {
+        problems.one_of(&format!("{at}.completionMode"), mode, &["Indexed", "NonIndexed"]);
+    }
     if mode == "Indexed" {
         match int(spec, "/completions") {
             None => problems.required(&format!("{at}.completions"), "when completion mode is Indexed"),
@@ -259,18 +357,35 @@ pub fn cron_job(object: &Value, problems: &mut Problems) {
         let why = format!("must be no more than {CRON_JOB_NAME} characters");
         problems.invalid("metadata.name", &name.into(), &why);
     }
-    match text(object, "/spec/schedule") {
-        "" => problems.required("spec.schedule", ""),
-        schedule if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 => {
-            let why = format!("expected exactly 5 fields, found {}", schedule.split_whitespace().count());
-            problems.invalid("spec.schedule", &schedule.into(), &why);
-        }
-        _ => {}
+    let text_of_schedule = text(object, "/spec/schedule");
+    if text_of_schedule.is_empty() {
+        problems.required("spec.schedule", "");
+    } else if text_of_schedule.contains("TZ") {
+        let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        problems.invalid("spec.schedule", &text_of_schedule.into(), why);
+    } else if let Err(why) = Schedule::parse(text_of_schedule, None) {
+        problems.invalid("spec.schedule", &text_of_schedule.into(), &why);
+    }
+    if is_set(object, "/spec/timeZone") {
+        let zone = text(object, "/spec/timeZone");
+        let known = match zone {
+            "" => Err("timeZone must be nil or non-empty string".to_owned()),
+            zone => schedule::zone(zone).map(drop),
+        };
+        problems.form("spec.timeZone", zone, |_| known.clone());
+    }
+    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        problems.not_negative(&format!("spec.{field}"), object.pointer(&format!("/spec/{field}")));
     }
     let policy = text(object, "/spec/concurrencyPolicy");
     problems.one_of("spec.concurrencyPolicy", policy, &["Allow", "Forbid", "Replace"]);
-    let at = "/spec/jobTemplate/spec/template";
-    template("spec.jobTemplate.spec.template", object, at, problems);
-    let policy = text(object, &format!("{at}/spec/restartPolicy"));
-    problems.one_of("spec.jobTemplate.spec.template.spec.restartPolicy", policy, &["OnFailure", "Never"]);
+    let at = "spec.jobTemplate.spec";
+    if let Some(selector) = object.pointer("/spec/jobTemplate/spec/selector").filter(|given| !given.is_null())
+    {
+        problems.invalid(&format!("{at}.selector"), selector, "`selector` will be auto-generated");
+    }
+    if flag(object, "/spec/jobTemplate/spec/manualSelector") {
+        problems.unsupported(&format!("{at}.manualSelector"), "true", &["nil", "false"]);
+    }
+    job_spec(at, object, "/spec/jobTemplate/spec", problems);
 }

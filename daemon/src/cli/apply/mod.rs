@@ -11,9 +11,10 @@ use super::failure::{Tally, Usage};
 use super::manifests::{Manifest, ManifestArgs, resolve};
 use super::output::{OutputFormat, write_object};
 use super::target::{NamespaceArgs, Query};
+use crate::api::schema;
 use anyhow::{Context, ensure};
 use axum::http::Method;
-use patch::{Lists, three_way};
+use patch::three_way;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -184,17 +185,13 @@ fn with_last_applied(object: &Value) -> anyhow::Result<Value> {
 fn difference(modified: &Value, live: &Value, resource: &ResourceType) -> Option<(&'static str, Value)> {
     let last = live["metadata"]["annotations"][LAST_APPLIED].as_str();
     let last = last.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
-    // Only for kinds of Kubernetes' own does the server know which lists are keyed.
-    let (lists, kind) = if is_built_in(&resource.group) {
-        (Lists::Keyed, "application/strategic-merge-patch+json")
-    } else {
-        (Lists::Whole, "application/merge-patch+json")
+    // Of kinds that are not known here nobody could say which lists are keyed, nor can the server.
+    let of = schema::of(&resource.group, &resource.version, &resource.kind);
+    let media = match of {
+        Some(_) => "application/strategic-merge-patch+json",
+        None => "application/merge-patch+json",
     };
-    three_way(&last, modified, live, lists).map(|patch| (kind, patch))
-}
-
-fn is_built_in(group: &str) -> bool {
-    !group.contains('.') || group.ends_with(".k8s.io")
+    three_way(&last, modified, live, of).map(|patch| (media, patch))
 }
 
 #[cfg(test)]
@@ -215,11 +212,5 @@ mod tests {
         assert_eq!(with_last_applied(&annotated).unwrap(), annotated, "the annotation contains itself");
         let big = json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(300_000)}});
         assert!(with_last_applied(&big).unwrap_err().to_string().contains("--server-side"));
-    }
-
-    #[test]
-    fn groups_of_kubernetes_are_told_from_others() {
-        assert!(["", "apps", "batch", "events.k8s.io"].into_iter().all(is_built_in));
-        assert!(!is_built_in("argoproj.io"));
     }
 }

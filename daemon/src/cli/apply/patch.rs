@@ -3,158 +3,137 @@
 //! Fields that the manifest has are set; fields that the last manifest had and this one has not are taken away;
 //! everything else (defaults, what controllers or other people wrote) stays.
 
-use crate::api::patch::merge_keys::{ListRule, retains_keys, rule};
+use crate::api::schema::{Elements, Node};
 use serde_json::{Map, Value, json};
-
-/// What the server does with the lists of this kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lists {
-    /// A strategic merge patch: some lists are merged by key.
-    Keyed,
-    /// A JSON merge patch: lists are single values.
-    Whole,
-}
 
 /// The patch that leads from `live` to `modified`, given that `last` was applied before; `None` when nothing
 /// has to change.
-pub fn three_way(last: &Value, modified: &Value, live: &Value, lists: Lists) -> Option<Value> {
-    let patch = Differ { lists }.object(last, modified.as_object()?, live, "");
+///
+/// With the objects' type it is a strategic merge patch, which merges some lists by key. Without it is a JSON merge
+/// patch, to which lists are single values.
+pub fn three_way(last: &Value, modified: &Value, live: &Value, of: Option<Node<'_>>) -> Option<Value> {
+    let patch = object(last, modified.as_object()?, live, of);
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-struct Differ {
-    lists: Lists,
-}
-
-impl Differ {
-    /// The patch of one object; `field` is where it stands.
-    fn object(
-        &self,
-        last: &Value,
-        modified: &Map<String, Value>,
-        live: &Value,
-        field: &str,
-    ) -> Map<String, Value> {
-        let mut patch = Map::new();
-        for (key, wanted) in modified {
-            let (was, is) = (&last[key.as_str()], live.get(key));
-            match (wanted, is) {
-                // To ask for null is to ask that the field not be there.
-                (Value::Null, None | Some(Value::Null)) => {}
-                (Value::Null, Some(_)) => {
-                    patch.insert(key.clone(), Value::Null);
-                }
-                (Value::Object(wanted), Some(is @ Value::Object(_))) => {
-                    let mut inner = self.object(was, wanted, is, key);
-                    if !inner.is_empty() && self.lists == Lists::Keyed && retains_keys(field, key) {
-                        inner.insert("$retainKeys".into(), wanted.keys().cloned().collect());
-                    }
-                    if !inner.is_empty() {
-                        patch.insert(key.clone(), Value::Object(inner));
-                    }
-                }
-                (Value::Array(wanted), Some(Value::Array(is))) => {
-                    self.list(was, wanted, is, field, key, &mut patch)
-                }
-                (wanted, Some(is)) if wanted == is => {}
-                (wanted, _) => {
-                    patch.insert(key.clone(), without_nulls(wanted));
-                }
-            }
-        }
-        for key in last.as_object().into_iter().flat_map(Map::keys) {
-            if !modified.contains_key(key) && live.get(key).is_some_and(|is| !is.is_null()) {
+/// The patch of one object.
+fn object(
+    last: &Value,
+    modified: &Map<String, Value>,
+    live: &Value,
+    of: Option<Node<'_>>,
+) -> Map<String, Value> {
+    let mut patch = Map::new();
+    for (key, wanted) in modified {
+        let (was, is) = (&last[key.as_str()], live.get(key));
+        let child = of.and_then(|of| of.child(key));
+        match (wanted, is) {
+            // To ask for null is to ask that the field not be there.
+            (Value::Null, None | Some(Value::Null)) => {}
+            (Value::Null, Some(_)) => {
                 patch.insert(key.clone(), Value::Null);
             }
+            (Value::Object(wanted), Some(is @ Value::Object(_))) => {
+                let mut inner = object(was, wanted, is, child);
+                if !inner.is_empty() && child.is_some_and(Node::retains_keys) {
+                    inner.insert("$retainKeys".into(), wanted.keys().cloned().collect());
+                }
+                if !inner.is_empty() {
+                    patch.insert(key.clone(), Value::Object(inner));
+                }
+            }
+            (Value::Array(wanted), Some(Value::Array(is))) => list(was, wanted, is, key, child, &mut patch),
+            (wanted, Some(is)) if wanted == is => {}
+            (wanted, _) => {
+                patch.insert(key.clone(), without_nulls(wanted));
+            }
         }
-        patch
     }
+    for key in last.as_object().into_iter().flat_map(Map::keys) {
+        if !modified.contains_key(key) && live.get(key).is_some_and(|is| !is.is_null()) {
+            patch.insert(key.clone(), Value::Null);
+        }
+    }
+    patch
+}
 
-    fn list(
-        &self,
-        last: &Value,
-        modified: &[Value],
-        live: &[Value],
-        parent: &str,
-        field: &str,
-        patch: &mut Map<String, Value>,
-    ) {
-        let rule = if self.lists == Lists::Keyed { rule(parent, field) } else { ListRule::Atomic };
-        let last = last.as_array().map_or(&[][..], Vec::as_slice);
-        let replaced = match rule {
-            ListRule::Atomic => (modified != live).then(|| Value::Array(modified.to_vec())),
-            ListRule::Set => return self.set(last, modified, live, field, patch),
-            ListRule::ByKey(key) => match (by_key(last, key), by_key(modified, key), by_key(live, key)) {
+fn list(
+    last: &Value,
+    modified: &[Value],
+    live: &[Value],
+    field: &str,
+    of: Option<Node<'_>>,
+    patch: &mut Map<String, Value>,
+) {
+    let last = last.as_array().map_or(&[][..], Vec::as_slice);
+    let replaced = match of.map_or(&Elements::Atomic, Node::merged) {
+        Elements::Atomic => (modified != live).then(|| Value::Array(modified.to_vec())),
+        Elements::Set => return set(last, modified, live, field, patch),
+        Elements::Keyed(keys) => {
+            let key = keys.first().copied().unwrap_or_default();
+            match (by_key(last, key), by_key(modified, key), by_key(live, key)) {
                 (Some(last), Some(modified), Some(live)) => {
-                    let retain = retains_keys(parent, field);
-                    return self.keyed(&KeyedList { key, field, retain, last, modified, live }, patch);
+                    return keyed(&KeyedList { key, field, of, last, modified, live }, patch);
                 }
                 // Keys that are missing or given twice (a port for TCP and for UDP) cannot be merged by.
                 _ => (modified != live).then(|| {
                     let whole = modified.iter().cloned().chain([json!({"$patch": "replace"})]);
                     Value::Array(whole.collect())
                 }),
-            },
+            }
+        }
+    };
+    if let Some(list) = replaced {
+        patch.insert(field.to_owned(), list);
+    }
+}
+
+fn set(last: &[Value], modified: &[Value], live: &[Value], field: &str, patch: &mut Map<String, Value>) {
+    let added: Vec<Value> = modified.iter().filter(|item| !live.contains(item)).cloned().collect();
+    let taken: Vec<Value> =
+        last.iter().filter(|item| !modified.contains(item) && live.contains(item)).cloned().collect();
+    if !added.is_empty() {
+        patch.insert(field.to_owned(), added.into());
+    }
+    if !taken.is_empty() {
+        patch.insert(format!("$deleteFromPrimitiveList/{field}"), taken.into());
+    }
+}
+
+fn keyed(list: &KeyedList<'_>, patch: &mut Map<String, Value>) {
+    let KeyedList { key, field, .. } = *list;
+    let mut changes = Vec::new();
+    for (name, wanted) in &list.modified {
+        let Some(wanted_fields) = wanted.as_object() else { continue };
+        let Some(is) = find(&list.live, name) else {
+            changes.push(without_nulls(wanted));
+            continue;
         };
-        if let Some(list) = replaced {
-            patch.insert(field.to_owned(), list);
+        let was = find(&list.last, name).unwrap_or(&Value::Null);
+        let mut inner = object(was, wanted_fields, is, list.of.and_then(Node::items));
+        if !inner.is_empty() {
+            if list.of.is_some_and(Node::retains_keys) {
+                inner.insert("$retainKeys".into(), wanted_fields.keys().cloned().collect());
+            }
+            inner.insert(key.to_owned(), (*name).clone());
+            changes.push(Value::Object(inner));
         }
     }
-
-    fn set(
-        &self,
-        last: &[Value],
-        modified: &[Value],
-        live: &[Value],
-        field: &str,
-        patch: &mut Map<String, Value>,
-    ) {
-        let added: Vec<Value> = modified.iter().filter(|item| !live.contains(item)).cloned().collect();
-        let taken: Vec<Value> =
-            last.iter().filter(|item| !modified.contains(item) && live.contains(item)).cloned().collect();
-        if !added.is_empty() {
-            patch.insert(field.to_owned(), added.into());
-        }
-        if !taken.is_empty() {
-            patch.insert(format!("$deleteFromPrimitiveList/{field}"), taken.into());
+    for (name, _) in &list.last {
+        if find(&list.modified, name).is_none() && find(&list.live, name).is_some() {
+            changes.push(json!({"$patch": "delete", key: name}));
         }
     }
-
-    fn keyed(&self, list: &KeyedList<'_>, patch: &mut Map<String, Value>) {
-        let KeyedList { key, field, .. } = *list;
-        let mut changes = Vec::new();
-        for (name, wanted) in &list.modified {
-            let Some(wanted_fields) = wanted.as_object() else { continue };
-            let Some(is) = find(&list.live, name) else {
-                changes.push(without_nulls(wanted));
-                continue;
-            };
-            let was = find(&list.last, name).unwrap_or(&Value::Null);
-            let mut inner = self.object(was, wanted_fields, is, field);
-            if !inner.is_empty() {
-                if list.retain {
-                    inner.insert("$retainKeys".into(), wanted_fields.keys().cloned().collect());
-                }
-                inner.insert(key.to_owned(), (*name).clone());
-                changes.push(Value::Object(inner));
-            }
+    if !list.in_order() {
+        let order: Vec<Value> = list.modified.iter().map(|(name, _)| json!({key: name})).collect();
+        patch.insert(format!("$setElementOrder/{field}"), order.into());
+        // The server looks at the order only where the list itself is patched.
+        if changes.is_empty() {
+            changes.extend(list.modified.first().map(|(name, _)| json!({key: name})));
         }
-        for (name, _) in &list.last {
-            if find(&list.modified, name).is_none() && find(&list.live, name).is_some() {
-                changes.push(json!({"$patch": "delete", key: name}));
-            }
-        }
-        if !list.in_order() {
-            let order: Vec<Value> = list.modified.iter().map(|(name, _)| json!({key: name})).collect();
-            patch.insert(format!("$setElementOrder/{field}"), order.into());
-            // The server looks at the order only where the list itself is patched.
-            if changes.is_empty() {
-                changes.extend(list.modified.first().map(|(name, _)| json!({key: name})));
-            }
-        }
-        if !changes.is_empty() {
-            patch.insert(field.to_owned(), changes.into());
-        }
+    }
+    if !changes.is_empty() {
+        patch.insert(field.to_owned(), changes.into());
     }
 }
 
@@ -163,7 +142,8 @@ type ByKey<'a> = Vec<(&'a Value, &'a Value)>;
 struct KeyedList<'a> {
     key: &'static str,
     field: &'a str,
-    retain: bool,
+    /// The list's type.
+    of: Option<Node<'a>>,
     last: ByKey<'a>,
     modified: ByKey<'a>,
     live: ByKey<'a>,

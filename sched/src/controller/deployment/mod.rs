@@ -16,6 +16,7 @@ use crate::state::{Change, Key, Resource, Store, Write, resource_of};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 const NAME: &str = "deployment-controller";
@@ -63,8 +64,8 @@ impl Controller for DeploymentController {
     }
 }
 
-fn selector_of(deployment: &Deployment) -> Option<&LabelSelector> {
-    Some(&deployment.spec.as_ref()?.selector)
+fn selector_of(deployment: &Deployment) -> Option<Cow<'_, LabelSelector>> {
+    Some(Cow::Borrowed(&deployment.spec.as_ref()?.selector))
 }
 
 /// One ReplicaSet in the course of a reconciliation: as it was read, and what is to become of it.

@@ -1,5 +1,6 @@
 //! How many pods a rollout may have too many or too few.
 
+use super::super::bounds::{Rounding, resolve};
 use super::Work;
 use k8s_openapi::api::apps::v1::DeploymentSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -50,49 +51,5 @@ pub(super) fn unavailable_of(spec: &DeploymentSpec) -> i32 {
     match strategy_of(spec) {
         Strategy::Recreate => 0,
         Strategy::RollingUpdate { unavailable, .. } => unavailable,
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Rounding {
-    Up,
-    Down,
-}
-
-fn resolve(bound: &IntOrString, replicas: i32, rounding: Rounding) -> i32 {
-    match bound {
-        IntOrString::Int(count) => (*count).max(0),
-        IntOrString::String(text) => {
-            let percent: i64 =
-                text.trim().trim_end_matches('%').parse().unwrap_or(0).clamp(0, i32::MAX.into());
-            let hundredths = percent.saturating_mul(replicas.max(0).into());
-            let count = match rounding {
-                Rounding::Up => hundredths.saturating_add(99) / 100,
-                Rounding::Down => hundredths / 100,
-            };
-            count.try_into().unwrap_or(i32::MAX)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percents_round_up_for_surge_and_down_for_unavailable() {
-        let percent = |text: &str| IntOrString::String(text.into());
-        let cases = [
-            (percent("25%"), 3, 1, 0),
-            (percent("25%"), 4, 1, 1),
-            (percent("50%"), 5, 3, 2),
-            (percent("0%"), 5, 0, 0),
-            (IntOrString::Int(2), 5, 2, 2),
-            (percent("nonsense"), 5, 0, 0),
-        ];
-        for (bound, replicas, up, down) in cases {
-            assert_eq!(resolve(&bound, replicas, Rounding::Up), up, "{bound:?} of {replicas}");
-            assert_eq!(resolve(&bound, replicas, Rounding::Down), down, "{bound:?} of {replicas}");
-        }
     }
 }

@@ -22,6 +22,7 @@ use crate::state::{Change, Key, Resource, Store, resource_of};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use std::borrow::Cow;
 
 const NAME: &str = "job-controller";
 const PODS: Resource = Resource::fixed("pods");
@@ -60,7 +61,7 @@ impl Controller for JobController {
         if spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGED_BY) {
             return plan;
         }
-        let claimed = claim::<Job, Pod>(store, &job, selector_of(&job));
+        let claimed = claim::<Job, Pod>(store, &job, selector_of(&job).as_deref());
         claimed.writes.into_iter().for_each(|write| plan.write(write));
         plan.merge(if pods::is_going(&job) {
             release(&claimed.dependents)
@@ -73,8 +74,8 @@ impl Controller for JobController {
     }
 }
 
-fn selector_of(job: &Job) -> Option<&LabelSelector> {
-    job.spec.as_ref()?.selector.as_ref()
+fn selector_of(job: &Job) -> Option<Cow<'_, LabelSelector>> {
+    job.spec.as_ref()?.selector.as_ref().map(Cow::Borrowed)
 }
 
 fn condition<'a>(status: Option<&'a JobStatus>, type_: &str) -> Option<&'a JobCondition> {

@@ -1,7 +1,8 @@
 //! One reconciliation of a Job that is not over: count, decide, delete what is too much, make what is missing.
 
+use super::super::birth::Births;
 use super::super::deletion::{self, Grace};
-use super::super::loaded::{Loaded, create, edit_object, set, to_json};
+use super::super::loaded::{Loaded, edit_object, set, to_json};
 use super::super::replicaset::deletion_order;
 use super::super::{Note, Plan, pods};
 use super::birth::{self, Place, TRACKING};
@@ -248,16 +249,16 @@ impl<'a> Sync<'a> {
         } else {
             vec![None; missing]
         };
-        let mut births = Vec::new();
+        let mut births = Births::new(self.store, &self.job.key, NAME);
         for (ordinal, place) in places.into_iter().enumerate() {
             let pod = birth::pod(self.store, &self.job, &self.spec, place, ordinal as u64, self.now);
-            let message = format!("Created pod: {}", pod.metadata.name.as_deref().unwrap_or_default());
-            self.plan.events.push(Note::normal(&self.job.key, NAME, "SuccessfulCreate", message));
-            births.push(create(&pod));
+            if !births.add(pod, &mut self.plan) {
+                break;
+            }
         }
         let born = i32::try_from(births.len()).unwrap_or(i32::MAX);
         self.status.active = self.status.active.map(|active| active + born);
-        births
+        births.into_writes()
     }
 
     /// The lowest indexes that have no pod, are not done, and need not wait.

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
+/// Kinds of owners that make a lost pod again.
+const REMADE: [&str; 5] = ["DaemonSet", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"];
+
 /// Why pods have to go, and how patiently.
 pub(super) struct Eviction {
     taint: &'static str,
@@ -186,8 +189,7 @@ pub(super) fn lose(pod: &Loaded<Pod>, reason: &str, why: &str, now: &Time) -> Pl
         }
         return plan;
     }
-    let remade = controller_of(&pod.metadata)
-        .is_some_and(|owner| matches!(owner.kind.as_str(), "ReplicaSet" | "Job" | "StatefulSet"));
+    let remade = controller_of(&pod.metadata).is_some_and(|owner| REMADE.contains(&owner.kind.as_str()));
     let goes = remade || pods::is_terminating(pod);
     let mark = pod.edit(|value| {
         set_conditions(value, pod, reason, why, now);

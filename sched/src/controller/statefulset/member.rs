@@ -1,5 +1,6 @@
 //! One pod of a StatefulSet: its number, its name, and what it is made of.
 
+use super::super::history::REVISION;
 use super::super::loaded::Loaded;
 use super::super::pods;
 use crate::state::Store;
@@ -9,8 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
-/// The label that tells which template a pod was made from.
-pub(super) const REVISION: &str = "controller-revision-hash";
 
 /// The number in the name of a set's pod: `web-2`, but neither `web-02` nor `web-x`.
 pub(super) fn number(set: &str, pod: &str) -> Option<i64> {

@@ -6,16 +6,18 @@
 mod member;
 mod revisions;
 
+use super::birth::Births;
 use super::deletion::{self, Grace};
-use super::loaded::{Loaded, create, set, to_json};
+use super::loaded::{Loaded, set, to_json};
 use super::owners::{self, claim};
 use super::pods::{self, Availability, availability};
 use super::{Controller, Note, Plan};
-use crate::state::{Change, Key, Resource, Store, Write, resource_of};
+use crate::state::{Change, Key, Resource, Store, resource_of};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use revisions::Revisions;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -56,8 +58,8 @@ impl Controller for StatefulSetController {
     }
 }
 
-fn selector_of(owner: &StatefulSet) -> Option<&LabelSelector> {
-    Some(&owner.spec.as_ref()?.selector)
+fn selector_of(owner: &StatefulSet) -> Option<Cow<'_, LabelSelector>> {
+    Some(Cow::Borrowed(&owner.spec.as_ref()?.selector))
 }
 
 /// One reconciliation.
@@ -84,13 +86,13 @@ impl Work<'_> {
         self.revisions.writes.drain(..).for_each(|write| self.plan.write(write));
         let members = self.members();
         let status = self.status(&members);
-        let mut births = Vec::new();
+        let mut births = Births::new(self.store, &self.owner.key, NAME);
         if !pods::is_going(self.owner) && self.steps(&members, &mut births) == Turn::Next {
             self.roll(&members);
         }
-        if self.owner.status.as_ref() != Some(&status) || !births.is_empty() {
+        if self.owner.status.as_ref() != Some(&status) || births.len() > 0 {
             let mut writes = vec![self.owner.edit(|value| set(value, &["status"], to_json(&status)))];
-            writes.extend(births);
+            writes.extend(births.into_writes());
             self.plan.transaction(writes);
         }
         self.plan
@@ -143,7 +145,7 @@ impl Work<'_> {
     }
 
     /// Makes what is missing and removes what is too much, one after the other unless the order is of no matter.
-    fn steps(&mut self, members: &Members, births: &mut Vec<Write>) -> Turn {
+    fn steps(&mut self, members: &Members, births: &mut Births<'_>) -> Turn {
         let (range, parallel) = (self.range(), self.is_parallel());
         let mut turn = Turn::Next;
         for number in range.clone() {
@@ -153,7 +155,7 @@ impl Work<'_> {
                         self.plan.requeue(Duration::ZERO);
                         return Turn::Wait;
                     }
-                    births.push(self.birth(number));
+                    self.give_birth(number, births);
                     false
                 }
                 Some(pod) if pods::is_finished(pod) && !pods::is_terminating(pod) => {
@@ -193,7 +195,7 @@ impl Work<'_> {
         }
     }
 
-    fn birth(&mut self, number: i64) -> Write {
+    fn give_birth(&mut self, number: i64, births: &mut Births<'_>) {
         let newest = self.partition().is_none_or(|partition| number >= partition);
         let (revision, template) = match newest {
             true => (self.revisions.update.clone(), self.spec.template.clone()),
@@ -205,8 +207,7 @@ impl Work<'_> {
             pod.metadata.name.as_deref().unwrap_or_default(),
             self.owner.key.name
         );
-        self.plan.events.push(Note::normal(&self.owner.key, NAME, "SuccessfulCreate", message));
-        create(&pod)
+        births.add_told(pod, message, &mut self.plan);
     }
 
     fn delete(&mut self, pod: &Loaded<Pod>, why: &str) {

@@ -8,7 +8,7 @@ mod taints;
 mod topology;
 
 pub(super) use affinity::preference;
-pub(super) use taints::intolerable_preferences;
+pub(super) use taints::{intolerable_preferences, strongest_objection};
 pub(super) use topology::Topology;
 
 use super::cluster::Machine;
@@ -42,6 +42,11 @@ pub(super) fn check(demand: &Demand, machine: &Machine, topology: &Topology<'_>)
     fit::ports(demand, machine)?;
     fit::resources(demand, machine)?;
     topology.check(machine)
+}
+
+/// Whether the pod's node name, selector and required affinity choose the node.
+pub(super) fn is_chosen(demand: &Demand, machine: &Machine) -> bool {
+    affinity::node_name(demand, machine).is_ok() && affinity::wants(demand, machine)
 }
 
 /// Whatever a pod tolerates, a node that does not answer cannot start it.

@@ -29,6 +29,16 @@ pub(super) fn taints(demand: &Demand, machine: &Machine) -> Result<(), Rejection
     }
 }
 
+/// The effect of the taint that speaks most strongly against the pod, if any does: `NoExecute` or `NoSchedule`.
+pub(in crate::scheduler) fn strongest_objection<'a>(
+    demand: &Demand,
+    machine: &'a Machine,
+) -> Option<&'a str> {
+    let hard = machine.taints.iter().filter(|taint| taint.effect != "PreferNoSchedule");
+    // "NoExecute" is the lesser word of the two.
+    hard.filter(|taint| !is_tolerated(demand, taint)).map(|taint| taint.effect.as_str()).min()
+}
+
 /// How many `PreferNoSchedule` taints speak against the node.
 pub(in crate::scheduler) fn intolerable_preferences(demand: &Demand, machine: &Machine) -> usize {
     let soft = machine.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");

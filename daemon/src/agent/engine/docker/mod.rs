@@ -1,11 +1,15 @@
 //! The engine trait over Docker's HTTP API: the only place that knows bollard.
 
+mod hijack;
+mod multiplex;
+mod process;
 mod translate;
 
 use super::{
-    ContainerSpec, Engine, EngineError, EngineEvent, ExecResult, Facts, Found, Image, LogQuery, PullProgress,
+    ContainerSpec, EndOfInput, Engine, EngineError, EngineEvent, ExecResult, Facts, Found, Image, LogQuery,
+    PullProgress,
 };
-use crate::pods::ByteStream;
+use crate::pods::{ByteStream, Process, Stdio};
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::query_parameters::{
@@ -180,6 +184,14 @@ impl Engine for Docker {
         tokio::time::timeout(timeout, run)
             .await
             .unwrap_or_else(|_| Err(EngineError::Refused(format!("command timed out after {seconds}s"))))
+    }
+
+    async fn talk(&self, id: &str, command: &[String], stdio: Stdio) -> Result<Process, EngineError> {
+        process::run(self, id, command, stdio).await
+    }
+
+    async fn attach(&self, id: &str, stdio: Stdio, end: EndOfInput) -> Result<Process, EngineError> {
+        process::attach(self, id, stdio, end).await
     }
 
     fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>> {

@@ -1,17 +1,22 @@
 use super::*;
 use crate::api::patch::strategic;
+use crate::api::schema;
 use proptest::prelude::*;
 
 /// What the server makes of a patch.
-fn merged(live: &Value, patch: &Value, lists: Lists) -> Value {
-    match lists {
-        Lists::Keyed => strategic::apply(live, patch).unwrap(),
-        Lists::Whole => {
+fn merged(live: &Value, patch: &Value, of: Option<Node<'_>>) -> Value {
+    match of {
+        Some(_) => strategic::apply(live, patch, of).unwrap(),
+        None => {
             let mut result = live.clone();
             json_patch::merge(&mut result, patch);
             result
         }
     }
+}
+
+fn of(group: &str, kind: &str) -> Option<Node<'static>> {
+    Some(schema::of(group, "v1", kind).unwrap())
 }
 
 fn deployment(containers: Value) -> Value {
@@ -24,7 +29,7 @@ fn a_sidecar_that_somebody_else_added_stays() {
     let modified = deployment(json!([{"name": "web", "image": "web:2"}]));
     let live = deployment(json!([
         {"name": "proxy", "image": "p"}, {"name": "web", "image": "web:1", "imagePullPolicy": "Always"}]));
-    let patch = three_way(&last, &modified, &live, Lists::Keyed).unwrap();
+    let patch = three_way(&last, &modified, &live, of("apps", "Deployment")).unwrap();
     assert_eq!(
         patch,
         json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "web:2"}]}}}})
@@ -39,7 +44,7 @@ fn what_the_manifest_no_longer_has_is_taken_away_and_nothing_else() {
         {"name": "web", "env": [{"name": "A"}]}]}}}});
     let mut live = last.clone();
     live["metadata"]["labels"]["c"] = json!("set by somebody else");
-    let patch = three_way(&last, &modified, &live, Lists::Keyed).unwrap();
+    let patch = three_way(&last, &modified, &live, of("apps", "Deployment")).unwrap();
     let containers = json!([
         {"name": "web", "env": [{"$patch": "delete", "name": "B"}]}, {"$patch": "delete", "name": "old"}]);
     assert_eq!(
@@ -53,15 +58,15 @@ fn replicas_left_out_of_the_manifest_are_left_to_the_autoscaler() {
     let mut modified = deployment(json!([]));
     modified["spec"].as_object_mut().unwrap().remove("replicas");
     let live = deployment(json!([]));
-    assert_eq!(three_way(&modified, &modified, &live, Lists::Keyed), None);
+    assert_eq!(three_way(&modified, &modified, &live, of("apps", "Deployment")), None);
 }
 
 #[test]
 fn a_strategy_that_excludes_the_defaulted_fields_drops_them() {
     let modified = json!({"spec": {"strategy": {"type": "Recreate"}}});
     let live = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
-    let patch = three_way(&json!({}), &modified, &live, Lists::Keyed).unwrap();
-    assert_eq!(merged(&live, &patch, Lists::Keyed), modified);
+    let patch = three_way(&json!({}), &modified, &live, of("apps", "Deployment")).unwrap();
+    assert_eq!(merged(&live, &patch, of("apps", "Deployment")), modified);
 }
 
 #[test]
@@ -70,8 +75,8 @@ fn ports_that_share_a_number_are_replaced_whole() {
         let ports = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": second}]);
         json!({"spec": {"ports": ports}})
     };
-    let patch = three_way(&ports("UDP"), &ports("SCTP"), &ports("UDP"), Lists::Keyed).unwrap();
-    assert_eq!(merged(&ports("UDP"), &patch, Lists::Keyed), ports("SCTP"));
+    let patch = three_way(&ports("UDP"), &ports("SCTP"), &ports("UDP"), of("", "Service")).unwrap();
+    assert_eq!(merged(&ports("UDP"), &patch, of("", "Service")), ports("SCTP"));
 }
 
 #[test]
@@ -81,15 +86,15 @@ fn order_that_matters_is_kept() {
         deployment(json!([{"name": "web", "env": env}]))
     };
     for (live, wanted) in [(&["A", "C"][..], &["A", "B", "C"][..]), (&["A", "B"], &["B", "A"])] {
-        let patch = three_way(&env(live), &env(wanted), &env(live), Lists::Keyed).unwrap();
-        assert_eq!(merged(&env(live), &patch, Lists::Keyed), env(wanted));
+        let patch = three_way(&env(live), &env(wanted), &env(live), of("apps", "Deployment")).unwrap();
+        assert_eq!(merged(&env(live), &patch, of("apps", "Deployment")), env(wanted));
     }
 }
 
 #[test]
 fn lists_of_other_kinds_are_whole() {
     let list = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()}});
-    let patch = three_way(&list(&["a"]), &list(&["b"]), &list(&["a"]), Lists::Whole).unwrap();
+    let patch = three_way(&list(&["a"]), &list(&["b"]), &list(&["a"]), None).unwrap();
     assert_eq!(patch, list(&["b"]));
 }
 
@@ -126,16 +131,18 @@ fn pod() -> impl Strategy<Value = Value> {
 }
 
 /// Whether everything that `wanted` says is so in `is`.
-fn satisfies(is: &Value, wanted: &Value, parent: &str, field: &str) -> bool {
+fn satisfies(is: &Value, wanted: &Value, of: Option<Node<'_>>) -> bool {
     match (is, wanted) {
         (Value::Object(is), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| is.get(key).is_some_and(|is| satisfies(is, wanted, field, key)))
+            let child = |key: &str| of.and_then(|of| of.child(key));
+            wanted.iter().all(|(key, wanted)| is.get(key).is_some_and(|is| satisfies(is, wanted, child(key))))
         }
-        (Value::Array(is), Value::Array(wanted)) => match rule(parent, field) {
-            ListRule::Atomic => is == wanted,
-            ListRule::Set => wanted.iter().all(|item| is.contains(item)),
-            ListRule::ByKey(name) => wanted.iter().all(|wanted| {
-                is.iter().any(|is| is[name] == wanted[name] && satisfies(is, wanted, parent, field))
+        (Value::Array(is), Value::Array(wanted)) => match of.map_or(&Elements::Atomic, Node::merged) {
+            Elements::Atomic => is == wanted,
+            Elements::Set => wanted.iter().all(|item| is.contains(item)),
+            Elements::Keyed(keys) => wanted.iter().all(|wanted| {
+                let same = |is: &Value| is[keys[0]] == wanted[keys[0]];
+                is.iter().any(|is| same(is) && satisfies(is, wanted, of.and_then(Node::items)))
             }),
         },
         _ => is == wanted,
@@ -145,30 +152,31 @@ fn satisfies(is: &Value, wanted: &Value, parent: &str, field: &str) -> bool {
 proptest! {
     #[test]
     fn the_patched_object_is_what_the_manifest_says(last in pod(), modified in pod(), live in pod()) {
-        let result = match three_way(&last, &modified, &live, Lists::Keyed) {
-            Some(patch) => merged(&live, &patch, Lists::Keyed),
+        let result = match three_way(&last, &modified, &live, of("", "Pod")) {
+            Some(patch) => merged(&live, &patch, of("", "Pod")),
             None => live.clone(),
         };
-        prop_assert!(satisfies(&result, &modified, "", ""), "{result} is not {modified}");
-        prop_assert_eq!(three_way(&modified, &modified, &result, Lists::Keyed), None, "applying again changes");
+        prop_assert!(satisfies(&result, &modified, of("", "Pod")), "{result} is not {modified}");
+        prop_assert_eq!(three_way(&modified, &modified, &result, of("", "Pod")), None, "applying again changes");
     }
 
     #[test]
     fn with_nobody_else_the_result_is_the_manifest(last in pod(), modified in pod()) {
-        for lists in [Lists::Keyed, Lists::Whole] {
-            let result = match three_way(&last, &modified, &last, lists) {
-                Some(patch) => merged(&last, &patch, lists),
+        let pod = of("", "Pod");
+        for of in [pod, None] {
+            let result = match three_way(&last, &modified, &last, of) {
+                Some(patch) => merged(&last, &patch, of),
                 None => last.clone(),
             };
-            prop_assert!(satisfies(&result, &modified, "", "") && satisfies(&modified, &result, "", ""));
+            prop_assert!(satisfies(&result, &modified, pod) && satisfies(&modified, &result, pod));
         }
     }
 
     #[test]
     fn what_others_added_stays(before in pod(), modified in pod(), live in pod()) {
         // `before` was applied, so that only what it has and `modified` has not may go.
-        let result = match three_way(&before, &modified, &live, Lists::Keyed) {
-            Some(patch) => merged(&live, &patch, Lists::Keyed),
+        let result = match three_way(&before, &modified, &live, of("", "Pod")) {
+            Some(patch) => merged(&live, &patch, of("", "Pod")),
             None => live.clone(),
         };
         for key in live["metadata"]["labels"].as_object().unwrap().keys() {

@@ -1,0 +1,82 @@
+//! Which running container a conversation means, and where a pod's ports are.
+
+use super::engine::{EndOfInput, EngineError, RunState};
+use super::identity::{Observed, PodId, Role};
+use crate::pods::StreamError;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use std::collections::BTreeMap;
+
+/// A container on the engine that can be talked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub id: String,
+    /// Whether its own process has a terminal.
+    pub tty: bool,
+    /// What becomes of its own process' input when a client has no more.
+    pub end: EndOfInput,
+}
+
+/// Finds the container, or says in Kubernetes' words why nobody can talk with it.
+pub fn running(
+    wanted: Option<&Pod>,
+    pod: &PodId,
+    containers: &BTreeMap<String, Observed>,
+    name: &str,
+) -> Result<Running, StreamError> {
+    let role = Role::Container(name.to_owned());
+    let newest = containers
+        .values()
+        .filter(|observed| observed.role == role)
+        .max_by_key(|observed| observed.restart_count);
+    match newest.map(|observed| (&observed.id, &observed.state)) {
+        Some((id, RunState::Running { .. })) => {
+            let spec = wanted.and_then(|pod| in_spec(pod, name));
+            let once = spec.is_some_and(|spec| spec.stdin_once == Some(true));
+            Ok(Running {
+                id: id.clone(),
+                tty: spec.is_some_and(|spec| spec.tty == Some(true)),
+                end: if once { EndOfInput::Closes } else { EndOfInput::Stays },
+            })
+        }
+        Some((_, RunState::Exited(exit))) => Err(StreamError::BadRequest(format!(
+            "container \"{name}\" in pod \"{}\" is not running: it ended with exit code {}",
+            pod.name, exit.code
+        ))),
+        Some((_, RunState::Created)) | None => {
+            Err(StreamError::NotFound(format!("container not found (\"{name}\")")))
+        }
+    }
+}
+
+fn in_spec<'p>(pod: &'p Pod, name: &str) -> Option<&'p Container> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.find(|container| container.name == name)
+}
+
+/// Where the pod's ports are reached from this desktop.
+pub fn address(
+    wanted: Option<&Pod>,
+    pod: &PodId,
+    containers: &BTreeMap<String, Observed>,
+) -> Result<String, StreamError> {
+    let sandbox = containers
+        .values()
+        .find(|observed| observed.role == Role::Sandbox && observed.is_running())
+        .ok_or_else(|| StreamError::BadRequest(format!("pod \"{}\" is not running", pod.name)))?;
+    let host = wanted.and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| spec.host_network == Some(true));
+    match sandbox.ips.first() {
+        _ if host => Ok("127.0.0.1".to_owned()),
+        Some(ip) => Ok(ip.clone()),
+        None => Err(StreamError::BadRequest(format!("pod \"{}\" has no address yet", pod.name))),
+    }
+}
+
+/// What the engine said, as the API passes it on.
+pub fn refusal(error: EngineError) -> StreamError {
+    match error {
+        EngineError::NotFound(why) => StreamError::NotFound(why),
+        EngineError::Conflict(why) | EngineError::Refused(why) => StreamError::BadRequest(why),
+        EngineError::Unreachable { .. } => StreamError::Unavailable(error.to_string()),
+    }
+}

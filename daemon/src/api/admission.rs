@@ -1,0 +1,62 @@
+//! What a namespace's rules and a pod's class say about a new object: the rules are [`gaggle_sched::admission`]'s, this
+//! is their place in a request.
+
+use super::ApiState;
+use super::kinds::Kind;
+use super::status::ApiError;
+use super::value::{remove, set, text};
+use gaggle_sched::admission::{self, Ledger};
+use gaggle_sched::state::Write;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Fills what the namespace and the class say about a pod that does not say it itself.
+pub fn complete(state: &ApiState, kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
+    if !kind.is("", "Pod") {
+        return Ok(());
+    }
+    let mut pod: Pod = typed(object)?;
+    let given = pod.clone();
+    let forbidden = |why: String| ApiError::forbidden(kind, text(object, "/metadata/name"), &why);
+    state.view.read(|store| admission::complete(store, &mut pod)).map_err(forbidden)?;
+    if pod != given {
+        let completed = serde_json::to_value(&pod).map_err(ApiError::internal)?;
+        for part in ["metadata", "spec"] {
+            match completed.get(part) {
+                Some(completed) => set(object, part, completed.clone()),
+                None => drop(remove(object, part)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the namespace allows a new object, and what has to be written together with it.
+pub fn admit(state: &ApiState, kind: &Kind, object: &Value) -> Result<Vec<Write>, ApiError> {
+    // Events tell of what happens, also of refusals.
+    if !kind.is_namespaced() || kind.is("", "Event") {
+        return Ok(Vec::new());
+    }
+    let admitted = state.view.read(|store| -> Result<Result<Vec<Write>, String>, ApiError> {
+        let mut ledger = Ledger::new(store);
+        if kind.is("", "Pod") {
+            let pod: Pod = typed(object)?;
+            let allowed = admission::check_limits(store, &pod).and_then(|()| ledger.charge_pod(&pod));
+            return Ok(allowed.map(|()| ledger.writes()));
+        }
+        if kind.is("", "PersistentVolumeClaim") {
+            let claim: PersistentVolumeClaim = typed(object)?;
+            if let Err(why) = admission::check_claim(store, &claim) {
+                return Ok(Err(why));
+            }
+        }
+        let namespace = text(object, "/metadata/namespace");
+        Ok(ledger.charge(&kind.resource(), namespace, object).map(|()| ledger.writes()))
+    })?;
+    admitted.map_err(|why| ApiError::forbidden(kind, text(object, "/metadata/name"), &why))
+}
+
+fn typed<T: DeserializeOwned>(object: &Value) -> Result<T, ApiError> {
+    T::deserialize(object).map_err(ApiError::internal)
+}

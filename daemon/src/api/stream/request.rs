@@ -1,0 +1,100 @@
+//! What is asked for: the pod, the container and the streams, checked before any protocol is changed.
+
+use crate::api::query::Query;
+use crate::api::status::ApiError;
+use crate::api::target::Target;
+use crate::api::value::{items, text};
+use crate::pods::{PodRef, ProcessOptions, Stdio};
+use serde_json::Value;
+
+/// Ports in one request; each takes two channels of a WebSocket, which are numbered by a byte.
+const PORTS: usize = 64;
+
+/// The pod, named for the desktop that runs it.
+pub fn pod_ref(target: &Target, pod: &Value) -> Result<PodRef, ApiError> {
+    let node = text(pod, "/spec/nodeName");
+    if node.is_empty() {
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", target.name)));
+    }
+    Ok(PodRef {
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        uid: text(pod, "/metadata/uid").to_owned(),
+        node: node.to_owned(),
+    })
+}
+
+/// The container that is meant; with none named, the only one.
+pub fn container<'a>(query: &'a Query, pod: &'a Value, name: &str) -> Result<&'a str, ApiError> {
+    let containers: Vec<&str> = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"]
+        .iter()
+        .flat_map(|list| items(pod, list))
+        .map(|container| text(container, "/name"))
+        .collect();
+    match query.text("container") {
+        "" if items(pod, "/spec/containers").len() > 1 => Err(ApiError::bad_request(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            containers.join(" ")
+        ))),
+        "" => Ok(text(pod, "/spec/containers/0/name")),
+        wanted if !containers.contains(&wanted) => {
+            Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {name}")))
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// A command to run in a container, and the streams that the client opens.
+pub fn exec(query: &Query, pod: &Value, name: &str) -> Result<(ProcessOptions, Stdio), ApiError> {
+    let container = container(query, pod, name)?.to_owned();
+    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    if command.is_empty() {
+        return Err(ApiError::bad_request("you must specify at least one command for the container"));
+    }
+    let asked = stdio(query)?;
+    Ok((ProcessOptions { container, command: Some(command), stdio: asked }, asked))
+}
+
+/// A container's own process, and the streams that the client opens.
+pub fn attach(query: &Query, pod: &Value, name: &str) -> Result<(ProcessOptions, Stdio), ApiError> {
+    let container = container(query, pod, name)?.to_owned();
+    let asked = stdio(query)?;
+    let mut declared = items(pod, "/spec/containers").iter().chain(items(pod, "/spec/initContainers"));
+    let declared = declared.find(|declared| text(declared, "/name") == container);
+    let has = |field: &str| declared.and_then(|one| one.get(field)).and_then(Value::as_bool) == Some(true);
+    if asked.tty && !has("tty") {
+        let message = format!("container {container} of pod {name} has no terminal: attach without a TTY");
+        return Err(ApiError::bad_request(message));
+    }
+    // Kubernetes lets clients type also where nobody reads it. Whether there is a terminal was decided when the
+    // container was made.
+    let stdio = Stdio { stdin: asked.stdin && has("stdin"), tty: has("tty"), ..asked };
+    Ok((ProcessOptions { container, command: None, stdio }, asked))
+}
+
+fn stdio(query: &Query) -> Result<Stdio, ApiError> {
+    let [stdin, stdout, stderr, tty] = ["stdin", "stdout", "stderr", "tty"].map(|name| query.flag(name));
+    // A terminal has one output: Kubernetes ignores that stderr is asked for beside it.
+    let (tty, stderr) = (tty?, stderr?);
+    let stdio = Stdio { stdin: stdin?, stdout: stdout?, stderr: stderr && !tty, tty };
+    if !stdio.stdin && !stdio.stdout && !stdio.stderr {
+        return Err(ApiError::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    Ok(stdio)
+}
+
+/// The ports that are asked for beforehand, as clients of the older protocol do.
+pub fn ports(query: &Query) -> Result<Vec<u16>, ApiError> {
+    let words: Vec<&str> =
+        query.all("ports").flat_map(|list| list.split(',')).filter(|word| !word.is_empty()).collect();
+    if words.len() > PORTS {
+        return Err(ApiError::bad_request(format!("more than {PORTS} ports")));
+    }
+    words.into_iter().map(port).collect()
+}
+
+/// One port, as a query or a header names it.
+pub fn port(word: &str) -> Result<u16, ApiError> {
+    let wrong = || ApiError::bad_request(format!("port {word:?} is not a number between 1 and 65535"));
+    word.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)
+}

@@ -1,0 +1,102 @@
+//! OpenAPI as clients fetch it.
+
+use super::server::{Server, TOKEN};
+use crate::api::kinds;
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+
+async fn document(server: &Server, name: &str) -> Value {
+    let answer = server.get(&format!("/openapi/v3/{name}")).await;
+    assert_eq!(answer.code, 200, "{name}");
+    answer.json()
+}
+
+#[tokio::test]
+async fn every_document_is_in_the_index_and_may_be_kept_for_as_long_as_its_hash_is_the_same() {
+    let server = Server::start().await;
+    let index = server.get("/openapi/v3").await.json();
+    let paths = index["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), kinds::group_versions().len());
+    for (name, entry) in paths {
+        let url = entry["serverRelativeURL"].as_str().unwrap();
+        let answer = server.get(url).await;
+        assert_eq!(
+            (answer.code, answer.headers["cache-control"].to_str().unwrap().contains("immutable")),
+            (200, true)
+        );
+        assert_eq!(answer.json()["openapi"], "3.0.0", "{name}");
+        let request = Request::get(url)
+            .header("host", "x")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("if-none-match", &answer.headers["etag"]);
+        let again = server.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!((again.code, again.body.len()), (304, 0), "{name}");
+        let stale = server.get(&format!("/openapi/v3/{name}?hash=OLD")).await;
+        assert_eq!((stale.code, stale.headers["location"].to_str().unwrap()), (301, url));
+    }
+    assert_eq!(server.get("/openapi/v3/apis/nothing/v1").await.code, 404);
+}
+
+#[tokio::test]
+async fn schemas_are_whole_and_say_how_lists_are_merged() {
+    let server = Server::start().await;
+    for (group, version) in kinds::group_versions() {
+        let name = match group {
+            "" => format!("api/{version}"),
+            group => format!("apis/{group}/{version}"),
+        };
+        let document = document(&server, &name).await;
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let text = document.to_string();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let referred = reference.split('"').next().unwrap();
+            assert!(schemas.contains_key(referred), "{name}: {referred} is missing");
+        }
+        for kind in kinds::all().filter(|kind| kind.group == group && kind.version == version) {
+            let identity = json!([{"group": group, "version": version, "kind": kind.kind}]);
+            let of_kind = |schema: &&Value| schema["x-kubernetes-group-version-kind"] == identity;
+            let schema = schemas.values().find(of_kind).unwrap_or_else(|| panic!("{}", kind.kind));
+            assert!(
+                schema["description"].is_string() && schema["properties"]["metadata"]["allOf"].is_array()
+            );
+            assert_ne!(schema["required"], json!(["metadata"]), "{}: clients may leave it out", kind.kind);
+        }
+    }
+    let core = document(&server, "api/v1").await;
+    let pod = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"];
+    let containers = &pod["containers"];
+    assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-list-type"], "map");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    assert_eq!(pod["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
+    assert_eq!(pod["tolerations"]["x-kubernetes-list-type"], "atomic");
+    assert_eq!(pod["nodeSelector"]["x-kubernetes-map-type"], "atomic");
+}
+
+#[tokio::test]
+async fn operations_say_what_kubectl_looks_for() {
+    let server = Server::start().await;
+    let apps = document(&server, "apis/apps/v1").await;
+    let item = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"];
+    let patch = &item["patch"];
+    let deployment = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+    assert_eq!(patch["x-kubernetes-group-version-kind"], deployment);
+    let names = |operation: &Value| -> Vec<String> {
+        let parameters = operation["parameters"].as_array().unwrap();
+        parameters.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(patch), ["dryRun", "fieldManager", "fieldValidation", "force"]);
+    let bodies: Vec<&String> = patch["requestBody"]["content"].as_object().unwrap().keys().collect();
+    let expected = ["apply-patch+yaml", "json-patch+json", "merge-patch+json", "strategic-merge-patch+json"];
+    assert_eq!(bodies, expected.map(|form| format!("application/{form}")).iter().collect::<Vec<_>>());
+    assert_eq!(names(item), ["name", "namespace"]);
+    assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+    let scale = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["get"];
+    assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
+    assert_eq!(scale["operationId"], "readAppsV1NamespacedDeploymentScale");
+    let all = &apps["paths"]["/apis/apps/v1/deployments"]["get"];
+    assert_eq!(all["operationId"], "listAppsV1DeploymentForAllNamespaces");
+    assert!(names(all).contains(&"labelSelector".to_owned()));
+}
