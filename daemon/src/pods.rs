@@ -138,8 +138,12 @@ pub mod fake {
     //! A process for tests, which does what its command says.
 
     use super::*;
+    use tokio::sync::Semaphore;
 
-    /// `cat`, `exit CODE`, `complain TEXT`, `flood PIECES`; a container's own process greets, then does as `cat`.
+    /// Given one by each `deaf` process that its client has left.
+    pub static LEFT: Semaphore = Semaphore::const_new(0);
+
+    /// `cat`, `exit CODE`, `complain TEXT`, `flood PIECES`, `deaf`, which takes nothing; a container's own process greets, then does as `cat`.
     pub fn process(options: &ProcessOptions) -> Process {
         let (process, given, said) = Process::channel();
         let words = options.command.clone().unwrap_or_else(|| vec!["greet".into()]);
@@ -163,6 +167,10 @@ pub mod fake {
                 for piece in 0..argument.parse::<usize>().unwrap() {
                     said.send(Output::Stdout(vec![piece as u8; PIECE_BYTES])).await?;
                 }
+            }
+            "deaf" => {
+                said.closed().await;
+                LEFT.add_permits(1);
             }
             word => {
                 if word == "greet" {

@@ -1,21 +1,26 @@
 //! The task around a WebSocket that carries channels: a queue for each channel that the client sends on, and lanes for
 //! what it is sent.
 
-use super::LINGER;
 use super::lane::{Act, COMMANDS_WAITING, Command, Lane};
 use super::protocol::{self, Protocol, Written};
-use axum::extract::ws::{Message, WebSocket};
+use super::{LINGER, upgrade};
+use crate::pods::PIECE_BYTES;
+use axum::extract::ws::{Message, WebSocket, close_code};
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Pieces that wait on one channel. Beyond them the socket is not read.
 const PIECES_WAITING: usize = 8;
-/// So often an idle client is asked whether it is there; the network finds out if it is not.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+/// kubectl gives up a connection on which it has heard no Pong for a minute, and ours are not answered while the
+/// socket is not read: it is sent one without having asked, so often. The network finds out if it is not there.
+pub const HEARTBEAT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
+/// So long is a client waited for that is there and reads nothing: as long as Kubernetes keeps what is idle.
+const UNREAD: Duration = Duration::from_hours(4);
 
 /// A WebSocket that is served. It is closed when the last lane is dropped and all that was said has been sent.
 pub struct Channels {
@@ -43,17 +48,23 @@ impl Channels {
         let gone = CancellationToken::new();
         let guard = gone.clone().drop_guard();
         tokio::spawn(async move {
-            let (_place, _gone) = (place, guard);
-            let (sink, stream) = socket.split();
-            let reading = read(stream, protocol, queues);
+            let _place = place;
+            let (mut sink, stream) = socket.split();
+            let reading = read(stream, protocol, queues).fuse();
             tokio::pin!(reading);
-            tokio::select! {
-                () = &mut reading => {}
-                // Closed with something unread, the connection would be reset, and the last words lost on their way.
-                () = write(sink, protocol, commanded) => {
-                    let _ = tokio::time::timeout(LINGER, reading).await;
+            let close = tokio::select! {
+                close = &mut reading => close,
+                close = write(&mut sink, protocol, commanded) => close,
+            };
+            drop(guard);
+            let Some(close) = close else { return };
+            let last_words = async {
+                if sink.send(close).await.is_ok() {
+                    // Closed with something unread, the connection would be reset, and the last words lost on their way.
+                    reading.await;
                 }
-            }
+            };
+            let _ = tokio::time::timeout(LINGER, last_words).await;
         });
         Self { pieces, commands, gone }
     }
@@ -68,13 +79,17 @@ impl Channels {
     }
 }
 
-/// Takes in what the client sends, until it is gone.
+/// Takes in what the client sends, until it is gone; what it is told if it is not, and cannot be heard any longer.
 async fn read(
     mut stream: SplitStream<WebSocket>,
     protocol: Protocol,
     mut queues: BTreeMap<u8, mpsc::Sender<Vec<u8>>>,
-) {
-    while let Some(Ok(message)) = stream.next().await {
+) -> Option<Message> {
+    loop {
+        let message = match stream.next().await? {
+            Ok(message) => message,
+            Err(error) => return upgrade::too_large(error),
+        };
         let read = match &message {
             Message::Binary(bytes) => protocol.read(bytes),
             Message::Text(text) => protocol.read(text.as_bytes()),
@@ -83,24 +98,32 @@ async fn read(
         };
         match read {
             Some(protocol::Message::Data { channel, bytes }) => {
-                let Some(queue) = queues.get(&channel) else { continue };
-                // The other end may have been dropped: what comes then is nobody's.
-                if !bytes.is_empty() && queue.send(bytes).await.is_err() {
-                    queues.remove(&channel);
+                // A message may be larger than the pieces by which queues are bounded.
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    let Some(queue) = queues.get(&channel) else { break };
+                    // The other end may have been dropped: what comes then is nobody's.
+                    if queue.send(piece.to_vec()).await.is_err() {
+                        queues.remove(&channel);
+                    }
                 }
             }
             Some(protocol::Message::End { channel }) => drop(queues.remove(&channel)),
-            None => return tracing::debug!("a client does not speak its own protocol"),
+            None => {
+                return Some(upgrade::close(
+                    close_code::PROTOCOL,
+                    "a message of no channel of this protocol",
+                ));
+            }
         }
     }
 }
 
-/// Sends what the lanes are given, until all of them are dropped or the client is gone.
+/// Sends what the lanes are given, until all of them are dropped; the end that the client is told then.
 async fn write(
-    mut sink: SplitSink<WebSocket, Message>,
+    sink: &mut SplitSink<WebSocket, Message>,
     protocol: Protocol,
     mut commands: mpsc::Receiver<Command>,
-) {
+) -> Option<Message> {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     heartbeat.reset();
@@ -115,13 +138,24 @@ async fn write(
                 }
                 // The protocol has no word for it towards clients.
                 Some((_, Act::End | Act::Reset)) => continue,
-                None => break,
+                None => return Some(upgrade::close(close_code::NORMAL, "")),
             },
-            _ = heartbeat.tick() => Message::Ping(Default::default()),
+            _ = heartbeat.tick() => Message::Pong(Default::default()),
         };
-        if sink.send(message).await.is_err() {
+        tokio::select! {
+            sent = sink.send(message) => sent.ok()?,
+            () = waited_enough(&commands) => return None,
+        }
+    }
+}
+
+/// For a client that reads nothing: once nobody is left who could say more, or in the end.
+async fn waited_enough(commands: &mpsc::Receiver<Command>) {
+    let since = Instant::now();
+    loop {
+        tokio::time::sleep(LINGER).await;
+        if commands.sender_strong_count() == 0 || since.elapsed() > UNREAD {
             return;
         }
     }
-    let _ = sink.close().await;
 }

@@ -107,7 +107,7 @@ async fn talk(
 }
 
 async fn forward(state: &ApiState, pod: PodRef, query: &Query, parts: Parts) -> Result<Response, ApiError> {
-    let forwarder = Forwarder { pods: state.pods.clone(), pod };
+    let forwarder = Forwarder::new(state.pods.clone(), pod);
     match Offer::of(parts).await? {
         Offer::WebSocket(offer) if offer.offers(TUNNEL) => {
             let place = place()?;

@@ -55,9 +55,20 @@ pub async fn over_spdy(mut session: Session, asked: Stdio, verdict: Verdict, pro
     let Ok(Some(streams)) = gathered else {
         return tracing::debug!("a client did not open the streams that it asked for");
     };
-    converse(process, streams).await;
+    let Session { streams: surplus, ended, .. } = &mut session;
+    // Further ones are for nothing, and must not fill the connection.
+    let refuse = async {
+        while let Some(stream) = surplus.recv().await {
+            stream.lane.reset().await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = converse(process, streams) => {}
+        () = refuse => {}
+    }
     // Clients close when they have read the last word.
-    let _ = tokio::time::timeout(LINGER, session.ended.cancelled()).await;
+    let _ = tokio::time::timeout(LINGER, ended.cancelled()).await;
 }
 
 /// Waits for the client's streams; `None` if it goes before.

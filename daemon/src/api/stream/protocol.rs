@@ -139,7 +139,11 @@ impl Sizes {
         for size in sizes.by_ref() {
             match size {
                 Ok(Size { width, height }) => last = Some(TerminalSize { width, height }),
-                Err(error) => broken = !error.is_eof(),
+                Err(error) => {
+                    broken = !error.is_eof();
+                    // Asked again, it would take what is not whole for read.
+                    break;
+                }
             }
         }
         let used = sizes.byte_offset();

@@ -24,14 +24,22 @@ pub fn pod_ref(target: &Target, pod: &Value) -> Result<PodRef, ApiError> {
     })
 }
 
-/// The container that is meant; with none named, the only one.
+/// The container that a pod says is meant where none is named.
+const DEFAULT_CONTAINER: &str = "/metadata/annotations/kubectl.kubernetes.io~1default-container";
+
+/// The container that is meant; with none named, the pod's default, or the only one.
 pub fn container<'a>(query: &'a Query, pod: &'a Value, name: &str) -> Result<&'a str, ApiError> {
     let containers: Vec<&str> = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"]
         .iter()
         .flat_map(|list| items(pod, list))
         .map(|container| text(container, "/name"))
         .collect();
-    match query.text("container") {
+    let named = match query.text("container") {
+        // One that the pod does not have is no default.
+        "" => Some(text(pod, DEFAULT_CONTAINER)).filter(|name| containers.contains(name)).unwrap_or_default(),
+        named => named,
+    };
+    match named {
         "" if items(pod, "/spec/containers").len() > 1 => Err(ApiError::bad_request(format!(
             "a container name must be specified for pod {name}, choose one of: [{}]",
             containers.join(" ")
@@ -97,4 +105,31 @@ pub fn ports(query: &Query) -> Result<Vec<u16>, ApiError> {
 pub fn port(word: &str) -> Result<u16, ApiError> {
     let wrong = || ApiError::bad_request(format!("port {word:?} is not a number between 1 and 65535"));
     word.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn with_no_container_named_the_pods_default_is_meant() {
+        let pod = |default: &str| {
+            json!({
+                "metadata": {"annotations": {"kubectl.kubernetes.io/default-container": default}},
+                "spec": {"containers": [{"name": "proxy"}, {"name": "app"}]},
+            })
+        };
+        let of = |query: &str, pod: &Value| {
+            let query = Query::of(&format!("/x?{query}").parse().unwrap()).unwrap();
+            container(&query, pod, "web")
+                .map(str::to_owned)
+                .map_err(|error| error.to_status()["message"].clone())
+        };
+        assert_eq!(of("", &pod("app")), Ok("app".to_owned()));
+        assert_eq!(of("container=proxy", &pod("app")), Ok("proxy".to_owned()));
+        let which = json!("a container name must be specified for pod web, choose one of: [proxy app]");
+        assert_eq!(of("", &pod("gone")), Err(which.clone()));
+        assert_eq!(of("", &json!({"spec": pod("")["spec"]})), Err(which));
+    }
 }

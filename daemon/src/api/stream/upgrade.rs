@@ -6,7 +6,7 @@ use super::spdy::{self, Session};
 use crate::api::status::ApiError;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use std::future::Future;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
@@ -186,10 +187,22 @@ pub fn tunnel(socket: WebSocket) -> Session {
                 return;
             }
         }
-        let _ = sink.close().await;
+        let _ = sink.send(close(close_code::NORMAL, "")).await;
     };
     tokio::spawn(until(session.ended.clone(), write));
     session
+}
+
+/// The end of a WebSocket. Without a code in it, clients take the end for an error.
+pub fn close(code: u16, reason: &'static str) -> Message {
+    Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+}
+
+/// What a client is told whose message is larger than is taken; nothing where it was something else that broke.
+pub fn too_large(error: axum::Error) -> Option<Message> {
+    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
+    matches!(*error, tungstenite::Error::Capacity(_))
+        .then(|| close(close_code::SIZE, "a message of more than 4 MiB: send it in smaller ones"))
 }
 
 /// Writes on for a while after the end: a client that does not read must not keep the connection for ever.

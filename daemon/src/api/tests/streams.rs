@@ -3,7 +3,7 @@
 use super::kubectl::{Kubectl, Ran};
 use super::server::{CLOSED, Server, TOKEN};
 use crate::api::stream::spdy::tests::{Client, Heard};
-use crate::pods::PIECE_BYTES;
+use crate::pods::{PIECE_BYTES, fake};
 use futures::{SinkExt, StreamExt};
 use gaggle_sched::state::{Expect, Key, Resource, Write};
 use rustls::pki_types::pem::PemObject;
@@ -185,6 +185,17 @@ async fn next(socket: &mut Socket) -> Option<Vec<u8>> {
     }
 }
 
+/// The code with which the server closes; what it says before is passed over.
+async fn close_code(socket: &mut Socket) -> u16 {
+    loop {
+        match tokio::time::timeout(DEADLINE, socket.next()).await.expect("an end") {
+            Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+            Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("no code"),
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
 async fn send(socket: &mut Socket, bytes: &[u8]) {
     socket.send(Message::Binary(bytes.to_vec().into())).await.unwrap();
 }
@@ -203,7 +214,8 @@ async fn every_version_of_the_channels_carries_a_conversation() {
     let status = next(&mut socket).await.unwrap();
     let success: Value = serde_json::from_slice(&status[1..]).unwrap();
     assert_eq!((status[0], &success), (3, &json!({"metadata": {}, "status": "Success"})));
-    assert_eq!(next(&mut socket).await, None);
+    // Without a code, kubectl takes the end for an error.
+    assert_eq!(close_code(&mut socket).await, 1000);
 
     let mut socket =
         server.socket("web/exec?command=exit&command=4&stdout=1", "x,v4.channel.k8s.io").await.unwrap();
@@ -216,6 +228,64 @@ async fn every_version_of_the_channels_carries_a_conversation() {
     let mut socket = server.socket("web/exec?command=exit&command=5&stdout=1", "").await.unwrap();
     let told = next(&mut socket).await.unwrap();
     assert_eq!(told, b"\x03command terminated with non-zero exit code: exit status 5");
+    assert_eq!(close_code(&mut socket).await, 1000);
+}
+
+/// Some clients send all they have in one message.
+#[tokio::test]
+async fn large_messages_come_in_pieces_and_too_large_ones_not_at_all() {
+    let server = Server::start().await;
+    put_pod(&server, "web", Some("d1"), json!({}));
+    let path = "web/exec?command=cat&stdin=true&stdout=true";
+    let mut socket = server.socket(path, "v5.channel.k8s.io").await.unwrap();
+    let said: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|n| (n % 251) as u8).collect();
+    send(&mut socket, &[b"\0", said.as_slice()].concat()).await;
+    let mut heard = Vec::new();
+    while heard.len() < said.len() {
+        let piece = next(&mut socket).await.unwrap();
+        assert!(piece.len() <= PIECE_BYTES + 1, "a piece of {}", piece.len());
+        heard.extend_from_slice(&piece[1..]);
+    }
+    assert_eq!(heard, said);
+    let (mut sink, stream) = socket.split();
+    // It may not be taken to its end.
+    let sending = tokio::spawn(async move { sink.send(Message::Binary(vec![0; 5 << 20].into())).await });
+    let mut stream = stream;
+    let told = loop {
+        match tokio::time::timeout(DEADLINE, stream.next()).await.expect("an end") {
+            Some(Ok(Message::Close(frame))) => break frame.expect("a code"),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => panic!("no code"),
+        }
+    };
+    assert_eq!(u16::from(told.code), 1009);
+    assert!(told.reason.contains("4 MiB"), "{}", told.reason);
+    sending.abort();
+}
+
+#[tokio::test]
+async fn a_client_whose_typing_is_not_taken_hears_pongs_and_is_noticed_when_it_leaves() {
+    let server = Server::start().await;
+    put_pod(&server, "web", Some("d1"), json!({}));
+    let path = "web/exec?command=deaf&stdin=true&stdout=true";
+    let mut socket = server.socket(path, "v5.channel.k8s.io").await.unwrap();
+    // More than all queues hold: the server stops reading.
+    for _ in 0..30 {
+        send(&mut socket, &vec![0; PIECE_BYTES]).await;
+    }
+    loop {
+        match tokio::time::timeout(DEADLINE, socket.next()).await.expect("a Pong") {
+            Some(Ok(Message::Pong(_))) => break,
+            Some(Ok(Message::Binary(_))) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(socket);
+    tokio::time::timeout(DEADLINE, fake::LEFT.acquire())
+        .await
+        .expect("the process is left")
+        .unwrap()
+        .forget();
 }
 
 #[tokio::test]
@@ -295,7 +365,40 @@ async fn streams_of_a_tunnel_find_each_other() {
     assert_eq!(heard, b"port 80\nhello");
     assert_eq!((ended, reset), (vec![error, data], vec![nonsense]));
     send(&mut socket, b"\x80\x02 this is no SPDY/3").await;
-    while next(&mut socket).await.is_some() {}
+    assert_eq!(close_code(&mut socket).await, 1000);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_client_breaks_off_ends_with_its_errors() {
+    let server = Server::start().await;
+    put_pod(&server, "web", Some("d1"), json!({}));
+    let mut socket = server.socket("web/portforward", "SPDY/3.1+portforward.k8s.io").await.unwrap();
+    let mut client = Client::default();
+    // What was broken off before its other half came is not waited for.
+    for _ in 0..200 {
+        let half = client.open(&[("streamtype", "error"), ("port", "80")]);
+        client.reset(half);
+    }
+    let error = client.open(&[("streamtype", "error"), ("port", "80"), ("requestid", "0")]);
+    client.end(error);
+    let data = client.open(&[("streamtype", "data"), ("port", "80"), ("requestid", "0")]);
+    send(&mut socket, &std::mem::take(&mut client.out)).await;
+    let mut begun = false;
+    loop {
+        client.feed(&next(&mut socket).await.expect("the server goes on"));
+        while let Some(frame) = client.heard() {
+            match frame {
+                Heard::Data(id, _) if id == data => begun = true,
+                Heard::End(id) if id == error => return assert!(begun),
+                Heard::Reset(id) => panic!("stream {id} is reset"),
+                _ => {}
+            }
+        }
+        if begun {
+            client.reset(data);
+            send(&mut socket, &std::mem::take(&mut client.out)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -33,6 +33,16 @@ pub enum Event {
     GoingAway,
 }
 
+/// What a frame came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Event(Event),
+    /// Nothing for anybody: answered by itself, or for a stream that is over.
+    Quiet,
+    /// There is no whole frame.
+    Starved,
+}
+
 /// Which sides of a stream are over; one whose both are is forgotten.
 #[derive(Debug, Default)]
 struct Sides {
@@ -58,15 +68,13 @@ impl Connection {
         self.decoder.feed(bytes);
     }
 
-    /// What the client did next. After an error nothing more may be asked.
-    pub fn next(&mut self) -> Result<Option<Event>, SpdyError> {
-        while let Some(frame) = self.decoder.next().inspect_err(|_| self.break_off())? {
-            let event = self.take(frame).inspect_err(|_| self.break_off())?;
-            if event.is_some() {
-                return Ok(event);
-            }
-        }
-        Ok(None)
+    /// Takes one frame, so that the caller can bound what is answered. After an error nothing more may be asked.
+    pub fn step(&mut self) -> Result<Step, SpdyError> {
+        let Some(frame) = self.decoder.next().inspect_err(|_| self.break_off())? else {
+            return Ok(Step::Starved);
+        };
+        let event = self.take(frame).inspect_err(|_| self.break_off())?;
+        Ok(event.map_or(Step::Quiet, Step::Event))
     }
 
     /// What is to be sent, which is a few bytes for each frame that arrived, and what was said.

@@ -1,9 +1,11 @@
 //! The task around a connection: bytes in and out, and a queue for each stream.
 
-use super::connection::{Connection, Event};
+use super::connection::{Connection, Event, Step};
 use super::frame::Reset;
 use super::headers::{self, Headers};
+use crate::api::stream::LINGER;
 use crate::api::stream::lane::{Act, COMMANDS_WAITING, Command, Lane};
+use futures::FutureExt;
 use futures::stream::{BoxStream, StreamExt};
 use std::collections::BTreeMap;
 use std::io;
@@ -11,8 +13,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Pieces that wait on one stream. Beyond them the connection is not read, as its clients expect.
-const PIECES_WAITING: usize = 16;
+/// Pieces that wait on one stream, of which there may be many. Beyond them the connection is not read, as its
+/// clients expect.
+const PIECES_WAITING: usize = 2;
+/// After so many frames others have their turn.
+const FRAMES_AT_ONCE: u32 = 64;
 /// New streams that wait to be taken.
 const OPENED_WAITING: usize = 16;
 /// What waits to be written before no more is taken in: answers to pings, mostly.
@@ -100,11 +105,20 @@ impl Shell {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         heartbeat.reset();
+        // A client that does not read is waited for while there is somebody to say more, and a little longer.
+        let end = self.end.clone();
+        let late = end.cancelled().then(|()| tokio::time::sleep(LINGER));
+        tokio::pin!(late);
+        let mut frames = 0u32;
         loop {
             let out = self.connection.out().len();
             if self.fed && self.waiting.is_none() && out < OUT_BYTES {
                 if self.step().is_err() {
                     break;
+                }
+                frames = frames.wrapping_add(1);
+                if frames.is_multiple_of(FRAMES_AT_ONCE) {
+                    tokio::task::yield_now().await;
                 }
                 continue;
             }
@@ -130,20 +144,23 @@ impl Shell {
                 _ = heartbeat.tick(), if out < OUT_BYTES => self.connection.ping(),
                 () = writing.closed() => return,
                 () = self.end.cancelled(), if said => return,
+                () = &mut late => return,
             }
         }
-        // The client is told why; it may have gone.
-        let _ = writing.send(std::mem::take(self.connection.out())).await;
+        // The client is told why; it may have gone, or not listen.
+        let last = writing.send(std::mem::take(self.connection.out()));
+        let _ = tokio::time::timeout(LINGER, last).await;
     }
 
     /// Takes in one thing that the client did.
     fn step(&mut self) -> Result<(), ()> {
-        let event = self.connection.next().map_err(|error| {
+        let step = self.connection.step().map_err(|error| {
             tracing::debug!(%error, "a client's SPDY connection is broken off");
         })?;
-        match event {
-            None => self.fed = false,
-            Some(Event::Opened { id, headers, ended }) => {
+        match step {
+            Step::Starved => self.fed = false,
+            Step::Quiet | Step::Event(Event::GoingAway) => {}
+            Step::Event(Event::Opened { id, headers, ended }) => {
                 let (to, pieces) = mpsc::channel(PIECES_WAITING);
                 let broken = CancellationToken::new();
                 let kept = Kept { pieces: (!ended).then_some(to), _broken: broken.clone().drop_guard() };
@@ -151,19 +168,18 @@ impl Shell {
                 let lane = Lane::new(id, self.lanes.clone());
                 self.waiting = Some(Waiting::Opened(Opened { id, headers, pieces, lane, broken }));
             }
-            Some(Event::Data { id, bytes }) => {
+            Step::Event(Event::Data { id, bytes }) => {
                 // Who does not listen any more has what came before.
                 let to = self.kept.get(&id).and_then(|kept| kept.pieces.clone());
                 self.waiting = to.map(|to| Waiting::Piece { to, bytes });
             }
-            Some(Event::Ended { id }) => {
+            Step::Event(Event::Ended { id }) => {
                 if let Some(kept) = self.kept.get_mut(&id) {
                     kept.pieces = None;
                 }
                 self.forget(id);
             }
-            Some(Event::Reset { id }) => drop(self.kept.remove(&id)),
-            Some(Event::GoingAway) => {}
+            Step::Event(Event::Reset { id }) => drop(self.kept.remove(&id)),
         }
         Ok(())
     }

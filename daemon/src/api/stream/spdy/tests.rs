@@ -1,10 +1,13 @@
 //! Connections as clients make them, well and badly.
 
-use super::SpdyError;
-use super::connection::{Connection, Event, STREAMS};
+use super::connection::{Connection, Event, STREAMS, Step};
 use super::frame::{self, Decoder, Frame, Reset};
 use super::headers::{self, BLOCK_BYTES, Headers, Reader, Writer};
+use super::{SpdyError, serve};
+use crate::api::stream::LINGER;
+use futures::stream::{self, StreamExt};
 use proptest::prelude::*;
+use tokio::sync::mpsc;
 
 /// A client's side of a connection.
 #[derive(Default)]
@@ -36,6 +39,14 @@ impl Client {
         frame::write_end(&mut self.out, id);
     }
 
+    pub fn reset(&mut self, id: u32) {
+        frame::write_reset(&mut self.out, id, Reset::Cancel);
+    }
+
+    pub fn ping(&mut self, id: u32) {
+        frame::write_ping(&mut self.out, id);
+    }
+
     pub fn feed(&mut self, bytes: &[u8]) {
         self.decoder.feed(bytes);
     }
@@ -62,10 +73,13 @@ pub enum Heard {
 fn events(connection: &mut Connection, bytes: &[u8]) -> Result<Vec<Event>, SpdyError> {
     connection.feed(bytes);
     let mut events = Vec::new();
-    while let Some(event) = connection.next()? {
-        events.push(event);
+    loop {
+        match connection.step()? {
+            Step::Event(event) => events.push(event),
+            Step::Quiet => {}
+            Step::Starved => return Ok(events),
+        }
     }
-    Ok(events)
 }
 
 fn said(connection: &mut Connection) -> Vec<Frame> {
@@ -157,6 +171,22 @@ fn what_is_no_spdy_ends_the_connection() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_left_when_nobody_has_more_to_say() {
+    let mut client = Client::default();
+    (0..10).for_each(|n| client.ping(2 * n + 1));
+    let reading = stream::iter([Ok(client.out)]).chain(stream::pending()).boxed();
+    let (writing, _unread) = mpsc::channel(1);
+    writing.send(Vec::new()).await.unwrap();
+    let session = serve(reading, writing);
+    let ended = session.ended.clone();
+    // Its pings are answered, and the answers wait.
+    tokio::time::sleep(LINGER).await;
+    assert!(!ended.is_cancelled());
+    drop(session);
+    tokio::time::timeout(2 * LINGER, ended.cancelled()).await.expect("it is waited for");
+}
+
 #[test]
 fn a_header_block_does_not_grow_beyond_its_bound() {
     let small = BLOCK_BYTES - 100;
@@ -173,7 +203,7 @@ fn a_header_block_does_not_grow_beyond_its_bound() {
 
 /// What a client may do next.
 #[derive(Clone, Debug)]
-enum Step {
+enum Move {
     Open(Vec<(String, String)>),
     Data(u32, Vec<u8>),
     End(u32),
@@ -183,31 +213,31 @@ enum Step {
     Raw(Vec<u8>),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn any_move() -> impl Strategy<Value = Move> {
     let id = 0u32..12;
     prop_oneof![
-        prop::collection::vec(("[a-z]{0,9}", ".{0,20}"), 0..5).prop_map(Step::Open),
+        prop::collection::vec(("[a-z]{0,9}", ".{0,20}"), 0..5).prop_map(Move::Open),
         (id.clone(), prop::collection::vec(any::<u8>(), 0..300))
-            .prop_map(|(id, bytes)| Step::Data(id, bytes)),
-        id.clone().prop_map(Step::End),
-        id.prop_map(Step::Reset),
-        any::<u32>().prop_map(Step::Ping),
+            .prop_map(|(id, bytes)| Move::Data(id, bytes)),
+        id.clone().prop_map(Move::End),
+        id.prop_map(Move::Reset),
+        any::<u32>().prop_map(Move::Ping),
     ]
 }
 
-fn write(steps: &[Step]) -> Vec<u8> {
+fn write(moves: &[Move]) -> Vec<u8> {
     let mut client = Client::default();
-    for step in steps {
-        match step {
-            Step::Open(headers) => {
+    for one in moves {
+        match one {
+            Move::Open(headers) => {
                 let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
                 client.open(&headers);
             }
-            Step::Data(id, bytes) => client.data(*id, bytes),
-            Step::End(id) => client.end(*id),
-            Step::Reset(id) => frame::write_reset(&mut client.out, *id, Reset::Cancel),
-            Step::Ping(id) => frame::write_ping(&mut client.out, *id),
-            Step::Raw(bytes) => client.out.extend(bytes),
+            Move::Data(id, bytes) => client.data(*id, bytes),
+            Move::End(id) => client.end(*id),
+            Move::Reset(id) => client.reset(*id),
+            Move::Ping(id) => client.ping(*id),
+            Move::Raw(bytes) => client.out.extend(bytes),
         }
     }
     client.out
@@ -229,8 +259,8 @@ fn joined(events: Vec<Event>) -> Vec<Event> {
 
 proptest! {
     #[test]
-    fn cuts_make_no_difference(steps in prop::collection::vec(step(), 0..20), cut in 1usize..40) {
-        let bytes = write(&steps);
+    fn cuts_make_no_difference(moves in prop::collection::vec(any_move(), 0..20), cut in 1usize..40) {
+        let bytes = write(&moves);
         let (mut whole, mut cuts) = (Connection::default(), Connection::default());
         let expected = events(&mut whole, &bytes).unwrap();
         let mut found = Vec::new();
@@ -243,12 +273,12 @@ proptest! {
 
     #[test]
     fn nothing_that_comes_breaks_or_swells_it(
-        mut steps in prop::collection::vec(step(), 0..10),
+        mut moves in prop::collection::vec(any_move(), 0..10),
         rubbish in prop::collection::vec(any::<u8>(), 0..200),
         place in 0usize..10,
     ) {
-        steps.insert(place.min(steps.len()), Step::Raw(rubbish));
-        let bytes = write(&steps);
+        moves.insert(place.min(moves.len()), Move::Raw(rubbish));
+        let bytes = write(&moves);
         let mut connection = Connection::default();
         for chunk in bytes.chunks(7) {
             if events(&mut connection, chunk).is_err() {
