@@ -28,9 +28,11 @@ use gaggle_sched::controller::Note;
 use gaggle_sched::state::{Propose, View};
 use k8s_openapi::jiff::Timestamp;
 use shell::{Connector, Inputs, Question, Shell};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use talk::Address;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -261,19 +263,30 @@ impl Agent {
     /// A connection to a port of a pod on this desktop.
     pub async fn port(&self, pod: &PodRef, port: u16) -> Result<TcpStream, StreamError> {
         let (answer, answered) = oneshot::channel();
-        let address = self.ask(Question::Address { pod: pod.clone(), answer }, answered).await?;
-        let refused = |why: String| {
-            StreamError::BadRequest(format!("failed to connect to {address}:{port} inside the pod: {why}"))
-        };
-        match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect((address.as_str(), port))).await {
-            Ok(Ok(stream)) => {
-                // What is typed must not wait for more of it; failing to ask for that is harmless.
-                let _ = stream.set_nodelay(true);
-                Ok(stream)
+        let Address { host, sandbox } =
+            self.ask(Question::Address { pod: pod.clone(), answer }, answered).await?;
+        let connected = async {
+            match (TcpStream::connect((host.as_str(), port)).await, sandbox) {
+                // Many a server listens on the pod's loopback alone, where Kubernetes looks for it.
+                (Err(error), Some(id)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    let inside = self.engine_now()?.connect_inside(&id, port).await;
+                    inside.map_err(|inside| format!("{error}; on its loopback: {inside}"))
+                }
+                (connected, _) => connected.map_err(|error| error.to_string()),
             }
-            Ok(Err(error)) => Err(refused(error.to_string())),
-            Err(_) => Err(refused(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),
-        }
+            .map_err(|why| {
+                StreamError::BadRequest(format!("failed to connect to {host}:{port} inside the pod: {why}"))
+            })
+        };
+        let stream = tokio::time::timeout(CONNECT_WITHIN, connected).await.unwrap_or_else(|_| {
+            let within = CONNECT_WITHIN.as_secs();
+            Err(StreamError::BadRequest(format!(
+                "failed to connect to {host}:{port} inside the pod: no answer within {within} s"
+            )))
+        })?;
+        // What is typed must not wait for more of it; failing to ask for that is harmless.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
     }
 
     async fn ask<T>(

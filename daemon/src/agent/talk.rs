@@ -23,6 +23,7 @@ pub fn running(
     containers: &BTreeMap<String, Observed>,
     name: &str,
 ) -> Result<Running, StreamError> {
+    let missing = || StreamError::NotFound(format!("container not found (\"{name}\")"));
     let role = Role::Container(name.to_owned());
     let newest = containers
         .values()
@@ -30,11 +31,12 @@ pub fn running(
         .max_by_key(|observed| observed.restart_count);
     match newest.map(|observed| (&observed.id, &observed.state)) {
         Some((id, RunState::Running { .. })) => {
-            let spec = wanted.and_then(|pod| in_spec(pod, name));
-            let once = spec.is_some_and(|spec| spec.stdin_once == Some(true));
+            // One that only waits for its end is nobody's to talk with, and nothing says whether it has a terminal.
+            let spec = wanted.and_then(|pod| in_spec(pod, name)).ok_or_else(missing)?;
+            let once = spec.stdin_once == Some(true);
             Ok(Running {
                 id: id.clone(),
-                tty: spec.is_some_and(|spec| spec.tty == Some(true)),
+                tty: spec.tty == Some(true),
                 end: if once { EndOfInput::Closes } else { EndOfInput::Stays },
             })
         }
@@ -42,9 +44,7 @@ pub fn running(
             "container \"{name}\" in pod \"{}\" is not running: it ended with exit code {}",
             pod.name, exit.code
         ))),
-        Some((_, RunState::Created)) | None => {
-            Err(StreamError::NotFound(format!("container not found (\"{name}\")")))
-        }
+        Some((_, RunState::Created)) | None => Err(missing()),
     }
 }
 
@@ -55,19 +55,27 @@ fn in_spec<'p>(pod: &'p Pod, name: &str) -> Option<&'p Container> {
 }
 
 /// Where the pod's ports are reached from this desktop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    /// The container whose network the pod has; `None` where that is the desktop's.
+    pub sandbox: Option<String>,
+}
+
+/// Finds the pod's address, or says why it has none.
 pub fn address(
     wanted: Option<&Pod>,
     pod: &PodId,
     containers: &BTreeMap<String, Observed>,
-) -> Result<String, StreamError> {
+) -> Result<Address, StreamError> {
     let sandbox = containers
         .values()
         .find(|observed| observed.role == Role::Sandbox && observed.is_running())
         .ok_or_else(|| StreamError::BadRequest(format!("pod \"{}\" is not running", pod.name)))?;
     let host = wanted.and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| spec.host_network == Some(true));
     match sandbox.ips.first() {
-        _ if host => Ok("127.0.0.1".to_owned()),
-        Some(ip) => Ok(ip.clone()),
+        _ if host => Ok(Address { host: "127.0.0.1".to_owned(), sandbox: None }),
+        Some(ip) => Ok(Address { host: ip.clone(), sandbox: Some(sandbox.id.clone()) }),
         None => Err(StreamError::BadRequest(format!("pod \"{}\" has no address yet", pod.name))),
     }
 }

@@ -209,6 +209,10 @@ impl Engine for FakeEngine {
         Ok(fake::process(&ProcessOptions { container: id.into(), command: None, stdio }))
     }
 
+    async fn connect_inside(&self, _: &str, _: u16) -> std::io::Result<tokio::net::TcpStream> {
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+
     fn events(&self, _: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
         let events = self.events.subscribe();
         futures::stream::unfold(events, async |mut events| Some((events.recv().await.ok()?, events))).boxed()

@@ -16,7 +16,9 @@ use futures::stream::BoxStream;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// Why the engine did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -252,6 +254,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn talk(&self, id: &str, command: &[String], stdio: Stdio) -> Result<Process, EngineError>;
     /// Talks with a container's own process. `stdio.tty` says what the container was made with.
     async fn attach(&self, id: &str, stdio: Stdio, end: EndOfInput) -> Result<Process, EngineError>;
+    /// A connection to a port on a running container's own loopback.
+    async fn connect_inside(&self, id: &str, port: u16) -> io::Result<TcpStream>;
     /// Events from `since` on; ends with an error when the engine goes away.
     fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
     fn logs(&self, id: &str, query: &LogQuery) -> BoxStream<'static, Result<Vec<u8>, EngineError>>;

@@ -3,7 +3,7 @@
 use super::Shell;
 use super::entry::Entry;
 use crate::agent::logs::{self, LogTarget};
-use crate::agent::talk::{self, Running};
+use crate::agent::talk::{self, Address, Running};
 use crate::pods::{LogOptions, PodRef, StreamError};
 use tokio::sync::oneshot;
 
@@ -20,7 +20,7 @@ pub enum Question {
     /// Which running container can be talked with.
     Running { pod: PodRef, container: String, answer: Answer<Running> },
     /// Where its ports are.
-    Address { pod: PodRef, answer: Answer<String> },
+    Address { pod: PodRef, answer: Answer<Address> },
 }
 
 impl Shell {

@@ -21,15 +21,16 @@ const ERROR_BYTES: usize = 64 << 10;
 impl Docker {
     /// Posts to `path` (which begins with a slash), and returns the raw connection that follows.
     pub(super) async fn hijack(&self, path: &str, body: String) -> Result<TokioIo<Upgraded>, EngineError> {
-        let asked = tokio::time::timeout(super::CALL_TIMEOUT, self.ask(path, body)).await;
-        let response = asked.map_err(|_| self.gone("it has not answered in time"))??;
-        match response.status() {
-            // Engines before 1.24 said 200.
-            StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK => {}
-            code => return Err(refusal(code, response).await),
-        }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.gone(error))?;
-        Ok(TokioIo::new(upgraded))
+        let changed = async {
+            let response = self.ask(path, body).await?;
+            match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => {}
+                code => return Err(refusal(code, response).await),
+            }
+            hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|error| self.gone(error))
+        };
+        let changed = tokio::time::timeout(super::CALL_TIMEOUT, changed).await;
+        changed.map_err(|_| self.gone("it has not answered in time"))?
     }
 
     async fn ask(&self, path: &str, body: String) -> Result<Response<Incoming>, EngineError> {

@@ -1,6 +1,7 @@
 //! The engine trait over Docker's HTTP API: the only place that knows bollard.
 
 mod hijack;
+mod inside;
 mod multiplex;
 mod process;
 mod translate;
@@ -192,6 +193,10 @@ impl Engine for Docker {
 
     async fn attach(&self, id: &str, stdio: Stdio, end: EndOfInput) -> Result<Process, EngineError> {
         process::attach(self, id, stdio, end).await
+    }
+
+    async fn connect_inside(&self, id: &str, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+        inside::connect(self, id, port).await
     }
 
     fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, EngineError>> {

@@ -1,8 +1,8 @@
 //! Conversations with processes in containers, over connections that Docker hands over.
 
-use super::Docker;
 use super::multiplex::Demultiplexer;
-use crate::agent::engine::{EndOfInput, EngineError};
+use super::{Docker, inside};
+use crate::agent::engine::{EndOfInput, Engine, EngineError, Found, RunState};
 use crate::pods::{Ended, Input, Output, PIECE_BYTES, Process, Stdio, TerminalSize};
 use bollard::exec::ResizeExecOptions;
 use bollard::query_parameters::ResizeContainerTTYOptions;
@@ -27,8 +27,8 @@ const KILLED: i32 = 137;
 
 /// The other end of a conversation.
 enum Peer {
-    /// A command, by its exec id.
-    Command(String),
+    /// A command.
+    Command { exec: String, container: String },
     /// A container's own process, by its container's id.
     Own(String),
 }
@@ -52,38 +52,42 @@ pub async fn run(
     let exec = docker.client.create_exec(id, config).await.map_err(docker.error_of())?.id;
     let body = json!({"Detach": false, "Tty": stdio.tty}).to_string();
     let stream = docker.hijack(&format!("/exec/{exec}/start"), body).await?;
-    Ok(converse(docker.clone(), Peer::Command(exec), stream, stdio.tty, EndOfInput::Closes))
+    let peer = Peer::Command { exec, container: id.to_owned() };
+    Ok(converse(docker.clone(), peer, stream, stdio, EndOfInput::Closes))
 }
 
 /// Talks with a container's own process.
 pub async fn attach(
     docker: &Docker,
     id: &str,
-    stdio: Stdio,
+    asked: Stdio,
     end: EndOfInput,
 ) -> Result<Process, EngineError> {
-    let Stdio { stdin, stdout, stderr, tty } = stdio;
+    let Stdio { stdin, stdout, stderr, tty } = asked;
     // A terminal's output is all on the one stream.
     let stderr = stderr || (tty && stdout);
     let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(u8::from);
     let keys = DETACH_KEYS.replace('^', "%5E").replace('@', "%40").replace(',', "%2C");
     let query = format!("stream=1&stdin={stdin}&stdout={stdout}&stderr={stderr}&detachKeys={keys}");
     let stream = docker.hijack(&format!("/containers/{id}/attach?{query}"), String::new()).await?;
-    Ok(converse(docker.clone(), Peer::Own(id.to_owned()), stream, tty, end))
+    Ok(converse(docker.clone(), Peer::Own(id.to_owned()), stream, asked, end))
 }
 
-fn converse(docker: Docker, peer: Peer, stream: TokioIo<Upgraded>, tty: bool, end: EndOfInput) -> Process {
+fn converse(docker: Docker, peer: Peer, stream: TokioIo<Upgraded>, stdio: Stdio, end: EndOfInput) -> Process {
     let (process, given, said) = Process::channel();
     let (reading, writing) = tokio::io::split(stream);
     tokio::spawn(async move {
+        let Stdio { stdin, tty, .. } = stdio;
         let heard = hear(reading, tty, &said);
         // Docker takes the end of a terminal's input, and of one that stays open, for the end of the conversation.
         let end = if tty { EndOfInput::Stays } else { end };
+        // What goes where nobody reads would fill the way, and stop the rest.
+        let writing = stdin.then_some(writing);
         let ended = tokio::select! {
             ended = heard => ended,
-            () = speak(writing, given, end, &docker, &peer) => return,
+            () = speak(writing, given, end, &docker, &peer) => return docker.hang_up(&peer).await,
             // Also while the process takes nothing.
-            () = said.closed() => return,
+            () = said.closed() => return docker.hang_up(&peer).await,
         };
         let ended = match ended {
             Some(lost) => lost,
@@ -121,13 +125,12 @@ async fn hear(
 
 /// Passes on what the client says, until it hangs up.
 async fn speak(
-    writing: WriteHalf<TokioIo<Upgraded>>,
+    mut writing: Option<WriteHalf<TokioIo<Upgraded>>>,
     mut given: mpsc::Receiver<Input>,
     end: EndOfInput,
     docker: &Docker,
     peer: &Peer,
 ) {
-    let mut writing = Some(writing);
     while let Some(input) = given.recv().await {
         match input {
             Input::Stdin(bytes) => {
@@ -150,7 +153,9 @@ async fn speak(
 impl Docker {
     async fn resize(&self, peer: &Peer, TerminalSize { width, height }: TerminalSize) {
         let resized = match peer {
-            Peer::Command(exec) => self.client.resize_exec(exec, ResizeExecOptions { height, width }).await,
+            Peer::Command { exec, .. } => {
+                self.client.resize_exec(exec, ResizeExecOptions { height, width }).await
+            }
             Peer::Own(id) => {
                 let options = ResizeContainerTTYOptions { h: i32::from(height), w: i32::from(width) };
                 self.client.resize_container_tty(id, options).await
@@ -163,21 +168,51 @@ impl Docker {
     }
 
     async fn outcome(&self, peer: &Peer) -> Ended {
-        let exec = match peer {
-            Peer::Command(exec) => exec,
-            Peer::Own(_) => return Ended::Exited(0),
-        };
         for _ in 0..EXIT_LOOKS {
-            let found = match self.client.inspect_exec(exec).await.map_err(self.error_of()) {
-                Ok(found) => found,
-                Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => return Ended::Exited(KILLED),
-                Err(error) => return Ended::Lost(error.to_string()),
+            let ended = match peer {
+                Peer::Command { exec, .. } => self.command_ended(exec).await,
+                Peer::Own(id) => self.container_ended(id).await,
             };
-            if let (Some(code), Some(false)) = (found.exit_code, found.running) {
-                return Ended::Exited(i32::try_from(code).unwrap_or(i32::MAX));
+            match ended {
+                Ok(Some(code)) => return Ended::Exited(code),
+                Ok(None) => tokio::time::sleep(EXIT_PAUSE).await,
+                Err(error) => return Ended::Lost(error.to_string()),
             }
-            tokio::time::sleep(EXIT_PAUSE).await;
         }
-        Ended::Lost("the command ended, and Docker does not say how".to_owned())
+        Ended::Lost(match peer {
+            Peer::Command { .. } => "the command ended, and Docker does not say how".to_owned(),
+            Peer::Own(_) => "the connection to Docker ended before the container did".to_owned(),
+        })
+    }
+
+    async fn command_ended(&self, exec: &str) -> Result<Option<i32>, EngineError> {
+        match self.client.inspect_exec(exec).await.map_err(self.error_of()) {
+            Ok(found) => Ok(found
+                .exit_code
+                .filter(|_| found.running == Some(false))
+                .map(|code| i32::try_from(code).unwrap_or(i32::MAX))),
+            Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(Some(KILLED)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// 0 once it has ended: the code is told by the pod's status.
+    async fn container_ended(&self, id: &str) -> Result<Option<i32>, EngineError> {
+        match self.inspect(id).await {
+            Ok(Found { state: RunState::Running { .. }, .. }) => Ok(None),
+            Ok(_) | Err(EngineError::NotFound(_)) => Ok(Some(0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells a command that its client is gone, as a terminal would: Docker lets it run on. A container's own process
+    /// is there for the next client.
+    async fn hang_up(&self, peer: &Peer) {
+        let Peer::Command { exec, container } = peer else { return };
+        let Ok(found) = self.client.inspect_exec(exec).await else { return };
+        let (Some(true), Some(pid)) = (found.running, found.pid) else { return };
+        if let Err(error) = inside::hang_up(self, container, pid) {
+            tracing::debug!(%error, "a command runs on without its client");
+        }
     }
 }
