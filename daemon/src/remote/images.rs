@@ -1,6 +1,6 @@
 //! Images from the desktops that have them, when no registry can be reached.
 
-use super::{HEAD_LIMIT, IMAGES, rest};
+use super::{HEAD_LIMIT, IMAGES, request, rest};
 use crate::agent::{Agent, ImagePeers};
 use crate::pods::ByteStream;
 use crate::wire::{read_frame, write_frame};
@@ -93,7 +93,7 @@ pub async fn serve_images(transport: Transport, agent: Agent) {
 }
 
 async fn serve_one(mut stream: Stream, agent: &Agent, places: &Semaphore) -> std::io::Result<()> {
-    let image: String = read_frame(&mut stream, HEAD_LIMIT).await?;
+    let image: String = request(&mut stream).await?;
     let Ok(_place) = places.try_acquire() else {
         return write_frame(&mut stream, &Head::Err("busy sending images to others".into())).await;
     };

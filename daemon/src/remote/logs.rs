@@ -1,10 +1,10 @@
 //! Logs of a pod on any desktop, from any desktop.
 
 use super::pods::Peer;
-use super::{HEAD_LIMIT, LOGS, SERVED, rest};
+use super::{LOGS, SERVED, request, rest};
 use crate::agent::Agent;
 use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
-use crate::wire::{read_frame, write_frame};
+use crate::wire::write_frame;
 use futures::StreamExt;
 use gaggle_gossip::transport::{Stream, Transport};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub async fn serve_logs(transport: Transport, agent: Agent) {
 }
 
 async fn serve_one(mut stream: Stream, agent: &Agent) -> std::io::Result<()> {
-    let (pod, options): Request = read_frame(&mut stream, HEAD_LIMIT).await?;
+    let (pod, options): Request = request(&mut stream).await?;
     let mut bytes = match agent.logs(&pod, &options).await {
         Ok(bytes) => {
             write_frame(&mut stream, &Head::Ok(())).await?;

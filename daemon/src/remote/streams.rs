@@ -1,24 +1,31 @@
 //! Processes and ports of pods on another desktop: a request, an answer, and then what both sides say.
 
 use super::pods::Peer;
-use super::{HEAD_LIMIT, SERVED, STREAMS};
+use super::{SERVED, STREAMS, request};
 use crate::agent::Agent;
 use crate::pods::{
     Ended, Input, Output, PIECE_BYTES, PodRef, Process, ProcessOptions, StreamError, TerminalSize,
 };
-use crate::wire::{read_bytes, read_frame, write_bytes, write_frame};
+use crate::wire::{read_bytes, write_bytes, write_frame};
 use gaggle_gossip::transport::{Stream, Transport};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
 /// How long the other desktop may take: its engine has to begin a process, and a busy one needs seconds.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// How long a desktop that has said everything waits until the other has read it.
 const LINGER: Duration = Duration::from_secs(10);
+/// Who asked is sent a sign of life where the process says nothing: it cannot be sent once they are gone, which is
+/// the only thing that tells while the process takes no input.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// As long as Kubernetes keeps a forwarded connection on which nothing moves.
+const PORT_IDLE: Duration = Duration::from_hours(4);
 /// One piece, and the byte that says what it is; the reason of an end is cut to as much.
 const FRAME_BYTES: usize = PIECE_BYTES + 1;
 
@@ -39,6 +46,7 @@ mod kind {
     pub const STDERR: u8 = 4;
     pub const EXITED: u8 = 5;
     pub const LOST: u8 = 6;
+    pub const ALIVE: u8 = 7;
 }
 
 /// A conversation with a process on another desktop.
@@ -75,8 +83,12 @@ pub async fn port(peer: &Peer<'_>, pod: &PodRef, port: u16) -> Result<Stream, St
 /// Passes on what the process says, to its end or that of the connection.
 async fn hear(mut reading: ReadHalf<Stream>, said: &mpsc::Sender<Output>) -> Option<io::Error> {
     loop {
-        let output = match read_bytes(&mut reading, FRAME_BYTES).await.and_then(|frame| output(&frame)) {
-            Ok(output) => output,
+        let output = match read_bytes(&mut reading, FRAME_BYTES).await {
+            Ok(frame) if frame == [kind::ALIVE] => continue,
+            Ok(frame) => match output(&frame) {
+                Ok(output) => output,
+                Err(error) => return Some(error),
+            },
             Err(error) => return Some(error),
         };
         let last = matches!(output, Output::Ended(_));
@@ -171,7 +183,7 @@ const STREAMS_SERVED: usize = 512;
 
 async fn serve_one(mut stream: Stream, agent: &Agent) -> io::Result<()> {
     // Whether the pod is this desktop's is the agent's to say.
-    match read_frame(&mut stream, HEAD_LIMIT).await? {
+    match request(&mut stream).await? {
         Request::Process(pod, options) => match agent.process(&pod, &options).await {
             Ok(process) => {
                 write_frame(&mut stream, &Head::Ok(())).await?;
@@ -180,13 +192,49 @@ async fn serve_one(mut stream: Stream, agent: &Agent) -> io::Result<()> {
             Err(error) => write_frame(&mut stream, &Head::Err(error)).await,
         },
         Request::Port(pod, port) => match agent.port(&pod, port).await {
-            Ok(mut connection) => {
+            Ok(connection) => {
                 write_frame(&mut stream, &Head::Ok(())).await?;
-                tokio::io::copy_bidirectional(&mut stream, &mut connection).await.map(drop)
+                serve_port(stream, connection).await
             }
             Err(error) => write_frame(&mut stream, &Head::Err(error)).await,
         },
     }
+}
+
+/// Copies both ways until both have ended. Where the pod takes nothing and says nothing, nothing tells that whoever
+/// asked is gone, but that nothing moves.
+async fn serve_port(stream: Stream, connection: TcpStream) -> io::Result<()> {
+    let moves = AtomicU64::new(0);
+    let (from_client, to_client) = tokio::io::split(stream);
+    let (from_pod, to_pod) = connection.into_split();
+    let copies = async {
+        tokio::try_join!(carry(from_client, to_pod, &moves), carry(from_pod, to_client, &moves)).map(drop)
+    };
+    let idle = async {
+        let mut seen = None;
+        while seen != Some(moves.load(Ordering::Relaxed)) {
+            seen = Some(moves.load(Ordering::Relaxed));
+            tokio::time::sleep(PORT_IDLE).await;
+        }
+    };
+    tokio::select! {
+        copied = copies => copied,
+        () = idle => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moves: &AtomicU64,
+) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    while let length @ 1.. = from.read(&mut buffer).await? {
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+        moves.fetch_add(1, Ordering::Relaxed);
+    }
+    to.shutdown().await
 }
 
 async fn serve_process(stream: Stream, process: Process) -> io::Result<()> {
@@ -202,10 +250,14 @@ async fn serve_process(stream: Stream, process: Process) -> io::Result<()> {
         }
     };
     let giving = async {
-        while let Some(output) = output.recv().await {
-            write_bytes(&mut writing, &output_frame(&output)).await?;
+        loop {
+            let frame = match tokio::time::timeout(ALIVE_EVERY, output.recv()).await {
+                Ok(Some(output)) => output_frame(&output),
+                Ok(None) => return writing.shutdown().await,
+                Err(_) => vec![kind::ALIVE],
+            };
+            write_bytes(&mut writing, &frame).await?;
         }
-        writing.shutdown().await
     };
     tokio::pin!(taking);
     tokio::select! {
@@ -222,7 +274,7 @@ async fn serve_process(stream: Stream, process: Process) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::{Stdio, fake};
+    use crate::pods::{PIECES_WAITING, Stdio, fake};
     use gaggle_gossip::PeerId;
     use gaggle_gossip::transport::MemoryHub;
     use proptest::prelude::*;
@@ -233,7 +285,7 @@ mod tests {
         tokio::spawn(async move {
             while let Some((_, mut stream)) = acceptor.next().await {
                 tokio::spawn(async move {
-                    let request: Request = read_frame(&mut stream, HEAD_LIMIT).await.unwrap();
+                    let request: Request = request(&mut stream).await.unwrap();
                     let Request::Process(_, options) = request else { panic!("{request:?}") };
                     write_frame(&mut stream, &Head::Ok(())).await.unwrap();
                     let _ = serve_process(stream, fake::process(&options)).await;
@@ -242,19 +294,29 @@ mod tests {
         });
     }
 
+    /// Only a hang reaches it.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn pod() -> PodRef {
+        let (namespace, name, uid) = ("default".to_owned(), "web".to_owned(), "u".to_owned());
+        PodRef { namespace, name, uid, node: "d2".to_owned() }
+    }
+
+    fn options(command: &[&str]) -> ProcessOptions {
+        ProcessOptions {
+            container: "main".to_owned(),
+            command: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            stdio: Stdio { stdin: true, stdout: true, stderr: true, tty: false },
+        }
+    }
+
     #[tokio::test]
     async fn a_conversation_crosses_desktops_and_its_loss_is_told() {
         let hub = MemoryHub::new();
         let (asking, serving) = (hub.transport(PeerId::random()), hub.transport(PeerId::random()));
         play(&serving);
         let peer = Peer { name: "d2", id: serving.local(), transport: &asking };
-        let (namespace, name, uid) = ("default".to_owned(), "web".to_owned(), "u".to_owned());
-        let pod = PodRef { namespace, name, uid, node: "d2".to_owned() };
-        let options = |command: &[&str]| ProcessOptions {
-            container: "main".to_owned(),
-            command: Some(command.iter().map(|&word| word.to_owned()).collect()),
-            stdio: Stdio { stdin: true, stdout: true, stderr: true, tty: false },
-        };
+        let pod = pod();
         let mut cat = process(&peer, &pod, &options(&["cat"])).await.unwrap();
         for piece in [b"hello".to_vec(), vec![7; PIECE_BYTES]] {
             cat.input.send(Input::Stdin(piece.clone())).await.unwrap();
@@ -275,6 +337,63 @@ mod tests {
         hub.cut(asking.local(), serving.local());
         let Some(Output::Ended(Ended::Lost(why))) = lost.output.recv().await else { panic!("not lost") };
         assert!(why.starts_with("the connection to the desktop d2 broke"), "{why}");
+    }
+
+    /// Only a sign of life that cannot be sent tells, while the process takes nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_reads_nothing_is_left_by_a_client_that_is_gone() {
+        let hub = MemoryHub::new();
+        let (asking, serving) = (hub.transport(PeerId::random()), hub.transport(PeerId::random()));
+        let mut acceptor = serving.accept(STREAMS, 4).unwrap();
+        let (played, mut given, said) = Process::channel();
+        let served = tokio::spawn(async move {
+            let (_, mut stream) = acceptor.next().await.unwrap();
+            let _: Request = request(&mut stream).await.unwrap();
+            write_frame(&mut stream, &Head::Ok(())).await.unwrap();
+            serve_process(stream, played).await
+        });
+        let peer = Peer { name: "d2", id: serving.local(), transport: &asking };
+        let mut deaf = process(&peer, &pod(), &options(&["deaf"])).await.unwrap();
+        // Signs of life are not for the client.
+        tokio::time::sleep(3 * ALIVE_EVERY).await;
+        said.send(Output::Stdout(b"later".to_vec())).await.unwrap();
+        assert_eq!(deaf.output.recv().await, Some(Output::Stdout(b"later".to_vec())));
+        // As much as the way there holds.
+        while deaf.input.try_send(Input::Stdin(vec![0; PIECE_BYTES])).is_ok() || given.len() < PIECES_WAITING
+        {
+            tokio::task::yield_now().await;
+        }
+        drop(deaf);
+        tokio::time::timeout(DEADLINE, said.closed()).await.expect("the process' desktop does not notice");
+        served.await.unwrap().unwrap_err();
+        // What had arrived, and then the end.
+        while given.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_port_is_carried_to_the_end_of_both_sides() {
+        let hub = MemoryHub::new();
+        let (asking, serving) = (hub.transport(PeerId::random()), hub.transport(PeerId::random()));
+        let mut acceptor = serving.accept(STREAMS, 4).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pod_side = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let served = tokio::spawn(async move {
+            let (_, stream) = acceptor.next().await.unwrap();
+            serve_port(stream, pod_side).await
+        });
+        let mut client = asking.open(serving.local(), STREAMS).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(&[1; 200_000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        server.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, [1; 200_000]);
+        server.write_all(b"and back").await.unwrap();
+        drop(server);
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).await.unwrap();
+        assert_eq!(back, b"and back");
+        served.await.unwrap().unwrap();
     }
 
     #[test]
