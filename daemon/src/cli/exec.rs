@@ -2,7 +2,7 @@
 
 use super::Place;
 use super::connection::{Connection, Socket};
-use super::failure::Terminated;
+use super::failure::{Killed, Terminated};
 use super::logs::{choose_pod, default_container};
 use super::target::{NamespaceArgs, Query, check_name};
 use super::terminal::{self, Raw};
@@ -90,13 +90,29 @@ pub async fn run(place: &Place, args: ExecArgs) -> anyhow::Result<()> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/exec");
     let socket = connection.socket(&query.on(&path), PROTOCOL).await?;
     let raw = if tty && args.stdin { Some(Raw::enter()?) } else { None };
-    let outcome = talk(socket, args.stdin, tty).await;
-    // Before anything more is printed.
+    let outcome = tokio::select! {
+        outcome = talk(socket, args.stdin, tty) => Ok(outcome),
+        signal = told_to_end() => Err(signal),
+    };
+    // Before anything more is printed, and whatever ended it.
     drop(raw);
-    match outcome?.as_slice() {
+    let status = match outcome {
+        Ok(status) => status?,
+        Err(signal) => return Err(Killed(signal?).into()),
+    };
+    match status.as_slice() {
         [] => bail!("the connection to {name} broke before the command ended"),
         status => conclude(&serde_json::from_slice(status).context("the API told no end that makes sense")?),
     }
+}
+
+/// Waits until we are told to end, with or without our terminal.
+async fn told_to_end() -> std::io::Result<SignalKind> {
+    let (mut terminated, mut hung_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    Ok(tokio::select! {
+        _ = terminated.recv() => SignalKind::terminate(),
+        _ = hung_up.recv() => SignalKind::hangup(),
+    })
 }
 
 /// Passes everything on, and returns what the API says of the end; nothing if it did not.

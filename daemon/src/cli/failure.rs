@@ -4,6 +4,7 @@ use super::connection::RequestError;
 use crate::options::OptionError;
 use std::io::ErrorKind;
 use std::process::ExitCode;
+use tokio::signal::unix::SignalKind;
 
 /// The command failed, and everything about it has been printed already.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,11 @@ pub struct Usage(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("command terminated with exit code {0}")]
 pub struct Terminated(pub u8);
+
+/// We were told to end by a signal. The exit code is the one that shells give to what a signal ended.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by signal {}", .0.as_raw_value())]
+pub struct Killed(pub SignalKind);
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -36,6 +42,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(terminated) = error.downcast_ref::<Terminated>() {
         eprintln!("{terminated}");
         return ExitCode::from(terminated.0);
+    }
+    if let Some(Killed(signal)) = error.downcast_ref::<Killed>() {
+        return ExitCode::from(u8::try_from(signal.as_raw_value()).map_or(FAILED, |signal| signal | 128));
     }
     print(error);
     let usage = error.is::<Usage>() || error.is::<OptionError>();
