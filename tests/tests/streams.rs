@@ -72,13 +72,21 @@ fn commands_run_in_pods_of_any_desktop() {
             )?;
             ensure!(spdy.code == 6 && spdy.stdout == "by spdy", "{spdy}");
         }
+        // A command does not outlive its client.
+        one.make_kubeconfig()?;
+        let left = one.start("kubectl exec there -- sh -c 'echo begun; exec sleep 4321'")?;
+        left.wait_for("begun", SOON)?;
+        drop(left);
+        poll(SOON, "the command to end with its client", || {
+            let running = one.kubectl("exec there -- ps")?.ok()?;
+            Ok((!running.contains("sleep 4321")).then_some(()))
+        })?;
         let missing = one.kubectl("exec there -- no-such-command")?;
         ensure!(!missing.success() && missing.to_string().contains("no-such-command"), "{missing}");
         let wrong = one.kubectl("exec there -c other -- true")?.refused()?;
         ensure!(wrong.contains("container other is not valid for pod there"), "{wrong}");
 
         // What ends meanwhile: the command's container, then its desktop.
-        one.make_kubeconfig()?;
         let killed = one.start("kubectl exec here -- sh -c 'echo begun; sleep 100000'")?;
         killed.wait_for("begun", SOON)?;
         one.kubectl("delete pod here --grace-period=1 --wait=false")?.ok()?;
@@ -118,9 +126,17 @@ fn people_attach_to_what_runs() {
             let attached = one.start(&format!("(echo {typed}; sleep 1000) | kubectl attach -i plain"))?;
             attached.wait_for(said, SOON)?;
         }
-        let script = "script -qec 'kubectl attach -it terminal' /dev/null";
-        let typed = one.exec_with(script, "four\n\x04")?;
-        ensure!(typed.stdout.contains("said four") && typed.stdout.contains("over"), "{typed}");
+        // At a terminal, one thing after the other: what is typed too early is not for the process.
+        let keyboard = one.dir().join("keyboard").display().to_string();
+        let terminal = one.start(&format!(
+            "mkfifo '{keyboard}'; exec 3<>'{keyboard}'; script -qec 'kubectl attach -it terminal' /dev/null <&3"
+        ))?;
+        terminal.wait_for("press", SOON)?;
+        for (typed, said) in [("four\\n", "said four"), ("\\004", "over")] {
+            one.exec(&format!("printf '{typed}' > '{keyboard}'"))?.ok()?;
+            terminal.wait_for(said, SOON)?;
+        }
+        ensure!(terminal.wait(SOON)?.is_some(), "kubectl stays attached to what has ended");
         one.pod_in("terminal", &["Failed"])?;
 
         // A pod for one command: its input, its output, its exit code, and nothing of it left.
@@ -144,7 +160,9 @@ fn ports_of_pods_are_forwarded() {
         bench.up()?;
         let (one, two) = (bench.desktop(1), bench.desktop(2));
         let (_, sum) = noise(one, 4)?;
-        let line = "mkdir /www; echo hello > /www/hello; httpd -f -p 80 -h /www";
+        // One server for all, and one for the pod's own loopback.
+        let line =
+            "mkdir /www; echo hello > /www/hello; httpd -p 127.0.0.1:82 -h /www; httpd -f -p 80 -h /www";
         one.apply(&pod_on("web", Some("d2"), "busybox", line))?;
         one.pod_in("web", &["Running"])?;
         let noise = one.dir().join("noise");
@@ -154,6 +172,7 @@ fn ports_of_pods_are_forwarded() {
             ("pod/web 18080:80", 18080, ""),
             ("service/web 18081:8080", 18081, ""),
             ("pod/web 18082:80", 18082, "KUBECTL_PORT_FORWARD_WEBSOCKETS=false "),
+            ("pod/web 18085:82", 18085, ""),
         ] {
             let forward = one.start(&format!("{environment}kubectl port-forward {what}"))?;
             forward.wait_for("Forwarding from", SOON)?;
