@@ -35,6 +35,11 @@ impl Amount {
         Self { millis, is_binary: quantity.0.ends_with('i') }
     }
 
+    /// What is more than `other`.
+    pub(super) fn minus(self, other: Option<&Self>) -> Self {
+        Self { millis: self.millis.saturating_sub(other.map_or(0, |other| other.millis)), ..self }
+    }
+
     /// The sum, in the form of what was there first.
     pub fn plus(self, other: Self) -> Self {
         let form = if self.millis == 0 { other } else { self };

@@ -1,11 +1,10 @@
 //! LimitRanges: what a container asks for that says nothing, and the least and most that may be asked for
 //! (<https://kubernetes.io/docs/concepts/policy/limit-range/>).
 
-use super::amount::{Amount, Amounts, add, amounts, at_least, of_container};
+use super::amount::{Amount, Amounts, amounts, of_container};
+use super::usage;
 use crate::state::Store;
-use k8s_openapi::api::core::v1::{
-    Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod, PodSpec,
-};
+use k8s_openapi::api::core::v1::{Container, LimitRange, LimitRangeItem, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
@@ -24,7 +23,8 @@ fn items(store: &Store, namespace: Option<&str>) -> Vec<LimitRangeItem> {
 pub(super) fn complete(store: &Store, pod: &mut Pod) {
     let items = items(store, pod.metadata.namespace.as_deref());
     let (mut limits, mut requests) = (BTreeMap::new(), BTreeMap::new());
-    for item in items.into_iter().filter(|item| item.type_ == CONTAINER) {
+    // Of several that say something about a resource, the first one is heard.
+    for item in items.into_iter().filter(|item| item.type_ == CONTAINER).rev() {
         limits.extend(item.default.into_iter().flatten());
         requests.extend(item.default_request.into_iter().flatten());
     }
@@ -83,7 +83,7 @@ pub(super) fn check(store: &Store, pod: &Pod) -> Vec<String> {
                 }
             }
             POD => {
-                let (requests, limits) = of_pod(spec);
+                let (requests, limits) = usage::of_containers(spec);
                 hold(&item, POD, &requests, &limits, &mut reasons);
             }
             _ => {}
@@ -108,26 +108,6 @@ pub(super) fn check_claim(store: &Store, claim: &PersistentVolumeClaim) -> Vec<S
         }
     }
     reasons
-}
-
-/// What a pod asks for as a whole: a resource counts if every container says something about it.
-fn of_pod(spec: &PodSpec) -> (Amounts, Amounts) {
-    let of = |container: &Container| of_container(container.resources.as_ref());
-    let running: Vec<_> = spec.containers.iter().map(of).collect();
-    let total = |of: fn(&(Amounts, Amounts)) -> &Amounts| {
-        let mut sum = Amounts::new();
-        running.iter().for_each(|one| add(&mut sum, of(one)));
-        sum.retain(|name, _| running.iter().all(|one| of(one).contains_key(name)));
-        // Sums are told as plain numbers.
-        let mut sum: Amounts =
-            sum.into_iter().map(|(name, amount)| (name, Amount::millis(amount.millis))).collect();
-        for container in spec.init_containers.iter().flatten() {
-            let one = of_container(container.resources.as_ref());
-            at_least(&mut sum, of(&one));
-        }
-        sum
-    };
-    (total(|one| &one.0), total(|one| &one.1))
 }
 
 /// Holds what is asked for against the bounds of one item.

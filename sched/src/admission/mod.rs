@@ -15,6 +15,7 @@ pub use quota::Ledger;
 
 use crate::state::Store;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 /// Fills what the namespace and the priority class say about a pod that does not say it itself.
 pub fn complete(store: &Store, pod: &mut Pod) -> Result<(), String> {
@@ -31,6 +32,17 @@ pub fn check_limits(store: &Store, pod: &Pod) -> Result<(), String> {
 /// The same of a claim.
 pub fn check_claim(store: &Store, claim: &PersistentVolumeClaim) -> Result<(), String> {
     one_of(limits::check_claim(store, claim))
+}
+
+/// Whether a priority class may be the one for pods that name none.
+pub fn check_global_default(store: &Store, class: &PriorityClass) -> Result<(), String> {
+    let name = class.metadata.name.as_deref().unwrap_or_default();
+    match priority::other_global(store, name).filter(|_| class.global_default == Some(true)) {
+        None => Ok(()),
+        Some(other) => {
+            Err(format!("PriorityClass {other} is already marked as default. Only one default can exist"))
+        }
+    }
 }
 
 /// Several reasons are told together.

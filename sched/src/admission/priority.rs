@@ -20,6 +20,9 @@ pub const SYSTEM_CLASSES: [(&str, i32, &str); 2] = [
     ),
 ];
 
+/// What a class says of preemption that says nothing.
+const PREEMPTS: &str = "PreemptLowerPriority";
+
 pub(super) fn resolve(store: &Store, pod: &mut Pod) -> Result<(), String> {
     let spec = pod.spec.get_or_insert_default();
     let name = spec.priority_class_name.clone().filter(|name| !name.is_empty());
@@ -34,7 +37,9 @@ pub(super) fn resolve(store: &Store, pod: &mut Pod) -> Result<(), String> {
                 (class.value, class.preemption_policy.clone())
             }
             // Nothing is more important than anything else; a given 0 says the same.
-            None if spec.priority.is_none_or(|given| given == 0) => return Ok(()),
+            None if spec.priority.is_none_or(|given| given == 0) && spec.preemption_policy.is_none() => {
+                return Ok(());
+            }
             None => (0, None),
         },
     };
@@ -45,8 +50,15 @@ pub(super) fn resolve(store: &Store, pod: &mut Pod) -> Result<(), String> {
             spec.priority.unwrap_or_default()
         ));
     }
+    let policy = policy.unwrap_or_else(|| PREEMPTS.into());
+    if let Some(given) = spec.preemption_policy.as_ref().filter(|given| **given != policy) {
+        return Err(format!(
+            "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission \
+             controller computed {policy} from the given PriorityClass name"
+        ));
+    }
     spec.priority = Some(value);
-    spec.preemption_policy = spec.preemption_policy.take().or(policy);
+    spec.preemption_policy = Some(policy);
     Ok(())
 }
 
@@ -55,6 +67,13 @@ fn class(store: &Store, name: &str) -> Option<(i32, Option<String>)> {
     let system =
         || SYSTEM_CLASSES.iter().find(|(system, ..)| *system == name).map(|(_, value, _)| (*value, None));
     stored.map(|class| (class.value, class.preemption_policy.clone())).or_else(system)
+}
+
+/// The class, other than the one of this name, that is for those that name none.
+pub(super) fn other_global(store: &Store, name: &str) -> Option<String> {
+    let classes = store.list_as::<PriorityClass>(None).into_iter();
+    let mut global = classes.filter(|class| class.global_default == Some(true));
+    global.find_map(|class| class.metadata.name.clone().filter(|other| other != name))
 }
 
 /// The class of those that name none: of several the one of the lowest value.

@@ -58,12 +58,26 @@ impl<'a> Ledger<'a> {
 
     /// Charges an object of another kind.
     pub fn charge(&mut self, resource: &Resource, namespace: &str, value: &Value) -> Result<(), String> {
+        self.take(namespace, &usage::of_object(resource.as_str(), value))
+    }
+
+    /// Charges what an object takes more than before; a claim that grows, a Service that gets more ports.
+    pub fn charge_growth(
+        &mut self,
+        resource: &Resource,
+        namespace: &str,
+        (before, after): (&Value, &Value),
+    ) -> Result<(), String> {
+        let asked = usage::of_growth(resource.as_str(), before, after);
+        if asked.is_empty() { Ok(()) } else { self.take(namespace, &asked) }
+    }
+
+    fn take(&mut self, namespace: &str, asked: &Amounts) -> Result<(), String> {
         self.open(namespace);
-        let asked = usage::of_object(resource.as_str(), value);
         for account in self.accounts_of(namespace).filter(|account| !account.is_scoped()) {
-            account.allows(&asked)?;
+            account.allows(asked)?;
         }
-        self.accounts_of(namespace).filter(|account| !account.is_scoped()).for_each(|it| it.charge(&asked));
+        self.accounts_of(namespace).filter(|account| !account.is_scoped()).for_each(|it| it.charge(asked));
         Ok(())
     }
 
@@ -187,12 +201,13 @@ pub(crate) fn count(store: &Store, quota: &Loaded<ResourceQuota>, hard: &Amounts
         let counted: Amounts = amounts.into_iter().filter(|(name, _)| hard.contains_key(name)).collect();
         add(&mut used, &counted);
     };
-    for resource in resources(hard) {
+    let scopes = scopes(quota);
+    for resource in resources(hard.keys()) {
         for (_, object) in store.list(&resource, Some(namespace)) {
             if resource == PODS {
-                let pod = object.typed::<Pod>().filter(|pod| matches(quota, pod));
+                let pod = object.typed::<Pod>().filter(|pod| scopes.iter().all(|scope| is_in(scope, pod)));
                 pod.into_iter().for_each(|pod| take(usage::of_pod(&pod)));
-            } else if scopes(quota).is_empty() {
+            } else if scopes.is_empty() {
                 take(usage::of_object(resource.as_str(), object.value()));
             }
         }
@@ -200,13 +215,20 @@ pub(crate) fn count(store: &Store, quota: &Loaded<ResourceQuota>, hard: &Amounts
     used
 }
 
+/// Whether the objects of a resource count in a quota.
+pub(crate) fn counts(quota: &ResourceQuota, resource: &Resource) -> bool {
+    let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+    resources(hard.into_iter().flat_map(BTreeMap::keys)).contains(resource)
+}
+
 /// The resources whose objects count.
-fn resources(hard: &Amounts) -> BTreeSet<Resource> {
+fn resources<'a>(hard: impl Iterator<Item = &'a String>) -> BTreeSet<Resource> {
     let of = |name: &str| -> String {
         match name {
             "configmaps" | "replicationcontrollers" | "resourcequotas" | "secrets" => name.into(),
             "services" | "services.nodeports" | "services.loadbalancers" => "services".into(),
             "persistentvolumeclaims" | "requests.storage" => "persistentvolumeclaims".into(),
+            name if name.contains(usage::OF_CLASS) => "persistentvolumeclaims".into(),
             name => name.strip_prefix("count/").unwrap_or("pods").into(),
         }
     };
@@ -214,7 +236,7 @@ fn resources(hard: &Amounts) -> BTreeSet<Resource> {
         Some((plural, group)) => Resource::new(group, plural),
         None => Resource::new("", &name),
     };
-    hard.keys().map(|name| resource(of(name))).collect()
+    hard.map(|name| resource(of(name))).collect()
 }
 
 pub(crate) fn write_status(quota: &Loaded<ResourceQuota>, hard: &Amounts, used: &Amounts) -> Write {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::controller::harness::{Act, World};
-use crate::state::Key;
+use crate::state::{Key, Resource};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -77,7 +77,7 @@ fn bounds_are_told_as_kubernetes_tells_them() {
     assert_eq!(
         check(of_pod, json!({"containers": [one, one]})),
         "[maximum cpu usage per Pod is 2, but limit is 2400m, maximum memory usage per Pod is 2Gi, but limit is \
-         2306867200]"
+         2200Mi]"
     );
     let ratio = json!({"type": "Container", "maxLimitRequestRatio": {"memory": "2"}});
     let one = container(json!({"memory": "100Mi"}), json!({"memory": "300Mi"}));
@@ -179,4 +179,125 @@ fn a_class_is_a_number() {
     assert!(resolve(&world, json!({"priority": 7})).unwrap_err().contains("computed 0"));
     world.create::<PriorityClass>("", "usual", class(10, true));
     assert_eq!(resolve(&world, json!({})), Ok(Some(10)));
+}
+
+#[test]
+fn of_several_ranges_the_first_is_heard_and_sidecars_count() {
+    let mut world = World::new(7);
+    let default = |cpu: &str| json!([{"type": "Container", "default": {"cpu": cpu}}]);
+    for (name, cpu) in [("a", "1"), ("b", "2")] {
+        world.create::<LimitRange>(
+            "default",
+            name,
+            json!({"metadata": {}, "spec": {"limits": default(cpu)}}),
+        );
+    }
+    let mut one = pod(json!({"containers": [{"name": "c"}]}));
+    complete(&world.store, &mut one).unwrap();
+    let spec = one.spec.unwrap();
+    assert_eq!(spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap()["cpu"].0, "1");
+
+    let mut world = World::new(8);
+    limits(&mut world, json!({"type": "Pod", "max": {"memory": "1Gi"}}));
+    let memory = |amount: &str| container(json!({"memory": amount}), json!({"memory": amount}));
+    let mut sidecar = memory("600Mi");
+    sidecar["restartPolicy"] = json!("Always");
+    // One container says nothing: what the others say counts all the same.
+    let spec = json!({"containers": [memory("600Mi"), {"name": "quiet"}], "initContainers": [sidecar]});
+    assert_eq!(
+        check_limits(&world.store, &pod(spec)).unwrap_err(),
+        "maximum memory usage per Pod is 1Gi, but limit is 1200Mi"
+    );
+}
+
+#[test]
+fn a_claim_counts_for_its_class_and_growth_is_charged() {
+    let mut world = World::new(9);
+    let hard =
+        json!({"fast.storageclass.storage.k8s.io/requests.storage": "10Gi", "services.nodeports": "1"});
+    let key = quota(&mut world, json!({"hard": hard}));
+    world.run();
+    let claim = |class: &str, storage: &str| json!({"spec": {"storageClassName": class, "resources": {"requests": {"storage": storage}}}});
+    let claims = Resource::fixed("persistentvolumeclaims");
+    let mut ledger = Ledger::new(&world.store);
+    ledger.charge(&claims, "default", &claim("slow", "20Gi")).unwrap();
+    ledger.charge(&claims, "default", &claim("fast", "8Gi")).unwrap();
+    let grown = ledger.charge_growth(&claims, "default", (&claim("fast", "8Gi"), &claim("fast", "11Gi")));
+    assert!(grown.unwrap_err().contains("requested: fast.storageclass.storage.k8s.io/requests.storage=3Gi"));
+    ledger.charge_growth(&claims, "default", (&claim("fast", "8Gi"), &claim("fast", "10Gi"))).unwrap();
+    let service =
+        |kind: &str, ports: usize| json!({"spec": {"type": kind, "ports": vec![json!({"port": 80}); ports]}});
+    let services = Resource::fixed("services");
+    let (inside, outside) = (service("ClusterIP", 1), service("NodePort", 1));
+    ledger.charge_growth(&services, "default", (&inside, &outside)).unwrap();
+    assert!(ledger.charge_growth(&services, "default", (&outside, &service("NodePort", 2))).is_err());
+    let writes = ledger.writes();
+    world.txn(writes.into());
+    let used = &world.value(&key)["status"]["used"];
+    assert_eq!(used["fast.storageclass.storage.k8s.io/requests.storage"], "10Gi");
+    assert_eq!(used["services.nodeports"], "1");
+}
+
+#[test]
+fn a_pod_may_not_contradict_its_class() {
+    let mut world = World::new(10);
+    let shy = json!({"metadata": {}, "value": 1000, "preemptionPolicy": "Never"});
+    world.create::<PriorityClass>("", "shy", shy);
+    let resolve = |spec: Value| {
+        let mut one = pod(spec);
+        complete(&world.store, &mut one).map(|()| one.spec.unwrap().preemption_policy)
+    };
+    let shy = json!({"containers": [], "priorityClassName": "shy"});
+    assert_eq!(resolve(shy.clone()), Ok(Some("Never".into())));
+    let mut bold = shy;
+    bold["preemptionPolicy"] = json!("PreemptLowerPriority");
+    assert!(resolve(bold).unwrap_err().contains("computed Never"));
+    let refused = resolve(json!({"containers": [], "preemptionPolicy": "Never"})).unwrap_err();
+    assert!(refused.contains("computed PreemptLowerPriority"), "{refused}");
+}
+
+#[test]
+fn there_is_one_default_class() {
+    let mut world = World::new(11);
+    let value = json!({"metadata": {}, "value": 10, "globalDefault": true});
+    let first = world.create::<PriorityClass>("", "first", value.clone());
+    let class = |name: &str, value: &Value| {
+        let mut value = value.clone();
+        value["metadata"]["name"] = json!(name);
+        serde_json::from_value::<PriorityClass>(value).unwrap()
+    };
+    assert_eq!(
+        check_global_default(&world.store, &class("second", &value)),
+        Err("PriorityClass first is already marked as default. Only one default can exist".into())
+    );
+    assert_eq!(check_global_default(&world.store, &class("first", world.value(&first))), Ok(()));
+    let usual = json!({"metadata": {}, "value": 10, "globalDefault": false});
+    assert_eq!(check_global_default(&world.store, &class("second", &usual)), Ok(()));
+}
+
+#[test]
+fn what_the_range_fills_in_decides_the_class_of_service() {
+    let mut world = World::with_nodes(12, 1);
+    let all = json!({"cpu": "1", "memory": "1Gi"});
+    limits(&mut world, json!({"type": "Container", "default": all, "defaultRequest": all}));
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template});
+    world.create::<ReplicaSet>("default", "web", json!({"metadata": {}, "spec": spec}));
+    world.run();
+    let (_, one) = &world.pods()[0];
+    assert_eq!(one.status.as_ref().unwrap().qos_class.as_deref(), Some("Guaranteed"));
+}
+
+#[test]
+fn only_quotas_that_count_it_are_counted_when_something_goes() {
+    let mut world = World::new(13);
+    let pods = quota(&mut world, json!({"hard": {"pods": "5", "requests.cpu": "1"}}));
+    let claims = json!({"metadata": {}, "spec": {"hard": {"requests.storage": "1Gi"}}});
+    let claims = world.create::<ResourceQuota>("default", "claims", claims);
+    let bounded = |key: &Key, resource: &'static str| {
+        let quota = world.store.get(key).unwrap().typed::<ResourceQuota>().unwrap();
+        quota::counts(&quota, &Resource::fixed(resource))
+    };
+    assert!(bounded(&pods, "pods") && !bounded(&pods, "events"));
+    assert!(bounded(&claims, "persistentvolumeclaims") && !bounded(&claims, "pods"));
 }

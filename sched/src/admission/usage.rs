@@ -17,6 +17,10 @@ const PLAIN: [&str; 7] = [
     "secrets",
     "services",
 ];
+/// Between the name of a storage class and what of it is bounded.
+pub(super) const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
+/// Where a claim told its class before there was a field for it.
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 /// Resources of pods that count under a short name, too.
 const SHORT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -42,9 +46,32 @@ pub(super) fn of_object(resource: &str, value: &Value) -> Amounts {
             let asked = value.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
             let asked = asked.map(|text| Amount::of(&Quantity(text.to_owned())));
             used.extend(asked.map(|asked| ("requests.storage".to_owned(), asked)));
+            if let Some(class) = storage_class(value) {
+                used.insert(format!("{class}{OF_CLASS}persistentvolumeclaims"), one);
+                used.extend(asked.map(|asked| (format!("{class}{OF_CLASS}requests.storage"), asked)));
+            }
         }
         _ => {}
     }
+    used
+}
+
+/// The class that a claim asks for.
+fn storage_class(claim: &Value) -> Option<&str> {
+    let annotations = claim.pointer("/metadata/annotations");
+    let annotated = annotations.and_then(|annotations| annotations.get(CLASS_ANNOTATION)?.as_str());
+    let class = annotated.or_else(|| claim.pointer("/spec/storageClassName").and_then(Value::as_str));
+    class.filter(|class| !class.is_empty())
+}
+
+/// What a change of an object takes beyond what the object took before.
+pub(super) fn of_growth(resource: &str, before: &Value, after: &Value) -> Amounts {
+    let before = of_object(resource, before);
+    let mut used = of_object(resource, after);
+    for (name, amount) in &mut used {
+        *amount = amount.minus(before.get(name));
+    }
+    used.retain(|_, amount| amount.millis > 0);
     used
 }
 
@@ -54,7 +81,8 @@ pub(super) fn of_pod(pod: &Pod) -> Amounts {
     let mut used = Amounts::from([("count/pods".to_owned(), one)]);
     let Some(spec) = pod.spec.as_ref().filter(|_| !pods::is_finished(pod)) else { return used };
     used.insert("pods".into(), one);
-    let (requests, limits) = total(spec);
+    let (mut requests, limits) = of_containers(spec);
+    add(&mut requests, &amounts(spec.overhead.as_ref()));
     for (name, amount) in requests {
         if SHORT.contains(&name.as_str()) {
             used.insert(name.clone(), amount);
@@ -65,9 +93,9 @@ pub(super) fn of_pod(pod: &Pod) -> Amounts {
     used
 }
 
-/// Requests and limits of a pod: the sum over what runs together, and at least what each init container needs beside
+/// Requests and limits of a pod's containers: the sum over what runs together, and at least what each init container needs beside
 /// the sidecars that were started before it.
-fn total(spec: &PodSpec) -> (Amounts, Amounts) {
+pub(super) fn of_containers(spec: &PodSpec) -> (Amounts, Amounts) {
     let both = |container: &Container| of_container(container.resources.as_ref());
     let (mut requests, mut limits) = (Amounts::new(), Amounts::new());
     for (request, limit) in spec.containers.iter().map(both) {
@@ -91,6 +119,5 @@ fn total(spec: &PodSpec) -> (Amounts, Amounts) {
     add(&mut limits, &sidecars.1);
     at_least(&mut requests, &peak.0);
     at_least(&mut limits, &peak.1);
-    add(&mut requests, &amounts(spec.overhead.as_ref()));
     (requests, limits)
 }

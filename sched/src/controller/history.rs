@@ -2,12 +2,12 @@
 //! them, and `kubectl rollout undo` brings one back.
 
 use super::deletion::{self, Grace};
-use super::loaded::{Loaded, create, set, to_json};
+use super::loaded::{Loaded, set, to_json};
 use super::names::{Origin, template_hash};
 use super::owners;
 use crate::state::{Key, Store, Write, resource_of};
 use k8s_openapi::Metadata;
-use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
@@ -16,32 +16,47 @@ use serde_json::{Value, json};
 /// The label that tells which template a pod was made from.
 pub const REVISION: &str = "controller-revision-hash";
 
+/// An annotation that says something about the owner alone and is not kept with its templates.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const DEFAULT_LIMIT: i32 = 10;
 /// Names tried for a new revision in one reconciliation, when others hold the first ones.
 const COLLISION_LIMIT: i32 = 16;
+
+/// A kind that keeps its templates.
+pub trait Historic: Metadata<Ty = ObjectMeta> {
+    /// The label of a revision that tells the hash of its template.
+    const HASH: &'static str;
+}
+
+impl Historic for DaemonSet {
+    const HASH: &'static str = REVISION;
+}
+
+impl Historic for StatefulSet {
+    const HASH: &'static str = "controller.kubernetes.io/hash";
+}
 
 /// An owner's history, with its template as it is now as the newest part.
 pub struct History {
     /// The name of the revision of the template as it is now.
     pub update: String,
     pub collisions: i32,
-    /// What makes the history so.
+    /// What makes the history so, beside `birth`.
     pub writes: Vec<Write>,
+    /// The revision of the template as it is now, if it is to be made.
+    pub birth: Option<ControllerRevision>,
     /// Oldest first.
     known: Vec<Loaded<ControllerRevision>>,
 }
 
 impl History {
-    pub fn of<O>(
+    pub fn of<O: Historic>(
         store: &Store,
         owner: &Loaded<O>,
         template: &PodTemplateSpec,
         collisions: Option<i32>,
         now: &Time,
-    ) -> Self
-    where
-        O: Metadata<Ty = ObjectMeta>,
-    {
+    ) -> Self {
         let mut known: Vec<Loaded<ControllerRevision>> = store
             .owned_by(owner.object.uid())
             .filter(|key| key.resource == resource_of::<ControllerRevision>())
@@ -50,7 +65,7 @@ impl History {
         known.sort_by_key(|revision| (revision.revision, revision.key.clone()));
         let mut collisions = collisions.unwrap_or(0);
         let data = data_of(template);
-        let mut writes = Vec::new();
+        let (mut writes, mut birth) = (Vec::new(), None);
         let newest = known.last().map_or(0, |revision| revision.revision);
         let same = known.iter().find(|revision| revision.data.as_ref().is_some_and(|held| held.0 == data));
         let update = match same {
@@ -64,12 +79,12 @@ impl History {
             None => {
                 let name = free_name(store, &owner.key, template, &mut collisions);
                 if !owner.object.is_terminating() {
-                    writes.push(create(&new(store, owner, template, &name, data, newest + 1, now)));
+                    birth = Some(new(store, owner, template, &name, data, newest + 1, now));
                 }
                 name
             }
         };
-        Self { update, collisions, writes, known }
+        Self { update, collisions, writes, birth, known }
     }
 
     /// The template that a revision holds; `None` if its history was deleted.
@@ -114,7 +129,7 @@ fn free_name(store: &Store, owner: &Key, template: &PodTemplateSpec, collisions:
     name(*collisions)
 }
 
-fn new<O: Metadata<Ty = ObjectMeta>>(
+fn new<O: Historic>(
     store: &Store,
     owner: &Loaded<O>,
     template: &PodTemplateSpec,
@@ -132,8 +147,12 @@ fn new<O: Metadata<Ty = ObjectMeta>>(
     let mut labels =
         template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
     if let Some(hash) = hash_in(&owner.key.name, name) {
-        labels.insert(REVISION.into(), hash.to_owned());
+        labels.insert(O::HASH.into(), hash.to_owned());
     }
+    let annotations = owner.metadata().annotations.clone().map(|mut annotations| {
+        annotations.remove(LAST_APPLIED);
+        annotations
+    });
     ControllerRevision {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -141,6 +160,7 @@ fn new<O: Metadata<Ty = ObjectMeta>>(
             uid: Some(origin.uid()),
             creation_timestamp: Some(now.clone()),
             labels: Some(labels),
+            annotations: annotations.filter(|annotations| !annotations.is_empty()),
             owner_references: Some(vec![owners::controller_reference(&**owner)]),
             ..ObjectMeta::default()
         },

@@ -33,6 +33,7 @@ mod statefulset;
 #[cfg(test)]
 pub(crate) mod harness;
 
+pub use pods::DISRUPTION_TARGET;
 pub use replicaset::DELETION_COST;
 
 use crate::state::{Change, Key, Store, Txn, Write};

@@ -103,7 +103,6 @@ where
     let name = names.iter().find(free).unwrap_or(&names[0]).clone();
     let metadata = template.metadata.clone().unwrap_or_default();
     let spec = template.spec.clone().unwrap_or_default();
-    let qos_class = Some(qos_class(&spec).to_owned());
     Pod {
         metadata: ObjectMeta {
             name: Some(name),
@@ -119,7 +118,7 @@ where
             ..ObjectMeta::default()
         },
         spec: Some(spec),
-        status: Some(PodStatus { phase: Some("Pending".into()), qos_class, ..PodStatus::default() }),
+        status: Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() }),
     }
 }
 

@@ -36,7 +36,10 @@ impl Controller for QuotaController {
             return Vec::new();
         }
         let quotas = store.list(&resource_of::<ResourceQuota>(), Some(&change.key.namespace));
-        quotas.map(|(key, _)| key).collect()
+        let counts = |object: &Object| {
+            object.typed::<ResourceQuota>().is_some_and(|quota| quota::counts(&quota, &change.key.resource))
+        };
+        quotas.filter(|(_, object)| counts(object)).map(|(key, _)| key).collect()
     }
 
     fn all(&self, store: &Store) -> Vec<Key> {
@@ -61,7 +64,7 @@ impl Controller for QuotaController {
     }
 }
 
-/// Whether a change makes anything free: an object goes, a pod ends.
+/// Whether a change makes anything free: an object goes, a pod ends, a Service is no longer reached from outside.
 fn frees(before: Option<&Object>, after: Option<&Object>) -> bool {
     let has_ended = |object: &Object| {
         let phase = object.value().pointer("/status/phase").and_then(Value::as_str);
@@ -69,7 +72,15 @@ fn frees(before: Option<&Object>, after: Option<&Object>) -> bool {
     };
     match (before, after) {
         (Some(_), None) => true,
-        (Some(before), Some(after)) => has_ended(after) && !has_ended(before),
+        (Some(before), Some(after)) => {
+            let ports = |object: &Object| {
+                object.value().pointer("/spec/ports").and_then(Value::as_array).map(Vec::len)
+            };
+            let reach = |object: &Object| object.value().pointer("/spec/type").cloned();
+            (has_ended(after) && !has_ended(before))
+                || reach(before) != reach(after)
+                || ports(before) > ports(after)
+        }
         (None, _) => false,
     }
 }

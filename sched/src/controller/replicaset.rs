@@ -28,6 +28,8 @@ const BURST: usize = 500;
 /// Says which pods to delete first: the cheaper ones, 0 where nothing is said
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// The condition that tells that pods cannot be made.
+pub(super) const REPLICA_FAILURE: &str = "ReplicaFailure";
 const PODS: Resource = Resource::fixed("pods");
 
 /// What a kind wants that keeps a number of pods.
@@ -130,7 +132,8 @@ fn reconcile<O: Replicated>(store: &Store, owner: &Loaded<O>, wanted: &Wanted, n
             }
         }
         counts.replicas += births.len();
-        if missing > BURST {
+        // Fewer were made where the namespace forbids more: asking again at once would not help.
+        if births.len() == BURST && missing > BURST {
             plan.requeue(Duration::ZERO);
         }
     } else if !pods::is_going(owner) && active.len() > replicas {
@@ -145,12 +148,33 @@ fn reconcile<O: Replicated>(store: &Store, owner: &Loaded<O>, wanted: &Wanted, n
             plan.events.push(Note::normal(&owner.key, O::CONTROLLER, "SuccessfulDelete", message));
         }
     }
-    if counts.differ_from(owner.object.value()) || births.len() > 0 {
-        let mut writes: Vec<Write> = vec![owner.edit(|value| counts.write(value))];
+    let told = owner.object.value().pointer("/status/conditions").cloned().unwrap_or_else(|| json!([]));
+    let conditions = with_failure(&told, births.refused(), now);
+    if counts.differ_from(owner.object.value()) || conditions != told || !births.is_empty() {
+        let mut writes: Vec<Write> = vec![owner.edit(|value| {
+            counts.write(value);
+            if conditions != told {
+                set(value, &["status", "conditions"], conditions);
+            }
+        })];
         writes.extend(births.into_writes());
         plan.transaction(writes);
     }
     plan
+}
+
+/// The conditions with what is wrong now: why pods cannot be made, as it was first told.
+fn with_failure(told: &Value, refused: Option<&str>, now: &Time) -> Value {
+    let is_failure = |one: &Value| one["type"] == REPLICA_FAILURE;
+    let mut conditions = told.as_array().cloned().unwrap_or_default();
+    match refused {
+        None => conditions.retain(|one| !is_failure(one)),
+        Some(_) if conditions.iter().any(is_failure) => {}
+        Some(why) => conditions.push(json!({
+            "type": REPLICA_FAILURE, "status": "True", "reason": "FailedCreate", "message": why, "lastTransitionTime": now,
+        })),
+    }
+    Value::Array(conditions)
 }
 
 /// What the status says of the pods.

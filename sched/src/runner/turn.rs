@@ -8,7 +8,8 @@ use super::queue::Queue;
 use crate::controller::node::{NodeConfig, NodeReport, reconcile_nodes};
 use crate::controller::{self, Controller, Note, Plan};
 use crate::scheduler::{self, Fencing};
-use crate::state::{Change, Expired, Key, Seen, Store, Txn};
+use crate::state::{Change, Expired, Key, Seen, Store, Txn, resource_of};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -131,14 +132,21 @@ impl Turn {
         self.sort(vec![(Origin::Nodes, plan)], now)
     }
 
-    /// What the keys need that are due.
+    /// What the keys need that are due. Of plans that charge the same quota one goes on: the others were made from the
+    /// same count, would be refused, and would back off together; they are made anew in the next round.
     pub fn reconcile(&mut self, store: &Store, time: &Time, now: Duration) -> Planned {
-        let due = self.queue.take(KEYS_PER_ROUND, now);
-        let plans = due.into_iter().map(|(index, key)| {
+        let mut charged = BTreeSet::new();
+        let mut plans = Vec::new();
+        for (index, key) in self.queue.take(KEYS_PER_ROUND, now) {
             let plan = self.controllers[index].reconcile(store, &key, time);
-            (Origin::Key(index, key), plan)
-        });
-        let plans = plans.collect();
+            let charges = quotas_of(&plan);
+            if charges.iter().any(|quota| charged.contains(quota)) {
+                self.queue.add(index, key, now);
+                continue;
+            }
+            charged.extend(charges);
+            plans.push((Origin::Key(index, key), plan));
+        }
         self.sort(plans, now)
     }
 
@@ -221,6 +229,53 @@ fn one_by_one(plan: Plan) -> Vec<(Origin, Plan)> {
     plans
 }
 
+/// The quotas that a plan writes to.
+fn quotas_of(plan: &Plan) -> BTreeSet<Key> {
+    let quotas = resource_of::<ResourceQuota>();
+    let writes = plan.writes.iter().flat_map(|txn| &txn.writes);
+    writes.map(|write| write.key()).filter(|key| key.resource == quotas).cloned().collect()
+}
+
 fn concerns_placement(change: &Change) -> bool {
     matches!(change.key.resource.as_str(), "pods" | "nodes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::harness::World;
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+    use serde_json::json;
+
+    #[test]
+    fn one_quota_is_charged_by_one_plan_in_a_round() {
+        let mut world = World::new(1);
+        let quota = json!({"metadata": {}, "spec": {"hard": {"pods": "50"}}});
+        let quota = world.create::<ResourceQuota>("default", "q", quota);
+        world.run();
+        let lead = Lead { group: "g".into(), epoch: 1, term: 1 };
+        let mut turn = Turn::new(&world.store, &lead);
+        for name in ["a", "b", "c"] {
+            let template =
+                json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "m"}]}});
+            let selector = json!({"matchLabels": {"app": name}});
+            let spec = json!({"replicas": 2, "selector": selector, "template": template});
+            world.create::<ReplicaSet>("default", name, json!({"metadata": {}, "spec": spec}));
+        }
+        for round in 1..=3 {
+            turn.take_changes(&world.store, Duration::ZERO);
+            let planned = turn.reconcile(&world.store, &world.now.clone(), Duration::ZERO);
+            let charging = planned.proposals.iter().flat_map(|proposal| &proposal.txns);
+            let charging = charging.filter(|txn| txn.writes.iter().any(|write| *write.key() == quota));
+            assert_eq!(charging.count(), 1, "round {round}");
+            for proposal in planned.proposals {
+                for txn in &proposal.txns {
+                    world.store.apply(txn).unwrap();
+                }
+                turn.happened(&proposal.origin);
+            }
+        }
+        assert_eq!(world.pods().len(), 6);
+        assert_eq!(world.value(&quota)["status"]["used"]["pods"], "6");
+    }
 }

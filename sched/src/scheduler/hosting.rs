@@ -5,7 +5,6 @@ use super::demand::Demand;
 use super::filter;
 use crate::state::Key;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a node and a daemon's pod are to each other. Room is no question here: a pod without room waits for it.
@@ -28,7 +27,7 @@ impl Daemon {
     }
 
     pub fn hosting(&self, name: &str, node: &Node) -> Hosting {
-        let machine = Machine::new(name.to_owned(), node, BTreeSet::new());
+        let machine = Machine::bare(name.to_owned(), node);
         if !filter::is_chosen(&self.0, &machine) {
             return Hosting::Unwanted;
         }

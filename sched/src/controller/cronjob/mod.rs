@@ -6,9 +6,10 @@
 
 mod birth;
 
+use super::birth::{FORBIDDEN_WAIT, charged};
 use super::deletion::{self, Grace};
 use super::instant::seconds;
-use super::loaded::{Loaded, create, set, to_json};
+use super::loaded::{Loaded, set, to_json};
 use super::owners::{self, controller_of};
 use super::pods;
 use super::schedule::{self, Schedule};
@@ -24,6 +25,8 @@ const NAME: &str = "cronjob-controller";
 const JOBS: Resource = Resource::fixed("jobs.batch");
 /// However far the next time is: a clock that is set is noticed within this.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// However near it is, or seems to be: nobody is asked again and again within a second.
+const LOOK_AGAIN_MIN: Duration = Duration::from_secs(1);
 /// More times than this passed without a Job: something is wrong, and it is told.
 const MISSED_LIMIT: usize = 100;
 const SUCCESSES_KEPT: i32 = 3;
@@ -57,7 +60,8 @@ impl Controller for CronJobController {
         let Some(owner) = Loaded::<CronJob>::get(store, key) else { return Plan::default() };
         let Some(spec) = owner.spec.clone() else { return Plan::default() };
         let status = owner.status.clone().unwrap_or_default();
-        Work { store, owner: &owner, spec: &spec, now, status, birth: None, plan: Plan::default() }.run()
+        Work { store, owner: &owner, spec: &spec, now, status, birth: Vec::new(), plan: Plan::default() }
+            .run()
     }
 }
 
@@ -86,7 +90,8 @@ struct Work<'a> {
     spec: &'a CronJobSpec,
     now: &'a Time,
     status: CronJobStatus,
-    birth: Option<Write>,
+    /// The Job to make, and what is charged for it.
+    birth: Vec<Write>,
     plan: Plan,
 }
 
@@ -104,9 +109,9 @@ impl Work<'_> {
             self.status.active = None;
         }
         let mut writes = Vec::new();
-        if self.owner.status.clone().unwrap_or_default() != self.status || self.birth.is_some() {
+        if self.owner.status.clone().unwrap_or_default() != self.status || !self.birth.is_empty() {
             writes.push(self.owner.edit(|value| set(value, &["status"], to_json(&self.status))));
-            writes.extend(self.birth.take());
+            writes.append(&mut self.birth);
         }
         self.plan.transaction(writes);
         self.plan
@@ -196,7 +201,7 @@ impl Work<'_> {
             Ok(schedule) => Some(schedule),
             Err(error) => {
                 let message = format!("unparseable schedule: {text:?} : {error}");
-                self.plan.events.push(Note::warning(about, NAME, "UnparseableCronJobSchedule", message));
+                self.plan.events.push(Note::warning(about, NAME, "UnparseableSchedule", message));
                 None
             }
         }
@@ -206,7 +211,13 @@ impl Work<'_> {
         let Some(schedule) = self.schedule() else { return };
         let now = self.now.0;
         let born = self.owner.metadata.creation_timestamp.as_ref().map_or(now, |born| born.0);
-        let since = self.status.last_schedule_time.as_ref().map_or(born, |last| last.0);
+        let mut since = self.status.last_schedule_time.as_ref().map_or(born, |last| last.0);
+        // The clock was set back: what was noted by the wrong one would hold everything up until it is reached again. (That
+        // desktops' clocks differ by less is nothing to correct.)
+        if since.duration_since(now).unsigned_abs() > LOOK_AGAIN && since > now {
+            since = now;
+            self.status.last_schedule_time = Some(Time(now));
+        }
         let deadline = self.spec.starting_deadline_seconds.map(seconds);
         // What is too late anyway need not be looked for.
         let late =
@@ -215,7 +226,7 @@ impl Work<'_> {
         let passed = schedule.last(since, now);
         if let Some(next) = schedule.next(passed.unwrap_or(since)) {
             let wait = Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO);
-            self.plan.requeue(wait.min(LOOK_AGAIN));
+            self.plan.requeue(wait.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN));
         }
         let Some(due) = schedule.last(from, now) else {
             // Told when it has just become too late, and not for ever after.
@@ -223,7 +234,8 @@ impl Work<'_> {
                 late.is_some_and(|late| late.duration_since(*missed).unsigned_abs() < LOOK_AGAIN)
             };
             if let Some(missed) = passed.filter(still) {
-                let message = format!("Missed scheduled time to start a job: {}", schedule.in_zone(missed));
+                let told = missed.strftime("%a, %d %b %Y %H:%M:%S +0000");
+                let message = format!("Missed scheduled time to start a job: {told}");
                 self.plan.events.push(Note::warning(&self.owner.key, NAME, "MissSchedule", message));
             }
             return;
@@ -247,6 +259,14 @@ impl Work<'_> {
         if active.iter().any(|one| one.name.as_ref() == Some(&name)) {
             return;
         }
+        // Made already, and forgotten: somebody wrote over the status.
+        if let Some(job) = jobs.iter().find(|job| job.key.name == name) {
+            self.status.last_schedule_time = Some(Time(due));
+            if end_of(job).is_none() && !pods::is_going(job) {
+                self.note_active(job);
+            }
+            return;
+        }
         match self.spec.concurrency_policy.as_deref() {
             Some("Forbid") if !active.is_empty() => {
                 let message =
@@ -263,25 +283,38 @@ impl Work<'_> {
             }
             _ => {}
         }
-        self.status.last_schedule_time = Some(Time(due));
+        // One that somebody else made under this name.
         let key = Key::of::<Job>(self.owner.key.namespace.clone(), name);
-        // One that somebody made under this name, or that a lost note already stands for.
         if self.store.get(&key).is_some() {
+            self.status.last_schedule_time = Some(Time(due));
             return;
         }
         let told = schedule.in_zone(due);
         let job = birth::job(self.store, self.owner, &self.spec.job_template, due, told, self.now);
+        match charged(self.store, &job) {
+            Ok(writes) => self.birth = writes,
+            // Not noted as done: it is made when it is allowed, if that is not too late.
+            Err(why) => {
+                let message = format!("Error creating job: {why}");
+                self.plan.events.push(Note::warning(&self.owner.key, NAME, "FailedCreate", message));
+                return self.plan.requeue(FORBIDDEN_WAIT);
+            }
+        }
+        self.status.last_schedule_time = Some(Time(due));
+        self.note_active(&job);
+        let message = format!("Created job {}", key.name);
+        self.plan.events.push(Note::normal(&self.owner.key, NAME, "SuccessfulCreate", message));
+    }
+
+    fn note_active(&mut self, job: &Job) {
         self.status.active.get_or_insert_default().push(ObjectReference {
             api_version: Some("batch/v1".into()),
             kind: Some("Job".into()),
-            name: Some(key.name.clone()),
-            namespace: Some(key.namespace.clone()),
+            name: job.metadata.name.clone(),
+            namespace: job.metadata.namespace.clone(),
             uid: job.metadata.uid.clone(),
             ..ObjectReference::default()
         });
-        self.birth = Some(create(&job));
-        let message = format!("Created job {}", key.name);
-        self.plan.events.push(Note::normal(&self.owner.key, NAME, "SuccessfulCreate", message));
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::controller::harness::{Act, World};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use serde_json::{Value, json};
 
 /// The harness begins at 22:13:20, so that a minute begins after 40 s.
@@ -137,4 +137,53 @@ fn failures_are_kept_apart_and_a_job_made_by_hand_is_known() {
     }
     assert_eq!(jobs(&world).len(), 1, "one failed Job is kept");
     assert!(world.said("UnexpectedJob").is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nothing_up() {
+    let mut world = World::with_nodes(6, 1);
+    let key = world.create::<CronJob>("default", "tick", manifest("* * * * *", json!({})));
+    world.advance(TO_THE_MINUTE);
+    run(&mut world, Act::Succeed);
+    assert_eq!(jobs(&world).len(), 1);
+    world.advance(-24 * 3600);
+    world.edit(&key, |_| ());
+    run(&mut world, Act::Succeed);
+    world.advance(60);
+    run(&mut world, Act::Succeed);
+    assert_eq!(jobs(&world).len(), 2, "the next minute has its Job");
+    assert_eq!(world.value(&key)["status"]["lastScheduleTime"], "2023-11-13T22:15:00Z");
+}
+
+#[test]
+fn a_job_that_the_status_forgot_is_put_back() {
+    let mut world = World::with_nodes(7, 1);
+    let key = world.create::<CronJob>("default", "tick", manifest("* * * * *", json!({})));
+    run(&mut world, Act::Serve);
+    world.advance(TO_THE_MINUTE);
+    run(&mut world, Act::Serve);
+    let known = world.value(&key)["status"].clone();
+    world.edit(&key, |value| value["status"] = json!({}));
+    run(&mut world, Act::Serve);
+    assert_eq!(world.value(&key)["status"], known);
+    assert_eq!(jobs(&world).len(), 1);
+}
+
+#[test]
+fn a_job_that_is_forbidden_is_made_when_there_is_room() {
+    let mut world = World::with_nodes(8, 1);
+    let quota = json!({"metadata": {}, "spec": {"hard": {"count/jobs.batch": "0"}}});
+    let quota = world.create::<ResourceQuota>("default", "none", quota);
+    let key = world.create::<CronJob>("default", "tick", manifest("* * * * *", json!({})));
+    run(&mut world, Act::Serve);
+    world.advance(TO_THE_MINUTE);
+    run(&mut world, Act::Serve);
+    assert!(jobs(&world).is_empty() && world.value(&key)["status"]["lastScheduleTime"].is_null());
+    let said = world.said("FailedCreate")[0];
+    assert!(said.starts_with("Error creating job: jobs.batch \"tick-"), "{said}");
+    world.edit(&quota, |value| value["spec"]["hard"]["count/jobs.batch"] = json!("1"));
+    world.advance(10);
+    run(&mut world, Act::Serve);
+    assert_eq!(jobs(&world).len(), 1);
+    assert_eq!(world.value(&quota)["status"]["used"]["count/jobs.batch"], "1");
 }

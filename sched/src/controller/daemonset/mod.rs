@@ -114,6 +114,11 @@ impl<'a> Work<'a> {
 
     fn run(mut self) -> Plan {
         std::mem::take(&mut self.history.writes).into_iter().for_each(|write| self.plan.write(write));
+        if let Some(revision) = self.history.birth.take()
+            && !self.births.add_revision(&revision, &mut self.plan)
+        {
+            return self.plan;
+        }
         let claimed = claim::<DaemonSet, Pod>(self.store, self.owner, Some(&self.spec.selector));
         claimed.writes.into_iter().for_each(|write| self.plan.write(write));
         self.forget(&claimed.dependents);
@@ -129,7 +134,7 @@ impl<'a> Work<'a> {
                 self.roll(&places);
             }
         }
-        if self.owner.status.as_ref() != Some(&status) || self.births.len() > 0 {
+        if self.owner.status.as_ref() != Some(&status) || !self.births.is_empty() {
             let mut writes = vec![self.owner.edit(|value| set(value, &["status"], to_json(&status)))];
             writes.extend(self.births.into_writes());
             self.plan.transaction(writes);
@@ -150,7 +155,9 @@ impl<'a> Work<'a> {
     /// then it goes with the node.
     fn places(&mut self, dependents: Vec<Loaded<Pod>>) -> Vec<Place> {
         let mut of_node: BTreeMap<String, Vec<Loaded<Pod>>> = BTreeMap::new();
-        for pod in dependents {
+        // What has ended and is on its way out holds up no successor.
+        for pod in dependents.into_iter().filter(|pod| !(pods::is_finished(pod) && pods::is_terminating(pod)))
+        {
             let node = birth::target(&pod).unwrap_or_default().to_owned();
             of_node.entry(node).or_default().push(pod);
         }
@@ -178,6 +185,8 @@ impl<'a> Work<'a> {
 
     /// Makes what is missing and removes what is too much.
     fn manage(&mut self, places: &[Place]) {
+        // What is forbidden on one node is forbidden on all, but those that have a daemon are still set right.
+        let mut allowed = true;
         for place in places {
             if self.births.len() + self.plan.writes.len() >= BURST {
                 self.plan.requeue(Duration::ZERO);
@@ -185,9 +194,7 @@ impl<'a> Work<'a> {
             }
             match place.hosting {
                 Hosting::Wanted if place.pods.is_empty() => {
-                    if !self.give_birth(&place.node) {
-                        return;
-                    }
+                    allowed = allowed && self.give_birth(&place.node);
                 }
                 Hosting::Unwanted => place.pods.iter().for_each(|pod| self.delete(pod)),
                 Hosting::Wanted | Hosting::Kept => self.tidy(place),
@@ -225,7 +232,8 @@ impl<'a> Work<'a> {
     }
 
     fn replace_failed(&mut self, place: &Place, pod: &Loaded<Pod>) {
-        let born = pod.metadata.creation_timestamp.as_ref();
+        // One that seems to be born later than now is of before the clock was set back.
+        let born = pod.metadata.creation_timestamp.as_ref().filter(|born| **born <= *self.now);
         let age = born.map_or(FAILED_WAIT, |born| elapsed(self.now, born));
         if let Some(wait) = FAILED_WAIT.checked_sub(age).filter(|wait| !wait.is_zero()) {
             return self.plan.requeue(wait);

@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// What a node has of the two templates; pods on their way out do not count.
 enum Stage<'a> {
-    /// None, or more than one of a kind: the node is still being set right.
+    /// No pod yet, or again.
+    Empty,
+    /// More than one of a kind: the node is still being set right.
     Unsettled,
     Old(&'a Loaded<Pod>),
     New(&'a Loaded<Pod>),
@@ -59,7 +61,7 @@ impl Work<'_> {
         let (mut lacking, mut replaceable, mut candidates) = (0, Vec::new(), Vec::new());
         for place in places {
             match self.stage(place) {
-                Stage::Unsettled | Stage::Both { .. } => lacking += 1,
+                Stage::Empty | Stage::Unsettled | Stage::Both { .. } => lacking += 1,
                 Stage::New(pod) => lacking += usize::from(!self.serves(pod)),
                 // One that does not serve is no loss.
                 Stage::Old(pod) if !self.serves(pod) => replaceable.push(pod),
@@ -77,7 +79,7 @@ impl Work<'_> {
         for place in places {
             match self.stage(place) {
                 Stage::Unsettled => doubled += 1,
-                Stage::New(_) => {}
+                Stage::Empty | Stage::New(_) => {}
                 Stage::Old(pod) if !self.serves(pod) => at_once.push(*place),
                 Stage::Old(_) => candidates.push(*place),
                 Stage::Both { old, new } if self.serves(new) => self.delete(old),
@@ -101,7 +103,7 @@ impl Work<'_> {
             }
         }
         match (old, new) {
-            (None, None) => Stage::Unsettled,
+            (None, None) => Stage::Empty,
             (Some(old), None) => Stage::Old(old),
             (None, Some(new)) => Stage::New(new),
             (Some(old), Some(new)) => Stage::Both { old, new },

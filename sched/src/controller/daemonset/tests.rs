@@ -215,6 +215,74 @@ fn one_that_failed_is_made_again_but_not_without_a_pause() {
     assert_eq!(world.said("FailedDaemonPod").len(), 1);
 }
 
+#[test]
+fn what_is_forbidden_holds_up_no_other_node() {
+    let mut world = World::with_nodes(8, 2);
+    world.create::<DaemonSet>("default", "probe", manifest());
+    world.run();
+    let quota = json!({"metadata": {}, "spec": {"hard": {"pods": "2"}}});
+    world.create::<k8s_openapi::api::core::v1::ResourceQuota>("default", "two", quota);
+    world.join("a-desk");
+    world.run();
+    assert_eq!(nodes(&world), ["desk-0", "desk-1"]);
+    assert!(!world.said("FailedCreate").is_empty());
+    let taint = json!([{"key": "broken", "effect": "NoExecute"}]);
+    world.edit(&node_key("desk-1"), |value| value["spec"]["taints"] = taint);
+    world.run();
+    world.advance(10);
+    world.run();
+    assert_eq!(nodes(&world), ["a-desk", "desk-0"], "the one that may not stay went, and made room");
+}
+
+#[test]
+fn what_has_ended_but_is_held_has_a_successor() {
+    let mut world = World::with_nodes(9, 1);
+    world.create::<DaemonSet>("default", "probe", manifest());
+    world.run();
+    let key = world.pods()[0].0.clone();
+    world.edit(&key, |value| value["metadata"]["finalizers"] = json!(["example.com/hold"]));
+    let uid = world.value(&key)["metadata"]["uid"].as_str().unwrap().to_owned();
+    let status = json!({"phase": "Failed"});
+    world.txn(Write::Status { key: key.clone(), uid, status, seen: None }.into());
+    world.delete(&key);
+    world.run();
+    assert!(world.store.get(&key).is_some(), "its finalizer holds it");
+    assert_eq!(nodes(&world), ["desk-0"]);
+}
+
+#[test]
+fn a_node_without_a_daemon_is_no_surge() {
+    let mut world = World::with_nodes(10, 2);
+    let rolling = json!({"maxUnavailable": 0, "maxSurge": 1});
+    let key =
+        world.create::<DaemonSet>("default", "probe", with("/spec/updateStrategy/rollingUpdate", rolling));
+    world.run();
+    let (stopping, _) =
+        world.pods().into_iter().find(|(_, pod)| pods::node_of(pod) == Some("desk-0")).unwrap();
+    world.delete(&stopping);
+    set_image(&mut world, &key, "probe:2");
+    // No agent does anything: the pod takes its time to stop.
+    while world.reconcile_one() {}
+    let new = world.pods().into_iter().filter(|(_, pod)| pods::node_of(pod).is_none());
+    let aims: Vec<String> = new.filter_map(|(_, pod)| birth::target(&pod).map(str::to_owned)).collect();
+    assert_eq!(aims, ["desk-1"]);
+}
+
+#[test]
+fn one_of_the_future_is_replaced_at_once() {
+    let mut world = World::with_nodes(11, 1);
+    world.create::<DaemonSet>("default", "probe", manifest());
+    world.run();
+    world.advance(-3600);
+    let key = world.pods()[0].0.clone();
+    let uid = world.value(&key)["metadata"]["uid"].as_str().unwrap().to_owned();
+    let status = json!({"phase": "Failed"});
+    world.txn(Write::Status { key: key.clone(), uid, status, seen: None }.into());
+    world.run();
+    assert!(world.store.get(&key).is_none(), "the clock was set back an hour: that is no reason to wait one");
+    assert_eq!(nodes(&world), ["desk-0"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

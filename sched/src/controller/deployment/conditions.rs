@@ -1,6 +1,7 @@
 //! What a Deployment says of itself: counts, Available, Progressing.
 
 use super::super::instant::{remaining, seconds};
+use super::super::replicaset::REPLICA_FAILURE;
 use super::{Set, Work, strategy};
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 
@@ -8,6 +9,7 @@ const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
 const COMPLETE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+pub(super) const CREATE_ERROR: &str = "ReplicaSetCreateError";
 const PAUSED: &str = "DeploymentPaused";
 /// Kubernetes' default, for objects that were stored without it.
 const DEFAULT_DEADLINE_SECONDS: i32 = 600;
@@ -30,6 +32,7 @@ impl Work<'_> {
             unavailable_replicas: Some((asked - available).max(0)),
             ..self.status.clone()
         };
+        self.note_failure();
         if enough {
             let message = "Deployment has minimum availability.";
             self.put_condition(AVAILABLE, "True", "MinimumReplicasAvailable", message);
@@ -37,6 +40,28 @@ impl Work<'_> {
             let message = "Deployment does not have minimum availability.";
             self.put_condition(AVAILABLE, "False", "MinimumReplicasUnavailable", message);
         }
+    }
+
+    /// Takes over what a ReplicaSet says that cannot make its pods, the newest one's first.
+    fn note_failure(&mut self) {
+        let failure = |set: &Set| {
+            let conditions = set.loaded.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.into_iter().find(|one| one.type_ == REPLICA_FAILURE).cloned()
+        };
+        let newest = self.newest.and_then(|newest| failure(&self.sets[newest]));
+        match newest.or_else(|| self.sets.iter().find_map(failure)) {
+            Some(failure) => {
+                let (reason, message) = (failure.reason.as_deref(), failure.message.as_deref());
+                let (reason, message) = (reason.unwrap_or_default(), message.unwrap_or_default());
+                self.put_condition(REPLICA_FAILURE, &failure.status, reason, message);
+            }
+            None => self.conditions().retain(|condition| condition.type_ != REPLICA_FAILURE),
+        }
+    }
+
+    /// A new ReplicaSet is forbidden.
+    pub(super) fn note_refused(&mut self, message: &str) {
+        self.put_condition(PROGRESSING, "False", CREATE_ERROR, message);
     }
 
     /// All pods are of the new revision, and serve.

@@ -1,9 +1,11 @@
 //! A Deployment's history: which ReplicaSet is which revision, making a new one, forgetting old ones.
 
+use super::super::birth::{FORBIDDEN_WAIT, charged};
 use super::super::deletion::{self, Grace};
-use super::super::loaded::{Loaded, create};
+use super::super::loaded::Loaded;
 use super::super::names::{Origin, POD_TEMPLATE_HASH, template_hash};
 use super::super::{Note, owners};
+use super::conditions::CREATE_ERROR;
 use super::{NAME, Set, Work, strategy};
 use crate::state::Key;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
@@ -91,14 +93,22 @@ impl Work<'_> {
         }
         let Some((hash, name)) = self.free_name() else {
             let message = "every name for a new ReplicaSet is taken by another object";
-            let note = Note::warning(&self.deployment.key, NAME, "ReplicaSetCreateError", message);
+            let note = Note::warning(&self.deployment.key, NAME, CREATE_ERROR, message);
             self.plan.events.push(note);
             return;
         };
         let highest = self.sets.iter().map(|set| revision_of(&set.annotations)).max().unwrap_or(0);
         let revision = (highest + 1).to_string();
         let set = self.new_set(&hash, &name, replicas, &revision);
-        self.writes.push(create(&set));
+        match charged(self.store, &set) {
+            Ok(writes) => self.writes.extend(writes),
+            Err(why) => {
+                let message = format!("Failed to create new replica set \"{name}\": {why}");
+                self.note_refused(&message);
+                self.plan.events.push(Note::warning(&self.deployment.key, NAME, CREATE_ERROR, message));
+                return self.plan.requeue(FORBIDDEN_WAIT);
+            }
+        }
         self.annotations.insert(REVISION.into(), revision);
         let message = format!("Scaled up replica set {name} from 0 to {replicas}");
         self.plan.events.push(Note::normal(&self.deployment.key, NAME, "ScalingReplicaSet", message));

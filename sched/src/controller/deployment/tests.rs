@@ -163,6 +163,24 @@ fn a_change_of_size_in_the_middle_of_a_rollout_is_shared_out() {
     assert_eq!(sizes, [7, 11]);
 }
 
+#[test]
+fn it_says_what_its_namespace_forbids() {
+    let mut world = World::with_nodes(41, 1);
+    let hard = json!({"pods": "1", "count/replicasets.apps": "1"});
+    let quota = json!({"metadata": {}, "spec": {"hard": hard}});
+    world.create::<k8s_openapi::api::core::v1::ResourceQuota>("default", "few", quota);
+    let key = world.create::<Deployment>("default", "web", manifest(2, rolling(json!(1), json!(0))));
+    world.run();
+    assert_eq!(world.pods().len(), 1);
+    assert_eq!(condition(&world, &key, "ReplicaFailure"), ("True", "FailedCreate"));
+    set_image(&mut world, &key, "web:2");
+    world.run();
+    assert_eq!(condition(&world, &key, "Progressing"), ("False", "ReplicaSetCreateError"));
+    let said = world.said("ReplicaSetCreateError")[0];
+    assert!(said.contains("replicasets.apps \"web-") && said.contains("exceeded quota: few"), "{said}");
+    assert_eq!(images(&world), ["web:1"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 

@@ -40,6 +40,9 @@ impl Controller for DisruptionController {
         }
         let states = [change.object.as_deref(), change.previous.as_deref()];
         if change.key.resource == PODS {
+            if !is_another(change.previous.as_deref(), change.object.as_deref()) {
+                return Vec::new();
+            }
             let pods: Vec<_> = states.into_iter().flatten().filter_map(Object::typed::<Pod>).collect();
             let budgets = all_of(store, &change.key.namespace).into_iter();
             return budgets
@@ -74,6 +77,20 @@ impl Controller for DisruptionController {
     }
 }
 
+/// Whether a pod changed in anything that a budget counts: most of its changes are news of its containers.
+fn is_another(before: Option<&Object>, after: Option<&Object>) -> bool {
+    const COUNTED: [&str; 4] =
+        ["/metadata/labels", "/metadata/ownerReferences", "/metadata/deletionTimestamp", "/status/phase"];
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let readiness = |object: &Object| {
+        let conditions = object.value().pointer("/status/conditions").and_then(Value::as_array);
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    COUNTED.iter().any(|field| before.value().pointer(field) != after.value().pointer(field))
+        || readiness(before) != readiness(after)
+}
+
 fn all_of(store: &Store, namespace: &str) -> Vec<Loaded<PodDisruptionBudget>> {
     let budgets = store.list(&resource_of::<PodDisruptionBudget>(), Some(namespace));
     budgets.filter_map(|(key, object)| Loaded::from_object(key, object)).collect()
@@ -104,7 +121,8 @@ fn count(store: &Store, budget: &Loaded<PodDisruptionBudget>, now: &Time) -> Pod
             (expected, resolve(share, expected, Rounding::Up))
         }
         (None, Some(IntOrString::Int(least))) => (len(covered.len()), *least),
-        (None, None) => (len(covered.len()), 0),
+        // A budget that bounds nothing allows nothing, as in Kubernetes.
+        (None, None) => (0, 0),
     };
     let healthy = covered.iter().filter(|pod| !pods::is_terminating(pod) && pods::is_ready(pod)).count();
     let (healthy, desired) = (len(healthy), desired.max(0));

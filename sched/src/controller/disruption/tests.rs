@@ -90,3 +90,31 @@ fn an_eviction_takes_one_and_the_next_is_told_why_not() {
     world.run();
     assert_eq!(evict(&world.store, &unready), Ok(None), "it does not serve, and enough others do");
 }
+
+#[test]
+fn without_a_bound_nothing_may_go() {
+    let mut world = World::with_nodes(4, 1);
+    deployment(&mut world, 2);
+    let key = budget(&mut world, "unhealthyPodEvictionPolicy", json!("AlwaysAllow"));
+    world.run();
+    let status = &world.value(&key)["status"];
+    assert_eq!((&status["expectedPods"], &status["disruptionsAllowed"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn only_news_that_count_are_counted() {
+    let mut world = World::with_nodes(5, 1);
+    deployment(&mut world, 1);
+    let key = budget(&mut world, "minAvailable", json!(1));
+    world.run();
+    let (pod, seen) = (world.pods()[0].0.clone(), world.store.revision());
+    let concerned = |world: &World| {
+        let changes = world.store.changes_after(seen).unwrap();
+        let last = changes.last().unwrap();
+        DisruptionController.concerned(&world.store, last)
+    };
+    world.edit(&pod, |value| value["status"]["podIP"] = json!("10.0.0.9"));
+    assert_eq!(concerned(&world), []);
+    world.edit(&pod, |value| value["status"]["conditions"] = json!([]));
+    assert_eq!(concerned(&world), [key]);
+}

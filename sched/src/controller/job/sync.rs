@@ -173,10 +173,7 @@ impl<'a> Sync<'a> {
         if missing == 0 || tally.unfinished {
             return Vec::new();
         }
-        if missing > BURST {
-            self.plan.requeue(Duration::ZERO);
-        }
-        self.give_birth(tally, missing.min(BURST))
+        self.give_birth(tally, missing)
     }
 
     /// `podReplacementPolicy: Failed`, which is the default of Jobs with a `podFailurePolicy`.
@@ -245,9 +242,9 @@ impl<'a> Sync<'a> {
             return Vec::new();
         }
         let places: Vec<Option<Place>> = if is_indexed(&self.spec) {
-            self.open_places(tally, &streaks, missing).into_iter().map(Some).collect()
+            self.open_places(tally, &streaks, missing.min(BURST)).into_iter().map(Some).collect()
         } else {
-            vec![None; missing]
+            vec![None; missing.min(BURST)]
         };
         let mut births = Births::new(self.store, &self.job.key, NAME);
         for (ordinal, place) in places.into_iter().enumerate() {
@@ -255,6 +252,10 @@ impl<'a> Sync<'a> {
             if !births.add(pod, &mut self.plan) {
                 break;
             }
+        }
+        // Fewer were made where the namespace forbids more: asking again at once would not help.
+        if births.len() == BURST && missing > BURST {
+            self.plan.requeue(Duration::ZERO);
         }
         let born = i32::try_from(births.len()).unwrap_or(i32::MAX);
         self.status.active = self.status.active.map(|active| active + born);

@@ -165,6 +165,19 @@ fn pods_of_a_deleted_job_are_not_held() {
     assert!(world.pods().is_empty(), "{:?}", world.pods());
 }
 
+#[test]
+fn a_job_that_may_not_have_its_pods_waits() {
+    let mut world = World::with_nodes(21, 1);
+    let quota = json!({"metadata": {}, "spec": {"hard": {"pods": "0"}}});
+    world.create::<k8s_openapi::api::core::v1::ResourceQuota>("default", "none", quota);
+    let key =
+        world.create::<Job>("default", "sum", manifest(json!({"completions": 900, "parallelism": 900})));
+    run(&mut world, |_| Act::Succeed);
+    assert_eq!((world.pods().len(), &world.value(&key)["status"]["active"]), (0, &json!(0)));
+    let said = world.said("FailedCreate").len();
+    assert!((1..5).contains(&said), "{said}: it is not asked again without a pause");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

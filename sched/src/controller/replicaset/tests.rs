@@ -1,5 +1,6 @@
 use super::*;
 use crate::controller::harness::{Act, World};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::json;
 
 fn manifest(replicas: i32) -> serde_json::Value {
@@ -81,4 +82,25 @@ fn a_lost_pod_is_made_again_elsewhere() {
     world.run();
     assert_eq!(world.value(&key)["status"]["availableReplicas"], 4);
     assert!(world.pods().iter().all(|(_, pod)| pods::node_of(pod) == Some("desk-1")));
+}
+
+#[test]
+fn what_is_forbidden_is_told_in_the_status_and_asked_for_now_and_then() {
+    let mut world = World::with_nodes(6, 1);
+    let quota = json!({"metadata": {}, "spec": {"hard": {"pods": "2"}}});
+    let quota = world.create::<ResourceQuota>("default", "few", quota);
+    let key = world.create::<ReplicaSet>("default", "web", manifest(1201));
+    world.run();
+    assert_eq!(world.pods().len(), 2);
+    let conditions = &world.value(&key)["status"]["conditions"];
+    let (kind, reason) = (&conditions[0]["type"], &conditions[0]["reason"]);
+    assert_eq!((kind, reason), (&json!("ReplicaFailure"), &json!("FailedCreate")));
+    assert!(conditions[0]["message"].as_str().unwrap().contains("exceeded quota: few"), "{conditions}");
+    world.edit(&quota, |value| value["spec"]["hard"]["pods"] = json!("3"));
+    world.edit(&key, |value| value["spec"]["replicas"] = json!(3));
+    world.run();
+    world.advance(10);
+    world.run();
+    assert_eq!(world.pods().len(), 3);
+    assert_eq!(world.value(&key)["status"]["conditions"], json!([]));
 }

@@ -84,13 +84,18 @@ enum Turn {
 impl Work<'_> {
     fn run(mut self) -> Plan {
         self.revisions.writes.drain(..).for_each(|write| self.plan.write(write));
+        let mut births = Births::new(self.store, &self.owner.key, NAME);
+        if let Some(revision) = self.revisions.birth.take()
+            && !births.add_revision(&revision, &mut self.plan)
+        {
+            return self.plan;
+        }
         let members = self.members();
         let status = self.status(&members);
-        let mut births = Births::new(self.store, &self.owner.key, NAME);
         if !pods::is_going(self.owner) && self.steps(&members, &mut births) == Turn::Next {
             self.roll(&members);
         }
-        if self.owner.status.as_ref() != Some(&status) || births.len() > 0 {
+        if self.owner.status.as_ref() != Some(&status) || !births.is_empty() {
             let mut writes = vec![self.owner.edit(|value| set(value, &["status"], to_json(&status)))];
             writes.extend(births.into_writes());
             self.plan.transaction(writes);
@@ -148,6 +153,8 @@ impl Work<'_> {
     fn steps(&mut self, members: &Members, births: &mut Births<'_>) -> Turn {
         let (range, parallel) = (self.range(), self.is_parallel());
         let mut turn = Turn::Next;
+        // What is forbidden to one is forbidden to all.
+        let mut allowed = true;
         for number in range.clone() {
             let ready = match members.get(&number) {
                 None => {
@@ -155,7 +162,7 @@ impl Work<'_> {
                         self.plan.requeue(Duration::ZERO);
                         return Turn::Wait;
                     }
-                    self.give_birth(number, births);
+                    allowed = allowed && self.give_birth(number, births);
                     false
                 }
                 Some(pod) if pods::is_finished(pod) && !pods::is_terminating(pod) => {
@@ -195,7 +202,8 @@ impl Work<'_> {
         }
     }
 
-    fn give_birth(&mut self, number: i64, births: &mut Births<'_>) {
+    /// Whether the namespace allows it.
+    fn give_birth(&mut self, number: i64, births: &mut Births<'_>) -> bool {
         let newest = self.partition().is_none_or(|partition| number >= partition);
         let (revision, template) = match newest {
             true => (self.revisions.update.clone(), self.spec.template.clone()),
@@ -207,7 +215,7 @@ impl Work<'_> {
             pod.metadata.name.as_deref().unwrap_or_default(),
             self.owner.key.name
         );
-        births.add_told(pod, message, &mut self.plan);
+        births.add_told(pod, message, &mut self.plan)
     }
 
     fn delete(&mut self, pod: &Loaded<Pod>, why: &str) {

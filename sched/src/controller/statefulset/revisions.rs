@@ -3,7 +3,7 @@
 use super::super::history::{History, REVISION};
 use super::super::loaded::Loaded;
 use crate::state::{Store, Write};
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeSet;
@@ -17,8 +17,10 @@ pub(super) struct Revisions {
     pub collisions: i32,
     /// The template of `current`, if it is another one.
     old: Option<PodTemplateSpec>,
-    /// What makes the history so.
+    /// What makes the history so, beside `birth`.
     pub writes: Vec<Write>,
+    /// The revision of the template as it is now, if it is to be made.
+    pub birth: Option<ControllerRevision>,
 }
 
 impl Revisions {
@@ -36,7 +38,8 @@ impl Revisions {
         let forgotten = history.forget(spec.revision_history_limit, now, is_live);
         let mut writes = std::mem::take(&mut history.writes);
         writes.extend(forgotten);
-        Self { current, update: history.update, collisions: history.collisions, old, writes }
+        let History { update, collisions, birth, .. } = history;
+        Self { current, update, collisions, old, writes, birth }
     }
 
     /// The name and the template that pods below the partition are made from.

@@ -203,6 +203,39 @@ fn a_desktop_that_comes_back_in_time_keeps_its_identity() {
     assert_eq!(world.value(&pod)["metadata"]["uid"], uid);
 }
 
+#[test]
+fn in_parallel_what_is_forbidden_is_asked_for_once() {
+    let mut world = World::with_nodes(31, 1);
+    let quota = json!({"metadata": {}, "spec": {"hard": {"pods": "1"}}});
+    world.create::<k8s_openapi::api::core::v1::ResourceQuota>("default", "one", quota);
+    let mut manifest = manifest(5);
+    manifest["spec"]["podManagementPolicy"] = json!("Parallel");
+    manifest["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "first"});
+    world.create::<StatefulSet>("default", "db", manifest);
+    world.step(&mut |_| Act::Serve);
+    world.run();
+    assert_eq!(names(&world), ["db-0"]);
+    let reconciled = world.said("FailedCreate").len();
+    assert!(reconciled < 8, "{reconciled}: one refusal for each look, not one for each pod");
+    let revision = &world.store.list_as::<ControllerRevision>(None)[0];
+    let labels = revision.metadata.labels.as_ref().unwrap();
+    assert!(revision.metadata.name.as_ref().unwrap().ends_with(&labels["controller.kubernetes.io/hash"]));
+    assert_eq!(revision.metadata.annotations.as_ref().unwrap()["kubernetes.io/change-cause"], "first");
+}
+
+#[test]
+fn without_room_for_its_history_nothing_is_made() {
+    let mut world = World::with_nodes(32, 1);
+    let hard = json!({"count/controllerrevisions.apps": "0"});
+    let quota = json!({"metadata": {}, "spec": {"hard": hard}});
+    world.create::<k8s_openapi::api::core::v1::ResourceQuota>("default", "none", quota);
+    world.create::<StatefulSet>("default", "db", manifest(1));
+    world.run();
+    assert!(names(&world).is_empty());
+    let said = world.said("FailedCreate")[0];
+    assert!(said.starts_with("Error creating: controllerrevisions.apps \"db-"), "{said}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
