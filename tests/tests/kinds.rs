@@ -128,6 +128,12 @@ fn a_drain_waits_for_the_budget(desktop: &Desktop) -> Result<()> {
     desktop.apply(&deployment("web", 2))?;
     let pods = desktop.replicas("web", 2, SOON)?;
     desktop.kubectl("create pdb web --selector=app=web --min-available=2")?.ok()?;
+    poll(SOON, "the budget to be counted", || {
+        let budget = desktop.get("pdb", "web")?;
+        let (status, generation) = (&budget["status"], &budget["metadata"]["generation"]);
+        ensure!(status["observedGeneration"] == *generation && status["currentHealthy"] == 2, "{status}");
+        Ok(Some(()))
+    })?;
     let node = node_of(&pods[0]);
     let drain = |seconds: u32| {
         desktop.kubectl(&format!("drain {node} --ignore-daemonsets --force --timeout={seconds}s"))

@@ -8,6 +8,7 @@ use super::value::{remove, set, text};
 use gaggle_sched::admission::{self, Ledger};
 use gaggle_sched::state::Write;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -34,6 +35,9 @@ pub fn complete(state: &ApiState, kind: &Kind, object: &mut Value) -> Result<(),
 
 /// Whether the namespace allows a new object, and what has to be written together with it.
 pub fn admit(state: &ApiState, kind: &Kind, object: &Value) -> Result<Vec<Write>, ApiError> {
+    if kind.is("scheduling.k8s.io", "PriorityClass") {
+        return check_class(state, kind, object).map(|()| Vec::new());
+    }
     // Events tell of what happens, also of refusals.
     if !kind.is_namespaced() || kind.is("", "Event") {
         return Ok(Vec::new());
@@ -55,6 +59,41 @@ pub fn admit(state: &ApiState, kind: &Kind, object: &Value) -> Result<Vec<Write>
         Ok(ledger.charge(&kind.resource(), namespace, object).map(|()| ledger.writes()))
     })?;
     admitted.map_err(|why| ApiError::forbidden(kind, text(object, "/metadata/name"), &why))
+}
+
+/// Whether the namespace allows a change of an object, and what has to be written together with it: for what the object
+/// takes more than before.
+pub fn admit_change(
+    state: &ApiState,
+    kind: &Kind,
+    before: &Value,
+    after: &Value,
+) -> Result<Vec<Write>, ApiError> {
+    if kind.is("scheduling.k8s.io", "PriorityClass") {
+        return check_class(state, kind, after).map(|()| Vec::new());
+    }
+    let is_claim = kind.is("", "PersistentVolumeClaim");
+    if !is_claim && !kind.is("", "Service") {
+        return Ok(Vec::new());
+    }
+    let forbidden = |why: String| ApiError::forbidden(kind, text(after, "/metadata/name"), &why);
+    let claim: Option<PersistentVolumeClaim> = is_claim.then(|| typed(after)).transpose()?;
+    let admitted = state.view.read(|store| {
+        if let Some(claim) = claim.filter(|_| before.get("spec") != after.get("spec")) {
+            admission::check_claim(store, &claim)?;
+        }
+        let mut ledger = Ledger::new(store);
+        let namespace = text(after, "/metadata/namespace");
+        ledger.charge_growth(&kind.resource(), namespace, (before, after))?;
+        Ok(ledger.writes())
+    });
+    admitted.map_err(forbidden)
+}
+
+fn check_class(state: &ApiState, kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let class: PriorityClass = typed(object)?;
+    let forbidden = |why: String| ApiError::forbidden(kind, text(object, "/metadata/name"), &why);
+    state.view.read(|store| admission::check_global_default(store, &class)).map_err(forbidden)
 }
 
 fn typed<T: DeserializeOwned>(object: &Value) -> Result<T, ApiError> {

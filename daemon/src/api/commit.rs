@@ -88,6 +88,9 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
     let wish = object.as_ref().filter(|_| intent == Intent::Wish).map(wish_of);
     let failed = |error| CommitError::Failed(ApiError::from_documents(&error));
     let bears_intent = bears_intent(kind, &shown, intent);
+    // A removal that something is charged for may only happen if it can be: kept as intent, it would happen anyhow.
+    let is_conditional = intent == Intent::Drop && !charges.is_empty();
+    let refuse = |unavailable: &Unavailable| Err(ApiError::from_unavailable(unavailable).into());
     // The same wish where nobody orders it: the object may have been edited since what is shown of it was ordered.
     let unordered = async |prepared: Option<Adopted>| {
         let change = match (base.map(wish_of), &wish) {
@@ -100,9 +103,12 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
         change.map(Some).map_err(failed)
     };
     if !*state.quorum.borrow() {
-        let why = "less than half of the cluster's desktops can be reached";
+        let why = Unavailable::NoQuorum("less than half of the cluster's desktops can be reached".into());
+        if is_conditional {
+            return refuse(&why);
+        }
         let adopted = unordered(None).await?;
-        return keep(state, &key, shown, adopted, Unavailable::NoQuorum(why.into())).await;
+        return keep(state, &key, shown, adopted, why).await;
     }
     let adopted = match bears_intent {
         false => None,
@@ -124,6 +130,7 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
             Ok(Done { object, warning: None })
         }
         Ok(Err(refused)) => Err(CommitError::Refused(refused)),
+        Err(unavailable) if is_conditional => refuse(&unavailable),
         // Should an answer that was lost have been "yes", the documents hold the very same change: keeping it says
         // nothing twice, and whoever asked knows that their wish is not lost.
         Err(unavailable @ Unavailable::Unknown(_)) => keep(state, &key, shown, adopted, unavailable).await,
@@ -131,7 +138,7 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
             let adopted = unordered(adopted).await?;
             keep(state, &key, shown, adopted, unavailable).await
         }
-        Err(unavailable) => Err(ApiError::from_unavailable(&unavailable).into()),
+        Err(unavailable) => refuse(&unavailable),
     }
 }
 

@@ -5,6 +5,7 @@ use super::admission;
 use super::apply::{self, Author, Force, Manager, Operation, Writing};
 use super::body::{self, Decoded};
 use super::commit::{CommitError, Done, Intent, Pending, commit};
+use super::contention::Patience;
 use super::kinds::{self, Kind};
 use super::query::{FieldValidation, Query, Run};
 use super::read;
@@ -20,8 +21,7 @@ use serde_json::Value;
 /// Letters and digits that cannot be misread or spell words, as Kubernetes appends them to generated names.
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
-/// Generated names that may be taken before it is said that something is wrong (27^5 names are there to take), and
-/// times that others may be faster to charge the same quota.
+/// Generated names that may be taken before it is said that something is wrong (27^5 names are there to take).
 const TRIES: usize = 8;
 /// Names of namespaces, which a generated name must fit as well.
 const GENERATED_PREFIX: usize = 58;
@@ -79,18 +79,19 @@ async fn make(
     }
     admit(state, kind, &target.namespace, text(&object, "/metadata/name"))?;
     let generated = text(&object, "/metadata/name").is_empty();
-    let mut contended = None;
-    for _ in 0..TRIES {
+    let (mut tries, patience) = (0, Patience::new());
+    while tries < TRIES {
         match attempt(state, target, object.clone(), managed, run).await {
-            Err(CommitError::Refused(Refused::AlreadyExists(_))) if generated => contended = None,
-            // Another object was charged to the same quota.
-            Err(CommitError::Refused(refused @ Refused::Conflict { .. })) => contended = Some(refused),
+            Err(CommitError::Refused(Refused::AlreadyExists(_))) if generated => tries += 1,
+            // Another object was charged to the same quota, or the quota is another one now, or gone.
+            Err(CommitError::Refused(refused @ (Refused::Conflict { .. } | Refused::NotFound(_)))) => {
+                if !patience.is_left().await {
+                    return Err(ApiError::refused(kind, &refused));
+                }
+            }
             Err(error) => return Err(error.into_api(kind)),
             Ok(done) => return Ok(done),
         }
-    }
-    if let Some(refused) = contended {
-        return Err(CommitError::Refused(refused).into_api(kind));
     }
     let prefix = text(&object, "/metadata/generateName");
     let message = format!("{}: all names that were generated from {prefix:?} are taken", kind.qualified());

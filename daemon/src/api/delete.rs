@@ -2,6 +2,7 @@
 
 use super::ApiState;
 use super::commit::{CommitError, Done, Intent, Pending, commit};
+use super::contention::Patience;
 use super::kinds::Kind;
 use super::query::{Query, Run};
 use super::read;
@@ -11,7 +12,7 @@ use super::target::Target;
 use super::update::may_go;
 use super::value::{as_map, child, int, is_set, items, set, text};
 use futures::StreamExt;
-use gaggle_sched::controller::{disruption, namespace};
+use gaggle_sched::controller::{DISRUPTION_TARGET, disruption, namespace};
 use gaggle_sched::state::{Expect, Object, Refused, Write};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::SignedDuration;
@@ -100,55 +101,75 @@ impl Deleted {
 
 /// `DELETE` of one object.
 pub async fn delete(state: &ApiState, target: &Target, options: &Options) -> Result<Deleted, ApiError> {
-    delete_with(state, target, options, |_| Ok(Vec::new())).await
+    delete_for(Cause::Request, state, target, options).await
 }
 
 /// The deletion of a pod for the good of its desktop: what its disruption budget loses is written together with it.
 pub async fn evict(state: &ApiState, target: &Target, options: &Options) -> Result<Deleted, ApiError> {
-    delete_with(state, target, options, |current| {
-        let Some(pod) = current.typed::<Pod>() else { return Ok(Vec::new()) };
-        let charge = state.view.read(|store| disruption::evict(store, &pod));
-        charge.map(|write| write.into_iter().collect()).map_err(|blocked| ApiError::disrupts(&blocked))
-    })
-    .await
+    delete_for(Cause::Eviction, state, target, options).await
 }
 
-async fn delete_with(
+/// Why an object is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Request,
+    Eviction,
+}
+
+impl Cause {
+    /// What has to be written together with the deletion.
+    fn charges(self, state: &ApiState, current: &Object) -> Result<Vec<Write>, ApiError> {
+        let (Self::Eviction, Some(pod)) = (self, current.typed::<Pod>()) else { return Ok(Vec::new()) };
+        let charge = state.view.read(|store| disruption::evict(store, &pod));
+        charge.map(|write| write.into_iter().collect()).map_err(|blocked| ApiError::disrupts(&blocked))
+    }
+}
+
+async fn delete_for(
+    cause: Cause,
     state: &ApiState,
     target: &Target,
     options: &Options,
-    charges: impl Fn(&Object) -> Result<Vec<Write>, ApiError>,
 ) -> Result<Deleted, ApiError> {
     let kind = target.kind;
     if kind.is("", "Namespace") && namespace::ALWAYS.contains(&target.name.as_str()) {
         return Err(ApiError::forbidden(kind, &target.name, "this namespace may not be deleted"));
     }
-    let mut tries = 0;
+    let key = kind.key(&target.namespace, &target.name);
+    let (mut tries, patience) = (1, Patience::new());
     loop {
-        tries += 1;
         let current = read::current(state, target)?;
         preconditions(target, &current, options)?;
-        let object = marked(kind, current.value(), options);
+        let mut object = marked(kind, current.value(), options);
+        if cause == Cause::Eviction && !current.is_terminating() {
+            disrupt(&mut object);
+        }
         let gone = may_go(kind, &object);
         if !gone && object == *current.value() {
             return Ok(Deleted::Terminating(Done { object, warning: None }));
         }
         let pending = Pending {
             kind,
-            key: kind.key(&target.namespace, &target.name),
+            key: key.clone(),
             object: Some(object.clone()).filter(|_| !gone),
             before: Some(&object),
             base: Some(current.value()),
             expect: Expect::Revision(current.revision()),
             // The wish ends when deletion is asked for, however long the object takes to go.
             intent: if current.is_terminating() { Intent::None } else { Intent::Drop },
-            charges: charges(&current)?,
+            charges: cause.charges(state, &current)?,
             run: options.run,
         };
         match commit(state, pending).await {
             Ok(done) if gone => return Ok(Deleted::Gone(done)),
             Ok(done) => return Ok(Deleted::Terminating(done)),
-            Err(CommitError::Refused(Refused::Conflict { .. })) if tries < TRIES => {}
+            // Another pod of the same budget was faster, or the budget is another one now, or gone.
+            Err(CommitError::Refused(refused)) if *refused.key() != key => {
+                if !patience.is_left().await {
+                    return Err(ApiError::refused(kind, &refused));
+                }
+            }
+            Err(CommitError::Refused(Refused::Conflict { .. })) if tries < TRIES => tries += 1,
             Err(error) => return Err(error.into_api(kind)),
         }
     }
@@ -207,6 +228,18 @@ fn marked(kind: &Kind, current: &Value, options: &Options) -> Value {
         set(child(&mut object, "status"), "phase", "Terminating");
     }
     object
+}
+
+/// Notes on a pod that it goes for reasons that are not its own: its Job does not count it as a failure.
+fn disrupt(pod: &mut Value) {
+    let status = child(pod, "status");
+    let mut conditions = items(status, "/conditions").to_vec();
+    conditions.retain(|condition| condition["type"] != DISRUPTION_TARGET);
+    conditions.push(json!({
+        "type": DISRUPTION_TARGET, "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": super::now().to_string(),
+    }));
+    set(status, "conditions", conditions);
 }
 
 /// Only pods that some desktop runs need time to end.

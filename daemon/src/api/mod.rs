@@ -12,6 +12,7 @@ pub mod auth;
 mod body;
 mod commit;
 mod create;
+mod contention;
 mod defaults;
 mod delete;
 mod discovery;

@@ -1,7 +1,7 @@
 //! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
 
 use super::apply::{ApplyError, Conflict};
-use super::kinds::Kind;
+use super::kinds::{self, Kind};
 use crate::documents::{DocumentError, Trouble};
 use crate::pods::StreamError;
 use axum::body::Body;
@@ -194,9 +194,16 @@ impl ApiError {
         }
     }
 
-    /// What the order of writes said no to.
+    /// What the order of writes said no to: the object, or what was to be written together with it.
     pub fn refused(kind: &Kind, refused: &Refused) -> Self {
-        let name = &refused.key().name;
+        let (name, resource) = (&refused.key().name, &refused.key().resource);
+        if *resource != kind.resource() {
+            let other = kinds::all().find(|other| other.resource() == *resource).unwrap_or(kind);
+            if other.is("policy", "PodDisruptionBudget") {
+                return Self::disrupts(&Blocked::NotCounted(name.clone()));
+            }
+            return Self::modified(other, name);
+        }
         match refused {
             Refused::AlreadyExists(_) => Self::already_exists(kind, name),
             Refused::NotFound(_) => Self::not_found(kind, name),

@@ -1,9 +1,11 @@
 //! Changing objects: replace, patch, and the parts that are written alone (status, finalizers).
 
 use super::ApiState;
+use super::admission;
 use super::apply::{self, Author, Force, Manager, Operation, Writing};
 use super::body::{self, Decoded};
 use super::commit::{CommitError, Done, Intent, Pending, commit};
+use super::contention::Patience;
 use super::create;
 use super::kinds::{Kind, Subresource};
 use super::patch::Patch;
@@ -200,9 +202,9 @@ pub async fn change(
     wish: impl Fn(&Value) -> Result<Wished, ApiError>,
 ) -> Result<(Done, Vec<String>), ApiError> {
     let (kind, run) = (target.kind, query.run()?);
-    let mut tries = 0;
+    let key = kind.key(&target.namespace, &target.name);
+    let (mut tries, patience) = (1, Patience::new());
     loop {
-        tries += 1;
         let current = read::current(state, target)?;
         let Wished { object: wished, warnings, managers } = wish(current.value())?;
         // With a part of an object a client has no say in who manages it.
@@ -225,18 +227,27 @@ pub async fn change(
         let finished = terminating && may_go(kind, &object);
         let pending = Pending {
             kind,
-            key: kind.key(&target.namespace, &target.name),
+            key: key.clone(),
             object: Some(object.clone()).filter(|_| !finished),
             before: Some(&object),
             base: Some(current.value()),
             expect: Expect::Revision(current.revision()),
             intent,
-            charges: Vec::new(),
+            charges: match part_of(target) {
+                Part::Main => admission::admit_change(state, kind, current.value(), &object)?,
+                Part::Status | Part::Finalizers => Vec::new(),
+            },
             run,
         };
         match commit(state, pending).await {
             Ok(done) => return Ok((done, warnings)),
-            Err(CommitError::Refused(Refused::Conflict { .. })) if tries < TRIES => {}
+            // Something else was charged to the same quota.
+            Err(CommitError::Refused(refused)) if *refused.key() != key => {
+                if !patience.is_left().await {
+                    return Err(ApiError::refused(kind, &refused));
+                }
+            }
+            Err(CommitError::Refused(Refused::Conflict { .. })) if tries < TRIES => tries += 1,
             Err(error) => return Err(error.into_api(kind)),
         }
     }

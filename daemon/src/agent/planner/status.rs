@@ -10,6 +10,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+/// The conditions that are the agent's.
+const OWN: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
 pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
     let existing = input.context.pod.status.as_ref();
     let last = input.memory.status.as_ref();
@@ -61,10 +64,21 @@ pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
     }
 }
 
+/// A status with what others have noted of the pod since it was composed.
+pub fn with_others(mut status: PodStatus, shown: Option<&PodStatus>) -> PodStatus {
+    let noted = shown.and_then(|shown| shown.conditions.as_deref()).unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    for condition in noted.iter().filter(|one| !OWN.contains(&one.type_.as_str())) {
+        if conditions.iter().all(|known| known.type_ != condition.type_) {
+            conditions.push(condition.clone());
+        }
+    }
+    status
+}
+
 /// Conditions of others come from the view; transition times of our own from our newest status, which may be
 /// ahead of it.
 fn merged_base(existing: Option<&PodStatus>, last: Option<&PodStatus>) -> PodStatus {
-    const OWN: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
     let of =
         |status: Option<&PodStatus>| status.and_then(|status| status.conditions.clone()).unwrap_or_default();
     let view = of(existing);

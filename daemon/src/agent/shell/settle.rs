@@ -303,7 +303,9 @@ impl Shell {
         // What the view has now, which may be newer than what is obeyed.
         let shown = self.inputs.view.read(|store| store.get(&key).cloned());
         let Some(shown) = shown.filter(|shown| shown.uid() == uid) else { return };
-        let status = entry.memory.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
+        let noted = shown.typed::<Pod>().and_then(|pod| pod.status.clone());
+        let status = entry.memory.status.clone().map(|status| planner::with_others(status, noted.as_ref()));
+        let status = status.and_then(|status| serde_json::to_value(status).ok());
         if let Some(status) = status
             && shown.value().get("status") != Some(&status)
         {

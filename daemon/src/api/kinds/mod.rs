@@ -124,7 +124,8 @@ impl Kind {
 
     /// Whether `metadata.generation` grows with every change of `spec`.
     pub fn counts_generations(&self) -> bool {
-        !self.group.is_empty() && self.has(Subresource::Status)
+        let has_controller = !self.group.is_empty() || self.kind == "ReplicationController";
+        has_controller && self.has(Subresource::Status)
     }
 
     /// The type of its objects.

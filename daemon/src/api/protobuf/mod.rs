@@ -51,7 +51,9 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let message = schema::message(&kind).ok_or_else(|| ProtobufError::UnknownKind(kind.clone()))?;
+    let of_version = schema::message(&format!("{api_version}.{kind}"));
+    let message = of_version.or_else(|| schema::message(&kind));
+    let message = message.ok_or_else(|| ProtobufError::UnknownKind(kind.clone()))?;
     let mut object = Map::new();
     fields(raw, message, &mut object, 0)?;
     object.insert("apiVersion".into(), api_version.into());

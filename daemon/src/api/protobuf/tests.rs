@@ -54,6 +54,28 @@ fn bytes_of_a_secret_become_base64() {
 }
 
 #[test]
+fn a_kind_is_read_as_its_version_has_it() {
+    let reference = sized(1, &[sized(1, b"Deployment"), sized(2, b"web"), sized(3, b"apps/v1")].concat());
+    let one = decode(&enveloped(
+        "autoscaling/v1",
+        "HorizontalPodAutoscaler",
+        &sized(2, &[reference.clone(), number(3, 5), number(4, 80)].concat()),
+    ));
+    assert_eq!(one.unwrap()["spec"]["targetCPUUtilizationPercentage"], 80);
+    let metric = sized(4, &[sized(1, b"Resource"), sized(4, &sized(1, b"cpu"))].concat());
+    let two = decode(&enveloped(
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        &sized(2, &[reference, number(3, 5), metric].concat()),
+    ));
+    assert_eq!(two.unwrap()["spec"]["metrics"][0]["resource"]["name"], "cpu");
+    let item =
+        [sized(1, b"Container"), sized(2, &[sized(1, b"cpu"), sized(2, &sized(1, b"1"))].concat())].concat();
+    let range = decode(&enveloped("v1", "LimitRange", &sized(2, &sized(1, &item)))).unwrap();
+    assert_eq!(range["spec"]["limits"], json!([{"type": "Container", "max": {"cpu": "1"}}]));
+}
+
+#[test]
 fn broken_bodies_are_refused() {
     assert_eq!(decode(b"{}"), Err(ProtobufError::NotKubernetes));
     assert_eq!(decode(&enveloped("x/v1", "Toy", b"")), Err(ProtobufError::UnknownKind("Toy".into())));

@@ -396,7 +396,7 @@ async fn a_namespaces_quota_is_kept_and_its_limits_are_told() {
         k.ok(&["create", "quota", "q", "--hard=pods=1,requests.cpu=1"]).await,
         "resourcequota/q created\n"
     );
-    let bare = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: b}]}}";
+    let bare = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: b}]}";
     let error = k.fails(&["create", "-f", "-"], bare).await;
     let expected = "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c";
     assert!(error.contains("(Forbidden)") && error.contains(expected), "{error}");
@@ -409,8 +409,8 @@ async fn a_namespaces_quota_is_kept_and_its_limits_are_told() {
     assert!(table.contains("pods: 1/1, requests.cpu: 500m/1"), "charged with the pod: {table}");
 
     k.ok(&["create", "ns", "lab"]).await;
-    let range = "{apiVersion: v1, kind: LimitRange, metadata: {name: r, namespace: lab}, spec: {limits: [
-        {type: Container, max: {cpu: 800m}, min: {cpu: 200m}}]}}";
+    let range = "apiVersion: v1\nkind: LimitRange\nmetadata: {name: r, namespace: lab}\n\
+                 spec: {limits: [{type: Container, max: {cpu: 800m}, min: {cpu: 200m}}]}";
     k.ok_with(&["create", "-f", "-"], range).await;
     k.ok_with(&["create", "-n", "lab", "-f", "-"], bare).await;
     let filled =
@@ -489,8 +489,8 @@ async fn more_kinds_are_made_by_their_commands_and_shown_in_their_columns() {
         rule,
         r#"{"backend":{"service":{"name":"web","port":{"number":80}}},"path":"/","pathType":"Prefix"}"#
     );
-    let set = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: \
-               {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
+    let set = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: d}\nspec: {selector: {matchLabels: {a: b}}, template: \
+               {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}";
     k.ok_with(&["create", "-f", "-"], set).await;
     let table = k.ok(&["get", "ds"]).await;
     let header = "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE";
@@ -501,12 +501,12 @@ async fn more_kinds_are_made_by_their_commands_and_shown_in_their_columns() {
     k.ok(&["create", "job", "now", "--from=cronjob/tick"]).await;
     let owner = k.ok(&["get", "job", "now", "-o", "jsonpath={.metadata.ownerReferences[0].kind}"]).await;
     assert_eq!(owner, "CronJob");
-    let rc = "{apiVersion: v1, kind: ReplicationController, metadata: {name: rc}, spec: {template: {metadata: {labels: {a: \
-              c}}, spec: {containers: [{name: c, image: i}]}}}}";
+    let rc = "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: rc}\nspec: {template: {metadata: {labels: {a: \
+              c}}, spec: {containers: [{name: c, image: i}]}}}";
     k.ok_with(&["create", "-f", "-"], rc).await;
     assert_eq!(k.ok(&["scale", "rc/rc", "--replicas=3"]).await, "replicationcontroller/rc scaled\n");
-    let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], \
-                 resources: {requests: {storage: 1Gi}}}}";
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: v}\nspec: {accessModes: [ReadWriteOnce], \
+                 resources: {requests: {storage: 1Gi}}}";
     k.ok_with(&["create", "-f", "-"], claim).await;
     let table = k.ok(&["get", "pvc"]).await;
     assert_eq!(rows(&table)[1][..2], ["v", "Pending"]);

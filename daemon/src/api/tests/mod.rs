@@ -1,5 +1,6 @@
 //! The API as its clients see it: a server on loopback whose writes go straight into the view.
 
+mod admission;
 mod apply;
 mod client;
 mod http;

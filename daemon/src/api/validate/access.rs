@@ -72,6 +72,14 @@ fn bound(object: &Value, kinds: &[&str], problems: &mut Problems) {
         if text(subject, "/name").is_empty() {
             problems.required(&format!("{at}.name"), "");
         }
+        let group = match kind {
+            "ServiceAccount" => Some(""),
+            "User" | "Group" => Some("rbac.authorization.k8s.io"),
+            _ => None,
+        };
+        if let Some(group) = group {
+            problems.one_of(&format!("{at}.apiGroup"), text(subject, "/apiGroup"), &[group]);
+        }
         if kind == "ServiceAccount" && text(subject, "/namespace").is_empty() {
             problems.required(&format!("{at}.namespace"), "");
         }

@@ -1,7 +1,7 @@
 //! LimitRanges, ResourceQuotas, PodDisruptionBudgets and PriorityClasses.
 
 use super::{Problems, metadata, names, quantity, workload};
-use crate::api::value::{is_set, items, text};
+use crate::api::value::{flag, is_set, items, text};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -23,6 +23,18 @@ const QUOTA_NAMES: [&str; 12] = [
     "services.loadbalancers",
     "services.nodeports",
 ];
+/// Amounts that a quota may bound, and those of them that are of pods of a scope.
+const AMOUNTS: [&str; 7] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+];
+const COMPUTE: [&str; 6] =
+    ["cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory"];
 const SCOPES: [&str; 6] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
@@ -48,6 +60,11 @@ pub fn limit_range(object: &Value, problems: &mut Problems) {
                 }
             }
         }
+        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            for (resource, amount) in item.get(field).and_then(Value::as_object).into_iter().flatten() {
+                quantity::check(problems, &format!("{at}.{field}[{resource}]"), amount);
+            }
+        }
         let bounded = ["min", "max"].iter().any(|bound| is_set(item, &format!("/{bound}/storage")));
         if of == "PersistentVolumeClaim" && !bounded {
             let why = "either minimum or maximum storage value is required, but neither was provided";
@@ -67,7 +84,7 @@ pub fn limit_range(object: &Value, problems: &mut Problems) {
             item.get("maxLimitRequestRatio").and_then(Value::as_object).into_iter().flatten()
         {
             let given = ratio.as_str().and_then(quantity::milli);
-            if given.is_none_or(|ratio| ratio < 1000) {
+            if given.is_some_and(|ratio| (0..1000).contains(&ratio)) {
                 let why = format!("ratio {} is less than 1", ratio.as_str().unwrap_or_default());
                 problems.invalid(&format!("{at}.maxLimitRequestRatio[{resource}]"), ratio, &why);
             }
@@ -109,12 +126,18 @@ pub fn resource_quota(object: &Value, problems: &mut Problems) {
         problems.form(&field, name, names::qualified_name);
         quantity::check(problems, &field, amount);
     }
-    for scope in items(object, "/spec/scopes").iter().filter_map(Value::as_str) {
-        if !SCOPES.contains(&scope) {
-            let scopes = object.pointer("/spec/scopes").unwrap_or(&Value::Null);
-            problems.invalid("spec.scopes", scopes, "unsupported scope");
-        }
+    let given = object.pointer("/spec/scopes").unwrap_or(&Value::Null);
+    let scopes: BTreeSet<&str> = items(object, "/spec/scopes").iter().filter_map(Value::as_str).collect();
+    if scopes.iter().any(|scope| !SCOPES.contains(scope)) {
+        problems.invalid("spec.scopes", given, "unsupported scope");
     }
+    in_harmony("spec.scopes", given, &scopes, object, problems);
+    let of_selector = object.pointer("/spec/scopeSelector/matchExpressions").unwrap_or(&Value::Null);
+    let selected: BTreeSet<&str> = items(object, "/spec/scopeSelector/matchExpressions")
+        .iter()
+        .map(|one| text(one, "/scopeName"))
+        .collect();
+    in_harmony("spec.scopeSelector.matchExpressions", of_selector, &selected, object, problems);
     for (i, one) in items(object, "/spec/scopeSelector/matchExpressions").iter().enumerate() {
         let at = format!("spec.scopeSelector.matchExpressions[{i}]");
         let (scope, operator) = (text(one, "/scopeName"), text(one, "/operator"));
@@ -122,6 +145,13 @@ pub fn resource_quota(object: &Value, problems: &mut Problems) {
             problems.invalid(&format!("{at}.scopeName"), &scope.into(), "unsupported scope");
         }
         problems.one_of(&format!("{at}.operator"), operator, &["In", "NotIn", "Exists", "DoesNotExist"]);
+        // Only classes have names to choose from; a pod is of another scope or it is not.
+        if SCOPES.contains(&scope) && scope != "PriorityClass" && operator != "Exists" {
+            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
+                       ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
+                       ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            problems.invalid(&format!("{at}.operator"), &operator.into(), why);
+        }
         let lists = matches!(operator, "In" | "NotIn");
         if lists && items(one, "/values").is_empty() {
             let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
@@ -129,6 +159,25 @@ pub fn resource_quota(object: &Value, problems: &mut Problems) {
         } else if !lists && !items(one, "/values").is_empty() {
             let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
             problems.invalid(&format!("{at}.values"), one.get("values").unwrap_or(&Value::Null), why);
+        }
+    }
+}
+
+/// Scopes that no pod is of at once, and what a quota of them cannot bound.
+fn in_harmony(at: &str, given: &Value, scopes: &BTreeSet<&str>, object: &Value, problems: &mut Problems) {
+    for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+        if scopes.contains(one) && scopes.contains(other) {
+            problems.invalid(at, given, "conflicting scopes");
+        }
+    }
+    let hard = object.pointer("/spec/hard").and_then(Value::as_object).into_iter().flatten();
+    let standard = |name: &&String| QUOTA_NAMES.contains(&name.as_str()) || AMOUNTS.contains(&name.as_str());
+    for name in hard.map(|(name, _)| name).filter(standard) {
+        let of_pods = name == "pods" || COMPUTE.contains(&name.as_str());
+        for scope in scopes.iter().filter(|scope| SCOPES.contains(scope)) {
+            if !(if *scope == "BestEffort" { name == "pods" } else { of_pods }) {
+                problems.invalid(at, given, "unsupported scope applied to resource");
+            }
         }
     }
 }
@@ -168,11 +217,20 @@ pub fn priority_class(object: &Value, problems: &mut Problems) {
     let (name, value) =
         (text(object, "/metadata/name"), object.get("value").and_then(Value::as_i64).unwrap_or(0));
     if name.starts_with(SYSTEM_PREFIX) {
-        let known = gaggle_sched::admission::SYSTEM_CLASSES.iter().any(|class| class.0 == name);
-        if !known {
+        let known = gaggle_sched::admission::SYSTEM_CLASSES.iter().find(|class| class.0 == name);
+        let error = match known {
+            None => format!("{name} is not a known system priority class"),
+            Some(class) if i64::from(class.1) != value => {
+                format!("value of {name} PriorityClass must be {}", class.1)
+            }
+            Some(_) if flag(object, "/globalDefault") => {
+                format!("globalDefault of {name} PriorityClass must be false")
+            }
+            Some(_) => String::new(),
+        };
+        if !error.is_empty() {
             let why = format!(
-                "priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: {name} is \
-                 not a known system priority class"
+                "priority class names with '{SYSTEM_PREFIX}' prefix are reserved for system use only. error: {error}"
             );
             problems.forbidden("metadata.name", &why);
         }

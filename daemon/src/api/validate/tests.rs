@@ -250,3 +250,97 @@ fn a_cron_job_is_told_what_its_schedule_lacks() {
         assert_eq!(wrong(field, value), [expected], "{field}");
     }
 }
+
+/// What is wrong with an object by one kind's rules.
+fn said_of(validate: fn(&Value, &mut Problems), object: Value) -> Vec<String> {
+    let mut problems = Problems::default();
+    validate(&object, &mut problems);
+    problems.into_causes().into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
+}
+
+#[test]
+fn a_quota_is_told_which_scopes_fit_together() {
+    let wrong = |spec: Value| said_of(policy::resource_quota, json!({"spec": spec}));
+    let one_of = |scope: &str, operator: &str, values: Value| {
+        json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [
+            {"scopeName": scope, "operator": operator, "values": values}]}})
+    };
+    for good in [
+        json!({"hard": {"pods": "1"}, "scopes": ["BestEffort", "Terminating"]}),
+        json!({"hard": {"requests.cpu": "1", "count/jobs.batch": "1"}, "scopes": ["NotBestEffort"]}),
+        one_of("PriorityClass", "In", json!(["high"])),
+        one_of("Terminating", "Exists", json!([])),
+    ] {
+        assert_eq!(wrong(good.clone()), [""; 0], "{good}");
+    }
+    for (bad, expected) in [
+        (
+            json!({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}),
+            "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes",
+        ),
+        (
+            json!({"hard": {"requests.cpu": "1"}, "scopes": ["BestEffort"]}),
+            "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource",
+        ),
+        (
+            json!({"hard": {"configmaps": "1"}, "scopes": ["Terminating"]}),
+            "spec.scopes: Invalid value: [\"Terminating\"]: unsupported scope applied to resource",
+        ),
+        (
+            one_of("Terminating", "DoesNotExist", json!([])),
+            "spec.scopeSelector.matchExpressions[0].operator: Invalid value: \"DoesNotExist\": must be 'Exist' when \
+             scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+             ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+             ResourceQuotaScopeCrossNamespacePodAffinity",
+        ),
+    ] {
+        assert_eq!(wrong(bad), [expected]);
+    }
+}
+
+#[test]
+fn a_range_is_of_quantities_and_a_system_class_is_what_it_is() {
+    let item = |item: Value| said_of(policy::limit_range, json!({"spec": {"limits": [item]}}));
+    assert_eq!(item(json!({"type": "Container", "max": {"cpu": "800m"}})), [""; 0]);
+    let [said] = &item(json!({"type": "Container", "default": {"cpu": "much"}}))[..] else { panic!() };
+    assert!(
+        said.starts_with("spec.limits[0].default[cpu]: Invalid value: \"much\": quantities must"),
+        "{said}"
+    );
+    let class = |value: i64, global: bool| {
+        let class = json!({"metadata": {"name": "system-node-critical"}, "value": value, "globalDefault": global,
+            "preemptionPolicy": "PreemptLowerPriority"});
+        said_of(policy::priority_class, class)
+    };
+    assert_eq!(class(2_000_001_000, false), [""; 0]);
+    assert!(
+        class(7, false)[0].ends_with("error: value of system-node-critical PriorityClass must be 2000001000")
+    );
+    assert!(class(2_000_001_000, true)[0].ends_with("PriorityClass must be false"));
+}
+
+#[test]
+fn a_replication_controllers_pods_have_no_end_and_subjects_have_their_group() {
+    let mut spec = json!({"replicas": 1, "selector": {"a": "b"}, "template": {"metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}}});
+    spec["template"]["spec"]["activeDeadlineSeconds"] = json!(7);
+    let mut object = json!({"metadata": {"name": "web"}, "spec": spec});
+    defaults::replication_controller(&mut object);
+    assert_eq!(
+        said_of(workload::replication_controller, object),
+        [
+            "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicationController is not \
+          Supported"
+        ]
+    );
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"});
+    let binding = |subject: Value| said_of(access::binding, json!({"roleRef": role, "subjects": [subject]}));
+    assert_eq!(binding(json!({"kind": "ServiceAccount", "name": "a", "namespace": "b"})), [""; 0]);
+    let user = binding(json!({"kind": "User", "name": "a", "apiGroup": "example.com"}));
+    assert_eq!(
+        user,
+        [
+            "subjects[0].apiGroup: Unsupported value: \"example.com\": supported values: \"rbac.authorization.k8s.io\""
+        ]
+    );
+}

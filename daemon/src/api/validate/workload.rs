@@ -148,6 +148,10 @@ pub fn replication_controller(object: &Value, problems: &mut Problems) {
     template("spec.template", object, "/spec/template", problems);
     let policy = text(object, "/spec/template/spec/restartPolicy");
     problems.one_of("spec.template.spec.restartPolicy", policy, &["Always"]);
+    if is_set(object, "/spec/template/spec/activeDeadlineSeconds") {
+        let why = "activeDeadlineSeconds in ReplicationController is not Supported";
+        problems.forbidden("spec.template.spec.activeDeadlineSeconds", why);
+    }
 }
 
 pub fn pod_template(object: &Value, problems: &mut Problems) {

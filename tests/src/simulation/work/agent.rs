@@ -532,7 +532,9 @@ impl World<'_> {
         let key = entry.key();
         let Some(shown) = life.store.get(&key).filter(|shown| shown.uid() == uid) else { return };
         let mut writes = Vec::new();
-        let status = entry.memory.status.as_ref().and_then(|status| serde_json::to_value(status).ok());
+        let noted = shown.typed::<Pod>().and_then(|pod| pod.status.clone());
+        let status = entry.memory.status.clone().map(|status| planner::with_others(status, noted.as_ref()));
+        let status = status.and_then(|status| serde_json::to_value(status).ok());
         if let Some(status) = status
             && shown.value().get("status") != Some(&status)
         {

@@ -17,6 +17,19 @@ fn conditions_of_others_stay_and_times_move_only_with_the_status() {
 }
 
 #[test]
+fn what_others_note_while_a_status_is_on_its_way_stays() {
+    let mut world = World::new(containers(&["a"], "Always"));
+    let composed = world.rest();
+    let evicted = json!({"conditions": [
+        {"type": "Ready", "status": "False"}, {"type": "DisruptionTarget", "status": "True"}
+    ]});
+    let status = with_others(composed.clone(), serde_json::from_value(evicted).ok().as_ref());
+    assert_eq!(condition(&status, "DisruptionTarget"), "True");
+    assert_eq!(condition(&status, "Ready"), condition(&composed, "Ready"), "that is the agent's to say");
+    assert_eq!(with_others(status.clone(), Some(&status)), status);
+}
+
+#[test]
 fn notes_tell_of_back_offs_once() {
     let mut world = World::new(containers(&["a"], "Always"));
     world.rest();
