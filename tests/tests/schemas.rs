@@ -52,9 +52,13 @@ fn manifests_are_applied_explained_compared_and_refused_as_anywhere() {
         ensure!(differs.code == 1 && differs.stdout.contains("+  replicas: 3"), "{differs}");
         ensure!(one.kubectl_with("diff -f -", DEPLOYMENT)?.code == 0);
 
+        let dry = apply(two, "--dry-run=server", &three)?;
+        ensure!(dry.contains("configured (server dry run)"), "{dry}");
+        ensure!(one.kubectl("get deploy web -o jsonpath={.spec.replicas}")?.ok()? == "1");
+
         // Server-side: what kubectl applied before is its own; what another manager sets is not.
         ensure!(apply(one, "--server-side", DEPLOYMENT)?.contains("serverside-applied"));
-        let scaled = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 2}}";
+        let scaled = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 2}\n";
         let conflict = two.kubectl_with("apply --server-side --field-manager=hpa -f -", scaled)?.refused()?;
         let expected = "Apply failed with 1 conflict: conflict with \"kubectl\": .spec.replicas";
         ensure!(conflict.contains(expected), "{conflict}");
@@ -69,6 +73,9 @@ fn manifests_are_applied_explained_compared_and_refused_as_anywhere() {
         ensure!(refused.contains("strict decoding error: unknown field \"spec.replicaz\""), "{refused}");
         let refused = one.kubectl_with("apply --server-side -f -", &unknown)?.refused()?;
         ensure!(refused.contains(".spec.replicaz: field not declared in schema"), "{refused}");
+
+        ensure!(two.kubectl("auth can-i delete nodes")?.ok()?.trim() == "yes");
+        ensure!(one.kubectl("auth whoami")?.ok()?.contains("system:masters"));
         Ok(())
     });
 }

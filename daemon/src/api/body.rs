@@ -246,7 +246,7 @@ mod tests {
         let (value, _) = check_yaml(text, FieldValidation::Strict).unwrap();
         let limit = value.pointer("/spec/template/spec/containers/0/resources/limits/cpu").unwrap();
         assert_eq!(limit, "2");
-        let (value, _) = check_yaml("metadata: {labels: {a:}}", FieldValidation::Strict).unwrap();
+        let (value, _) = check_yaml("metadata: {labels: {a: }}", FieldValidation::Strict).unwrap();
         assert_eq!(value["metadata"]["labels"]["a"], "");
         let other = check_yaml("kind: Pod", FieldValidation::Ignore).unwrap_err();
         assert!(other.contains("does not match the expected kind (Deployment)"), "{other}");

@@ -125,9 +125,8 @@ fn managers_of(kind: &Kind, object: &Value, managed: &Managed<'_>) -> Vec<Manage
         Managed::As(managers) => managers.clone(),
         Managed::By(author) => {
             let now = super::now().to_string();
-            let nothing = Value::Object(serde_json::Map::new());
             let writing = Writing { author, of: kind.node(), now: &now };
-            writing.updated(&nothing, object, Vec::new()).unwrap_or_else(|error| {
+            writing.made(object).unwrap_or_else(|error| {
                 tracing::debug!(%error, "a new object's managers are not known");
                 Vec::new()
             })

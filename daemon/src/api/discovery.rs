@@ -2,6 +2,7 @@
 
 use super::ApiState;
 use super::kinds::{self, Kind, Subresource, group_version};
+use super::reviews::{self, Review};
 use super::status::{ApiError, json_response};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -59,10 +60,15 @@ pub async fn group_resources(Path((group, version)): Path<(String, String)>) -> 
 fn resources(group: &str, version: &str) -> Response {
     let kinds: Vec<&Kind> =
         kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
-    if kinds.is_empty() {
+    let mut resources: Vec<Value> = reviews_of(group, version)
+        .map(|review| {
+            json!({"name": review.plural, "singularName": review.singular, "namespaced": false,
+                "kind": review.kind, "verbs": ["create"]})
+        })
+        .collect();
+    if kinds.is_empty() && resources.is_empty() {
         return ApiError::no_such_path().into_response();
     }
-    let mut resources = Vec::new();
     for kind in kinds {
         resources.push(json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.is_namespaced(),
@@ -96,14 +102,30 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The group-versions that are served, each once.
+fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut all = kinds::group_versions();
+    for review in reviews::ALL {
+        let of_review = (review.group, reviews::VERSION);
+        if !all.contains(&of_review) {
+            all.push(of_review);
+        }
+    }
+    all
+}
+
+fn reviews_of(group: &str, version: &str) -> impl Iterator<Item = &'static Review> {
+    reviews::ALL.iter().filter(move |review| review.group == group && version == reviews::VERSION)
+}
+
 fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<&str> = kinds::group_versions().into_iter().map(|(group, _)| group).collect();
+    let mut groups: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
     groups.dedup();
     groups
 }
 
 fn versions_of(group: &str) -> Vec<&'static str> {
-    let all = kinds::group_versions();
+    let all = group_versions();
     all.into_iter().filter(|(found, _)| *found == group).map(|(_, version)| version).collect()
 }
 
@@ -133,6 +155,11 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
 }
 
 fn aggregated_version(group: &str, version: &str) -> Value {
+    let reviews = reviews_of(group, version).map(|review| {
+        json!({"resource": review.plural, "singularResource": review.singular, "scope": "Cluster",
+            "verbs": ["create"],
+            "responseKind": {"group": group, "version": version, "kind": review.kind}})
+    });
     let resources: Vec<Value> = kinds::all()
         .filter(|kind| kind.group == group && kind.version == version)
         .map(|kind| {
@@ -152,6 +179,7 @@ fn aggregated_version(group: &str, version: &str) -> Value {
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             })
         })
+        .chain(reviews)
         .collect();
     json!({"version": version, "freshness": "Current", "resources": resources})
 }

@@ -34,7 +34,7 @@ pub async fn resources(State(state): State<ApiState>, request: Request) -> Respo
 async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let target = Target::parse(parts.uri.path())?;
-    let query = Query::of(&parts.uri)?.of_agent(&parts.headers);
+    let query = Query::of(&parts.uri)?.of_request(&parts.method, &parts.headers);
     if let Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)) =
         target.subresource
         && matches!(parts.method, Method::GET | Method::POST)

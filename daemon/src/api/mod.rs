@@ -9,10 +9,11 @@
 mod admission;
 pub mod apply;
 pub mod auth;
+mod autoscaling_v1;
 mod body;
 mod commit;
-mod create;
 mod contention;
+mod create;
 mod defaults;
 mod delete;
 mod discovery;
@@ -26,6 +27,7 @@ pub mod patch;
 mod protobuf;
 mod query;
 mod read;
+mod reviews;
 mod scale;
 pub mod schema;
 mod selector;
@@ -46,10 +48,12 @@ pub use serve::serve;
 
 use crate::documents::Documents;
 use crate::pods::PodStreams;
-use axum::Router;
+use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use gaggle_sched::state::{Propose, View};
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
@@ -77,7 +81,14 @@ pub fn router(state: ApiState) -> Router {
 /// The API and `more` routes, such as the daemon's own, all behind the same tokens.
 pub fn router_with(state: ApiState, more: Router) -> Router {
     let auth = state.auth.clone();
-    Router::new()
+    let mut router = Router::new();
+    for review in reviews::ALL {
+        let answer = move |Extension(user): Extension<User>, headers: HeaderMap, body: Body| async move {
+            review.answer(&user, &headers, body).await
+        };
+        router = router.route(&review.path(), post(answer));
+    }
+    router
         .route("/healthz", get(version::alive))
         .route("/livez", get(version::alive))
         .route("/readyz", get(version::ready))
@@ -90,6 +101,7 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
         .route("/openapi/v2", get(openapi::version_2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::group_document))
+        .route(autoscaling_v1::PATH, post(autoscaling_v1::create))
         .fallback(dispatch::resources)
         .method_not_allowed_fallback(async || status::ApiError::method_not_allowed().into_response())
         .with_state(state)

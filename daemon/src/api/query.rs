@@ -2,7 +2,7 @@
 
 use super::status::ApiError;
 use axum::extract::Query as Pairs;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use std::str::FromStr;
 
 /// More parameters than any client sends: the words of a command to run are one each.
@@ -19,6 +19,8 @@ pub struct Query {
     pairs: Vec<(String, String)>,
     /// The program that asks, by its own name for itself.
     agent: String,
+    /// What Kubernetes calls the parameters of such a request together.
+    options: &'static str,
 }
 
 /// What is done about fields that a kind does not have, and fields given twice.
@@ -43,28 +45,37 @@ impl Query {
         if pairs.len() > PARAMETERS {
             return Err(ApiError::bad_request(format!("more than {PARAMETERS} query parameters")));
         }
-        Ok(Self { pairs, agent: String::new() })
+        Ok(Self { pairs, agent: String::new(), options: "GetOptions" })
     }
 
-    /// The same parameters, asked for by the program that these headers name.
-    pub fn of_agent(self, headers: &HeaderMap) -> Self {
+    /// The same parameters, asked for by this method and the program that these headers name.
+    pub fn of_request(self, method: &Method, headers: &HeaderMap) -> Self {
         let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        Self { agent: agent.split('/').next().unwrap_or_default().to_owned(), ..self }
+        let agent = agent.split('/').next().unwrap_or_default().to_owned();
+        let options = match *method {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            Method::DELETE => "DeleteOptions",
+            _ => self.options,
+        };
+        Self { agent, options, ..self }
     }
 
     /// Who manages the fields that the request writes.
     pub fn manager(&self) -> Result<String, ApiError> {
         let is_printable = |c: &char| !c.is_control();
-        let invalid =
-            |why: &str| Err(ApiError::new(422, "Invalid", format!("fieldManager: Invalid value: {why}")));
+        let invalid = |why: &str| Err(ApiError::options(self.options, &format!("fieldManager: {why}")));
         match self.text("fieldManager") {
             "" => {
                 let name: String = self.agent.chars().filter(is_printable).take(MANAGER).collect();
                 Ok(if name.is_empty() { UNKNOWN.into() } else { name })
             }
-            name if name.len() > MANAGER => invalid("may not be more than 128 bytes"),
+            name if name.len() > MANAGER => {
+                invalid(&format!("Too long: may not be more than {MANAGER} bytes"))
+            }
             name if !name.chars().all(|c| is_printable(&c)) => {
-                invalid("should only contain printable characters")
+                invalid(&format!("Invalid value: {name:?}: should only contain printable characters"))
             }
             name => Ok(name.to_owned()),
         }

@@ -1,6 +1,6 @@
 //! Errors as Kubernetes clients read them: a `Status` object with reason, code and details.
 
-use super::apply::{ApplyError, Conflict};
+use super::apply::{ApplyError, CONFLICTS_SHOWN, Conflict};
 use super::kinds::{self, Kind};
 use crate::documents::{DocumentError, Trouble};
 use crate::pods::StreamError;
@@ -99,6 +99,7 @@ impl ApiError {
         };
         let causes: Vec<Value> = conflicts
             .iter()
+            .take(CONFLICTS_SHOWN)
             .map(|Conflict { with, field }| {
                 let message = format!("conflict with {with}");
                 json!({"reason": "FieldManagerConflict", "message": message, "field": field})
@@ -147,7 +148,12 @@ impl ApiError {
 
     /// What a list or a watch may not ask for.
     pub fn list_options(why: &str) -> Self {
-        Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}"))
+        Self::options("ListOptions", why)
+    }
+
+    /// What a request's parameters may not say; `options` is what Kubernetes calls them together.
+    pub fn options(options: &str, why: &str) -> Self {
+        Self::new(422, "Invalid", format!("{options}.meta.k8s.io \"\" is invalid: {why}"))
     }
 
     /// A disruption budget stands against an eviction. Without a `Retry-After` while it is spent: clients would try again

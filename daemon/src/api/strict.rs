@@ -5,27 +5,32 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
+/// How many values and letters may come of one byte: a YAML text of some kilobytes can name one list in another one so
+/// often that no memory holds the result.
+const GROWTH: usize = 4;
+/// ... and of a text that is next to nothing.
+const LEAST: usize = 16;
 /// More complaints than anybody reads.
 const COMPLAINTS: usize = 32;
 
 /// JSON text, and the paths that stand in it more than once (the last one counts, as in Go's decoder).
 pub fn from_json(text: &[u8]) -> Result<(Value, Vec<String>), String> {
-    let mut twice = Vec::new();
+    let mut reading = Reading::of(text);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let seed = Checked { path: Path::Root, twice: &mut twice };
+    let seed = Checked { path: Path::Root, reading: &mut reading };
     let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
     deserializer.end().map_err(|error| error.to_string())?;
-    Ok((value, twice))
+    Ok((value, reading.twice))
 }
 
 /// One YAML document, read likewise.
 pub fn from_yaml(text: &[u8]) -> Result<(Value, Vec<String>), String> {
-    let mut twice = Vec::new();
-    let seed = Checked { path: Path::Root, twice: &mut twice };
+    let mut reading = Reading::of(text);
+    let seed = Checked { path: Path::Root, reading: &mut reading };
     let value = seed
         .deserialize(serde_yaml_ng::Deserializer::from_slice(text))
         .map_err(|error| format!("error converting YAML to JSON: {error}"))?;
-    Ok((value, twice))
+    Ok((value, reading.twice))
 }
 
 /// Takes the fields away that the type does not have, and names them.
@@ -112,16 +117,37 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// What is kept while one text is read.
+struct Reading {
+    twice: Vec<String>,
+    /// How much may still come of it.
+    budget: usize,
+}
+
+impl Reading {
+    fn of(text: &[u8]) -> Self {
+        Self { twice: Vec::new(), budget: text.len().saturating_mul(GROWTH).saturating_add(LEAST) }
+    }
+
+    fn charge<E: de::Error>(&mut self, amount: usize) -> Result<(), E> {
+        let left = self.budget.checked_sub(amount);
+        self.budget =
+            left.ok_or_else(|| E::custom("aliases make it many times as large as it is written"))?;
+        Ok(())
+    }
+}
+
 /// Builds a `Value` from any deserializer. Depth is bounded by the deserializers themselves (128).
 struct Checked<'a> {
     path: Path<'a>,
-    twice: &'a mut Vec<String>,
+    reading: &'a mut Reading,
 }
 
 impl<'de> DeserializeSeed<'de> for Checked<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.reading.charge::<D::Error>(1)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -150,11 +176,13 @@ impl<'de> Visitor<'de> for Checked<'_> {
         Ok(Value::Number(number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.reading.charge::<E>(value.len())?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        self.reading.charge::<E>(value.len())?;
         Ok(value.into())
     }
 
@@ -172,9 +200,9 @@ impl<'de> Visitor<'de> for Checked<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items
-            .next_element_seed(Checked { path: Path::Item(&self.path, list.len()), twice: self.twice })?
-        {
+        loop {
+            let path = Path::Item(&self.path, list.len());
+            let Some(item) = items.next_element_seed(Checked { path, reading: self.reading })? else { break };
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -183,11 +211,12 @@ impl<'de> Visitor<'de> for Checked<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = fields.next_key::<String>()? {
+            self.reading.charge::<A::Error>(key.len())?;
             let path = Path::Field(&self.path, &key);
-            if map.contains_key(&key) && self.twice.len() < COMPLAINTS {
-                self.twice.push(path.to_string());
+            if map.contains_key(&key) && self.reading.twice.len() < COMPLAINTS {
+                self.reading.twice.push(path.to_string());
             }
-            let value = fields.next_value_seed(Checked { path, twice: self.twice })?;
+            let value = fields.next_value_seed(Checked { path, reading: self.reading })?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -209,6 +238,16 @@ mod tests {
         assert_eq!(value["spec"]["a"], 3);
         let (value, twice) = from_yaml(b"spec:\n  a: 1\n  b: [{x: y}]\n").unwrap();
         assert_eq!((value, twice.len()), (json!({"spec": {"a": 1, "b": [{"x": "y"}]}}), 0));
+    }
+
+    #[test]
+    fn aliases_cannot_blow_a_text_up() {
+        let list = |element: &str| vec![element; 20_000].join(",");
+        let bomb = format!("a: &a [{}]\nb: [{}]\n", list("x"), list("*a"));
+        let refused = from_yaml(bomb.as_bytes()).unwrap_err();
+        assert!(refused.contains("aliases make it many times as large"), "{refused}");
+        let (value, _) = from_yaml(b"a: &a {x: true, y: [1, 2]}\nb: *a\n").unwrap();
+        assert_eq!(value["b"], json!({"x": true, "y": [1, 2]}));
     }
 
     #[test]

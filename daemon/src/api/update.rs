@@ -93,7 +93,7 @@ pub async fn patch(
     }
     if !query.text("force").is_empty() {
         let why = "force: Forbidden: may not be specified for non-apply patch";
-        return Err(ApiError::new(422, "Invalid", why));
+        return Err(ApiError::options("PatchOptions", why));
     }
     let validation = query.field_validation()?;
     let author = author(target, query, Operation::Update)?;
@@ -117,8 +117,8 @@ async fn apply(
 ) -> Result<(Done, Vec<String>, Made), ApiError> {
     let (kind, validation) = (target.kind, query.field_validation()?);
     if query.text("fieldManager").is_empty() {
-        let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-        return Err(ApiError::new(422, "Invalid", why));
+        let why = "fieldManager: Required value: is required for apply patch";
+        return Err(ApiError::options("PatchOptions", why));
     }
     let author = author(target, query, Operation::Apply)?;
     if !items(&decoded.value, "/metadata/managedFields").is_empty() {
@@ -134,6 +134,13 @@ async fn apply(
     let (config, warnings) = body::check_applied(kind, decoded, validation)?;
     let config = part_of_config(target, config);
     if target.subresource.is_none() && read::current(state, target).is_err() {
+        let uid = text(&config, "/metadata/uid");
+        if !uid.is_empty() {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(ApiError::conflict(kind, &target.name, &why));
+        }
         let collection = Target { name: String::new(), ..target.clone() };
         let decoded = Decoded { value: config.clone(), twice };
         match create::apply(state, &collection, query, decoded, &author).await {

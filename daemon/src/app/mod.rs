@@ -256,6 +256,7 @@ impl Daemon {
         };
         let stop_api = CancellationToken::new();
         let router = api::router_with(state, own);
+        tokio::task::spawn_blocking(api::schema::warm);
         let api = tokio::spawn(api::serve(listener, certificate.tls_config(), router, stop_api.clone()));
 
         let server = format!("https://127.0.0.1:{api_port}");

@@ -20,7 +20,7 @@ use super::schema::{self, Node};
 use super::value::text;
 use fields::{Fields, Step};
 use serde_json::{Value, json};
-use typed::{compare, fields_of, merge, remove, with_named};
+use typed::{Difference, compare, fields_of, merge, remove, with_named};
 
 /// The manager of what an object held before anybody's applying to it was noted.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -29,8 +29,9 @@ const KUBECTL: &str = "kubectl";
 /// The manager of edits that were kept without a quorum: documents do not say whose they are.
 const ADOPTION: &str = "gaggle-adoption";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// What all annotations of an object may take together: a longer note of what was applied is left out.
-const LAST_APPLIED_BYTES: usize = 256 * 1024;
+/// What all annotations of an object may take together: a note of what was applied that is too long for it is left
+/// out.
+const ANNOTATIONS_BYTES: usize = 256 * 1024;
 
 /// What no manager has: it names the object, or the server sets it.
 const NOBODYS: &[&[&str]] = &[
@@ -47,6 +48,9 @@ const NOBODYS: &[&[&str]] = &[
     &["metadata", "managedFields"],
     &["metadata", "resourceVersion"],
 ];
+
+/// Conflicts that are listed one by one: an object may have tens of thousands of fields.
+pub const CONFLICTS_SHOWN: usize = 300;
 
 /// A field that somebody else manages, and that the one who applies wants otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +75,16 @@ fn message(conflicts: &[Conflict]) -> String {
     }
     let mut message = format!("Apply failed with {} conflicts:", conflicts.len());
     let mut last = "";
-    for Conflict { with, field } in conflicts {
+    for Conflict { with, field } in conflicts.iter().take(CONFLICTS_SHOWN) {
         if with != last {
             let before = if last.is_empty() { " " } else { "\n" };
             message.push_str(&format!("{before}conflicts with {with}:"));
             last = with;
         }
         message.push_str(&format!("\n- {field}"));
+    }
+    if conflicts.len() > CONFLICTS_SHOWN {
+        message.push_str(&format!("\nand {} more", conflicts.len() - CONFLICTS_SHOWN));
     }
     message
 }
@@ -114,7 +121,8 @@ impl Writing<'_> {
         let own =
             managers.iter().find(|manager| self.author.is(&manager.author)).map(|own| own.fields.clone());
         let fields = own.unwrap_or_default().difference(gone).union(&set);
-        self.note(&mut managers, fields);
+        let change = if set.is_empty() { Change::None } else { Change::Values };
+        self.note(&mut managers, fields, change);
         Ok(managers)
     }
 
@@ -152,7 +160,17 @@ impl Writing<'_> {
             subresource: String::new(),
             ..self.author.clone()
         };
-        Writing { author: &author, of: self.of, now: self.now }.updated(&json!({}), live, Vec::new())
+        Writing { author: &author, of: self.of, now: self.now }.made(live)
+    }
+
+    /// The managers of a new object.
+    ///
+    /// # Errors
+    /// An object whose lists cannot be taken apart.
+    pub fn made(&self, object: &Value) -> Result<Vec<Manager>, Malformed> {
+        // Every object has these, so that to write one is not to manage it as a whole.
+        let nothing = json!({"metadata": {}, "spec": {}, "status": {}});
+        self.updated(&nothing, object, Vec::new())
     }
 
     fn applied_unless(
@@ -169,8 +187,9 @@ impl Writing<'_> {
         let last = own.first().map(|own| own.fields.clone()).unwrap_or_default();
         let managed = others.iter().fold(wished.clone(), |all, manager| all.union(&manager.fields));
         let object = self.pruned(merged, &last, &managed)?;
-        self.note(&mut managers, wished.without(&self.nobodys()));
         let difference = compare(live, &object, self.of)?;
+        let change = if difference == Difference::default() { Change::None } else { Change::Values };
+        self.note(&mut managers, wished.without(&self.nobodys()), change);
         let set = difference.set();
         let others = |manager: &&mut Manager| self.is_comparable(manager) && !self.author.is(&manager.author);
         let mut conflicts = Vec::new();
@@ -235,18 +254,19 @@ impl Writing<'_> {
         let note = format!("{plain}\n");
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
         {
-            match note.len() <= LAST_APPLIED_BYTES {
-                true => drop(annotations.insert(LAST_APPLIED.into(), note.into())),
-                false => drop(annotations.remove(LAST_APPLIED)),
+            annotations.insert(LAST_APPLIED.into(), note.into());
+            let sizes = annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len));
+            if sizes.sum::<usize>() > ANNOTATIONS_BYTES {
+                annotations.remove(LAST_APPLIED);
             }
         }
         object
     }
 
-    /// Sets what the author manages; the time is that of the last change of it.
-    fn note(&self, managers: &mut Vec<Manager>, fields: Fields) {
+    /// Sets what the author manages; the time is when it last changed that, or what it holds.
+    fn note(&self, managers: &mut Vec<Manager>, fields: Fields, change: Change) {
         match managers.iter_mut().find(|manager| self.author.is(&manager.author)) {
-            Some(own) if own.fields == fields => {}
+            Some(own) if own.fields == fields && change == Change::None => {}
             Some(own) => {
                 own.fields = fields;
                 own.time = self.now.to_owned();
@@ -293,6 +313,13 @@ pub fn note_adoption(before: &Value, object: &mut Value, now: &str) {
         managers = updated;
     }
     write(object, managers);
+}
+
+/// Whether a write makes fields hold something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Values,
 }
 
 /// Whether whoever applies takes fields from others.

@@ -125,7 +125,7 @@ fn elements_of_others_keep_their_places() {
     let live = apply(&live, &with(&["proxy"]), "mesh", Force::No).unwrap();
     assert_eq!(names(&live), ["b", "c", "proxy"]);
     let live = apply(&live, &with(&["a", "c", "b"]), "ci", Force::No).unwrap();
-    assert_eq!(names(&live), ["a", "c", "b", "proxy"]);
+    assert_eq!(names(&live), ["a", "c", "proxy", "b"]);
     let twice = apply(&live, &with(&["a", "a"]), "ci", Force::No).unwrap_err();
     assert!(twice.to_string().contains("duplicate entries for key [name=\"a\"]"), "{twice}");
 }
@@ -160,6 +160,76 @@ fn what_kubectl_applied_client_side_it_may_apply_server_side() {
     );
     let edited = update(&live, |object| object["spec"]["replicas"] = json!(7), "kubectl-edit");
     assert!(apply(&edited, &config, "kubectl", Force::No).is_err(), "an edit since then stands");
+}
+
+#[test]
+fn who_makes_an_object_does_not_manage_it_as_a_whole() {
+    let author = author("kubectl-create", Operation::Update);
+    let writing = Writing { author: &author, of: deployment_type(), now: NOW };
+    let mut object = deployment(json!({"replicas": 1}));
+    object["metadata"]["labels"] = json!({"a": "b"});
+    let managers = writing.made(&object).unwrap();
+    let expected = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:replicas": {}}});
+    assert_eq!(managers[0].fields.to_json(), expected);
+}
+
+#[test]
+fn a_managers_time_is_when_it_last_changed_what_it_manages() {
+    let time = |object: &Value, by: &str| {
+        let managers = read(object);
+        managers.iter().find(|one| one.author.name == by).unwrap().time.clone()
+    };
+    let later = "2026-02-03T04:05:06Z";
+    let live =
+        apply(&Value::Null, &deployment(json!({"replicas": 1, "paused": true})), "ci", Force::No).unwrap();
+    let ci = author("ci", Operation::Apply);
+    let again = |replicas: u32| {
+        let writing = Writing { author: &ci, of: deployment_type(), now: later };
+        let config = deployment(json!({"replicas": replicas, "paused": true}));
+        let (mut object, managers) = writing.applied(&live, &config, read(&live), Force::No).unwrap();
+        write(&mut object, managers);
+        object
+    };
+    assert_eq!(again(1), live, "the same again is no change");
+    assert_eq!(time(&again(2), "ci"), later);
+    let live = update(&live, |object| object["spec"]["minReadySeconds"] = json!(1), "edit");
+    let edit = author("edit", Operation::Update);
+    let writing = Writing { author: &edit, of: deployment_type(), now: later };
+    let mut object = live.clone();
+    object["spec"]["minReadySeconds"] = json!(2);
+    let managers = writing.updated(&live, &object, read(&live)).unwrap();
+    write(&mut object, managers);
+    assert_eq!((time(&object, "edit").as_str(), time(&object, "ci").as_str()), (later, NOW));
+}
+
+#[test]
+fn a_note_of_what_was_applied_that_finds_no_room_beside_other_annotations_is_left_out() {
+    let with = |filling: usize| {
+        let config = deployment(json!({"replicas": 1}));
+        let mut live = config.clone();
+        let last = format!("{config}\n");
+        live["metadata"]["annotations"] = json!({LAST_APPLIED: last, "other": "x".repeat(filling)});
+        let live = update(&json!({}), |object| *object = live, "kubectl-client-side-apply");
+        let object = apply(&live, &config, "kubectl", Force::No).unwrap();
+        object["metadata"]["annotations"].get(LAST_APPLIED).is_some()
+    };
+    assert!(with(1000));
+    assert!(!with(ANNOTATIONS_BYTES - 50));
+}
+
+#[test]
+fn of_very_many_conflicts_some_are_named_and_all_are_counted() {
+    let labels = |value: &str| {
+        let labels: serde_json::Map<String, Value> =
+            (0..1000).map(|n| (format!("l{n}"), json!(value))).collect();
+        let mut object = deployment(json!({}));
+        object["metadata"]["labels"] = labels.into();
+        object
+    };
+    let live = apply(&Value::Null, &labels("a"), "one", Force::No).unwrap();
+    let message = apply(&live, &labels("b"), "two", Force::No).unwrap_err().to_string();
+    assert!(message.starts_with("Apply failed with 1000 conflicts:"));
+    assert!(message.ends_with("\nand 700 more") && message.lines().count() < 400);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::fields::{Fields, Step};
 use crate::api::schema::{Elements, Node, Shape};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A type, where it is known.
 pub type Of<'a> = Option<Node<'a>>;
@@ -256,7 +256,10 @@ fn merge_at(
     }
 }
 
-/// Elements that are wished for come in the order of the wish; the others stay before whatever they stood before.
+/// Elements that are wished for come in the order of the wish. Those that only the object has stay behind what they
+/// stood behind, as far as that order lets them.
+///
+/// These are the steps of Kubernetes' structured merge, so that two servers make the same list of the same wish.
 fn merge_lists(
     object: &[Value],
     wished: &[Value],
@@ -267,29 +270,47 @@ fn merge_lists(
     let steps = |list: &[Value]| -> Result<Vec<Step>, String> {
         list.iter().map(|element| step_of(element, elements, of)).collect()
     };
-    let there = steps(object).map_err(malformed(path))?;
+    let live = steps(object).map_err(malformed(path))?;
     let wanted = steps(wished).map_err(malformed(path))?;
-    let mut merged = Vec::with_capacity(object.len().max(wished.len()));
-    let mut next = 0;
-    for (i, (step, wished)) in wanted.iter().zip(wished).enumerate() {
-        if wanted[..i].contains(step) {
-            return Err(malformed(path)(format!("duplicate entries for key {step}")));
-        }
-        // What only the object has, up to the element that is wished for now.
-        if let Some(at) = there.iter().skip(next).position(|other| other == step).map(|at| at + next) {
-            let between = there[next..at].iter().zip(&object[next..at]);
-            merged.extend(
-                between.filter(|(other, _)| !wanted.contains(other)).map(|(_, element)| element.clone()),
-            );
-            next = at + 1;
-        }
-        let is = there.iter().position(|other| other == step).map(|at| &object[at]);
-        path.push(step.clone());
-        merged.push(merge_at(is, wished, of.and_then(Node::items), path)?);
-        path.pop();
+    let mut asked = BTreeSet::new();
+    if let Some(step) = wanted.iter().find(|step| !asked.insert(*step)) {
+        return Err(malformed(path)(format!("duplicate entries for key {step}")));
     }
-    let rest = there[next..].iter().zip(&object[next..]);
-    merged.extend(rest.filter(|(other, _)| !wanted.contains(other)).map(|(_, element)| element.clone()));
+    let mut values: BTreeMap<&Step, Option<&Value>> = BTreeMap::new();
+    for (step, value) in live.iter().zip(object) {
+        // What is there twice has no one value to be merged with.
+        values.entry(step).and_modify(|value| *value = None).or_insert(Some(value));
+    }
+    let mut shared = wanted.iter().filter(|step| values.contains_key(step)).peekable();
+    let mut done = BTreeSet::new();
+    let mut merged = Vec::with_capacity(object.len().max(wished.len()));
+    let (mut l, mut r) = (0, 0);
+    while l < live.len() || r < wanted.len() {
+        if let Some(step) = live.get(l) {
+            if !asked.contains(step) {
+                merged.push(object[l].clone());
+                l += 1;
+                continue;
+            }
+            if wanted.get(r) == Some(step) {
+                l += 1;
+            } else if r < wanted.len() && shared.peek().is_some_and(|next| *next != step) {
+                // It is wished for, but later or earlier.
+                l += 1;
+                continue;
+            } else if done.contains(step) {
+                l += 1;
+            }
+        }
+        let Some(step) = wanted.get(r) else { continue };
+        path.push(step.clone());
+        let value = values.get(step).copied().flatten();
+        merged.push(merge_at(value, &wished[r], of.and_then(Node::items), path)?);
+        path.pop();
+        done.insert(step);
+        shared.next_if_eq(&step);
+        r += 1;
+    }
     Ok(merged)
 }
 

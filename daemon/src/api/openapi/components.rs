@@ -53,18 +53,29 @@ fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
-/// Says which kind the schema is of, and adds that of its lists.
-pub fn add_kind(schemas: &mut Map<String, Value>, kind: &Kind, name: &str) {
-    if let Some(schema) = schemas.get_mut(name) {
-        schema["x-kubernetes-group-version-kind"] = json!([identity(kind, kind.kind)]);
-        // The model cannot do without metadata; what a client sends can.
-        if let Some(Value::Array(required)) = schema.get_mut("required") {
-            required.retain(|field| field != "metadata");
-            if required.is_empty() {
-                remove(schema, "required");
-            }
+/// Says which kinds the schemas are of, also where another group's objects hold them.
+pub fn identify(schemas: &mut Map<String, Value>, definitions: &Definitions, group_version: (&str, &str)) {
+    let (group, version) = group_version;
+    let kinds = definitions.kinds.iter().map(|(kind, name)| (name.as_str(), identity(kind, kind.kind)));
+    let around = [
+        (SCALE, "autoscaling", "v1", "Scale"),
+        (EVICTION, "policy", "v1", "Eviction"),
+        (STATUS, "", "v1", "Status"),
+        // Each group says that its objects are deleted with these.
+        (DELETE_OPTIONS, group, version, "DeleteOptions"),
+    ];
+    let around = around.map(|(name, group, version, kind)| {
+        (name, json!({"group": group, "version": version, "kind": kind}))
+    });
+    for (name, identity) in kinds.chain(around) {
+        if let Some(schema) = schemas.get_mut(name) {
+            schema["x-kubernetes-group-version-kind"] = json!([identity]);
         }
     }
+}
+
+/// Adds the schema of a kind's lists.
+pub fn add_list(schemas: &mut Map<String, Value>, kind: &Kind, name: &str) {
     let text = |of: &str| schemas.get(name).and_then(|schema| schema["properties"][of].as_object().cloned());
     let (kind_field, version_field) = (text("kind"), text("apiVersion"));
     let list = format!("{}List", kind.kind);
@@ -98,6 +109,14 @@ fn published(name: &str, definition: &Value) -> Value {
         let number = if name.ends_with(".Quantity") { "number" } else { "integer" };
         schema["oneOf"] = json!([{"type": number}, {"type": "string"}]);
     }
+    let is_kind = ["kind", "apiVersion"].iter().all(|field| schema["properties"].get(field).is_some());
+    if is_kind && let Some(Value::Array(required)) = schema.get_mut("required") {
+        // The model cannot do without metadata; what a client sends can.
+        required.retain(|field| field != "metadata");
+        if required.is_empty() {
+            remove(&mut schema, "required");
+        }
+    }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for (field, schema) in properties {
             let rules = own.map(|own| own.field(field)).unwrap_or_default();
@@ -127,6 +146,8 @@ fn describe_field(schema: &mut Value, rules: &FieldRules) {
         schema["x-kubernetes-list-type"] = kind.into();
     } else if rules.is_atomic {
         schema["x-kubernetes-map-type"] = "atomic".into();
+    } else if rules.is_granular {
+        schema["x-kubernetes-map-type"] = "granular".into();
     }
     let strategies: Vec<&str> = [
         ("merge", rules.merge.is_some()),

@@ -7,17 +7,21 @@ mod components;
 mod paths;
 
 use super::kinds::{self, group_version};
+use super::negotiate::Form;
 use super::query::Query;
 use super::schema::{self, Definitions};
 use super::status::{ApiError, json_response};
 use super::version::GIT_VERSION;
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::LazyLock;
 
 /// How long a document that is asked for with its hash may be kept: another version has another hash.
@@ -26,7 +30,11 @@ const ASK_AGAIN: &str = "no-cache, private";
 
 /// `GET /openapi/v3`
 pub async fn index() -> Response {
-    let paths: Map<String, Value> = DOCUMENTS
+    let documents = match documents().await {
+        Ok(documents) => documents,
+        Err(error) => return error.into_response(),
+    };
+    let paths: Map<String, Value> = documents
         .iter()
         .map(|(name, document)| {
             let url = format!("/openapi/v3/{name}?hash={}", document.hash);
@@ -38,27 +46,45 @@ pub async fn index() -> Response {
 
 /// `GET /openapi/v3/api/v1` and `GET /openapi/v3/apis/GROUP/VERSION`
 pub async fn group_document(Path(wanted): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let Some(document) = DOCUMENTS.get(&wanted) else { return ApiError::no_such_path().into_response() };
-    let asked = match Query::of(&uri) {
-        Ok(query) => query.text("hash").to_owned(),
-        Err(error) => return error.into_response(),
-    };
+    answer(&wanted, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(wanted: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
+    // Who takes nothing but protobuf has to hear that there is none.
+    Form::of(headers, "")?;
+    let document = documents().await?.get(wanted).ok_or_else(ApiError::no_such_path)?;
+    let query = Query::of(uri)?;
+    let asked = query.text("hash");
     if !asked.is_empty() && asked != document.hash {
         // The index was another desktop's, of another version.
         let location = format!("/openapi/v3/{wanted}?hash={}", document.hash);
-        return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response();
+        return Ok((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response());
     }
     let tag = format!("\"{}\"", document.hash);
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|known| known.to_str().ok());
-    let is_known = known.flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
+    let is_known = listed(headers, header::IF_NONE_MATCH).any(|known| known == tag);
     let lasting = if asked.is_empty() { ASK_AGAIN } else { FOR_EVER };
-    let about = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, lasting), (header::VARY, "Accept")];
-    match is_known {
-        true => (StatusCode::NOT_MODIFIED, about).into_response(),
-        false => {
-            (about, [(header::CONTENT_TYPE, "application/json")], document.bytes.clone()).into_response()
-        }
+    let about = [
+        (header::ETAG, tag.as_str()),
+        (header::CACHE_CONTROL, lasting),
+        (header::VARY, "Accept, Accept-Encoding"),
+        (header::CONTENT_TYPE, "application/json"),
+    ];
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
     }
+    if listed(headers, header::ACCEPT_ENCODING).any(|encoding| encoding == "gzip") {
+        return Ok((about, [(header::CONTENT_ENCODING, "gzip")], document.packed.clone()).into_response());
+    }
+    let packed = document.packed.clone();
+    let text = tokio::task::spawn_blocking(move || unpacked(&packed)).await;
+    let text = text.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    Ok((about, text).into_response())
+}
+
+/// What a header lists, without parameters.
+fn listed(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|one| one.split(';').next().unwrap_or_default().trim())
 }
 
 /// `GET /openapi/v2`: that there is one, and nothing in it.
@@ -100,22 +126,46 @@ fn path_of(group: &str, version: &str) -> String {
     format!("{prefix}/{}", group_version(group, version))
 }
 
-/// One group-version's document as it is sent, and what tells it from another one.
+/// One group-version's document, and what tells it from another one.
 struct Document {
-    bytes: Bytes,
+    /// Compressed, as most clients take it: in the open all of them are some megabytes.
+    packed: Bytes,
     hash: String,
 }
 
-/// Made when somebody asks first: they are megabytes, and nobody may ever ask this desktop.
+/// Made when somebody asks first: it takes a moment, and nobody may ever ask this desktop.
 static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
     let definitions = schema::definitions();
     let documents = kinds::group_versions().into_iter().map(|(group, version)| {
-        let bytes = document(&definitions, group, version).to_string();
-        let hash = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02X}")).collect();
-        (path_of(group, version), Document { bytes: bytes.into(), hash })
+        let text = document(&definitions, group, version).to_string();
+        let hash = Sha256::digest(&text).iter().take(16).map(|byte| format!("{byte:02X}")).collect();
+        (path_of(group, version), Document { packed: packed(text.as_bytes()), hash })
     });
     documents.collect()
 });
+
+/// The documents, made where it holds nobody up.
+async fn documents() -> Result<&'static BTreeMap<String, Document>, ApiError> {
+    tokio::task::spawn_blocking(|| &*DOCUMENTS).await.map_err(ApiError::internal)
+}
+
+fn packed(text: &[u8]) -> Bytes {
+    let mut packed = Vec::new();
+    GzEncoder::new(text, Compression::default()).read_to_end(&mut packed).map_or_else(
+        |error| {
+            // Reading from memory does not fail.
+            tracing::error!(%error, "an OpenAPI document could not be compressed");
+            Bytes::new()
+        },
+        |_| packed.into(),
+    )
+}
+
+fn unpacked(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut text)?;
+    Ok(text)
+}
 
 fn document(definitions: &Definitions, group: &str, version: &str) -> Value {
     let served: Vec<_> =
@@ -125,8 +175,9 @@ fn document(definitions: &Definitions, group: &str, version: &str) -> Value {
     let names = served.iter().map(|(_, name)| name.as_str());
     let mut schemas = components::closure(definitions, names.chain(around).chain(parts));
     let mut paths = Map::new();
+    components::identify(&mut schemas, definitions, (group, version));
     for (kind, name) in served {
-        components::add_kind(&mut schemas, kind, name);
+        components::add_list(&mut schemas, kind, name);
         paths::add(&mut paths, kind, name);
     }
     json!({"openapi": "3.0.0", "info": {"title": TITLE, "version": GIT_VERSION},

@@ -49,9 +49,32 @@ const LOG: Parameters = &[
     ("timestamps", "boolean"),
 ];
 
+const EXEC: Parameters = &[
+    ("command", "string"),
+    ("container", "string"),
+    ("stderr", "boolean"),
+    ("stdin", "boolean"),
+    ("stdout", "boolean"),
+    ("tty", "boolean"),
+];
+const ATTACH: Parameters = &[
+    ("container", "string"),
+    ("stderr", "boolean"),
+    ("stdin", "boolean"),
+    ("stdout", "boolean"),
+    ("tty", "boolean"),
+];
+const PORT_FORWARD: Parameters = &[("ports", "integer")];
+
 /// Media types of patches, in the order in which clients prefer them.
 const PATCH_BODIES: &[&str] = &[
     "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+/// ... and of parts that have no managers.
+const PART_PATCH_BODIES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
@@ -96,16 +119,22 @@ pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
         let of = discovery::served_as(kind, *part);
         let (schema, parameters) = match (part, of.2) {
             (Subresource::Log, _) => ("", LOG),
+            (Subresource::Exec, _) => ("", EXEC),
+            (Subresource::Attach, _) => ("", ATTACH),
+            (Subresource::PortForward, _) => ("", PORT_FORWARD),
             (_, "Scale") => (components::SCALE, NONE),
             (_, "Eviction") => (components::EVICTION, NONE),
             (_, own) if own == kind.kind => (schema, NONE),
             _ => ("", NONE),
         };
+        let is_stream = matches!(part, Subresource::Exec | Subresource::Attach | Subresource::PortForward);
         let verbs = discovery::verbs_of(*part);
         let part = Part { kind, name: part.name(), of, schema };
         let mut operations = json!({"parameters": in_path(&path)});
         for verb in verbs {
             match *verb {
+                "get" if is_stream => operations["get"] = part.connect("Get", parameters),
+                "create" if is_stream => operations["post"] = part.connect("Post", parameters),
                 "get" => operations["get"] = part.operation("read", "get", parameters, schema),
                 "update" => operations["put"] = part.write("replace", "put"),
                 "patch" => operations["patch"] = part.patch(),
@@ -146,7 +175,17 @@ impl Part<'_> {
 
     fn patch(&self) -> Value {
         let mut operation = self.operation("patch", "patch", PATCH, self.schema);
-        operation["requestBody"] = body(PATCH_BODIES, components::PATCH);
+        let is_managed = self.of == (self.kind.group, self.kind.version, self.kind.kind);
+        let bodies = if is_managed { PATCH_BODIES } else { PART_PATCH_BODIES };
+        operation["requestBody"] = body(bodies, components::PATCH);
+        operation
+    }
+
+    /// A request that becomes a stream.
+    fn connect(&self, method: &str, parameters: Parameters) -> Value {
+        let mut operation = self.operation("connect", "connect", parameters, "");
+        operation["operationId"] = self.operation_id("connect", method).into();
+        operation["responses"]["200"]["content"] = json!({"*/*": {"schema": {"type": "string"}}});
         operation
     }
 
@@ -161,7 +200,7 @@ impl Part<'_> {
         };
         let (group, version, kind) = self.of;
         json!({
-            "operationId": self.operation_id(verb),
+            "operationId": self.operation_id(verb, ""),
             "tags": [format!("{}_{}", short_group(self.kind.group), self.kind.version)],
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
@@ -170,8 +209,8 @@ impl Part<'_> {
         })
     }
 
-    /// `replaceAppsV1NamespacedDeploymentScale`
-    fn operation_id(&self, verb: &str) -> String {
+    /// `replaceAppsV1NamespacedDeploymentScale`, `connectCoreV1GetNamespacedPodExec`
+    fn operation_id(&self, verb: &str, method: &str) -> String {
         let everywhere = verb == "listForAllNamespaces";
         let (verb, scope) = match (everywhere, self.kind.is_namespaced()) {
             (true, _) => ("list", ""),
@@ -180,7 +219,7 @@ impl Part<'_> {
         };
         let end = if everywhere { "ForAllNamespaces" } else { "" };
         let (group, version) = (capital(short_group(self.kind.group)), capital(self.kind.version));
-        format!("{verb}{group}{version}{scope}{}{}{end}", self.kind.kind, capital(self.name))
+        format!("{verb}{group}{version}{method}{scope}{}{}{end}", self.kind.kind, capital(self.name))
     }
 }
 

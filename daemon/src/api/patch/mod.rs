@@ -12,6 +12,9 @@ use serde_json::Value;
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, \
                         application/strategic-merge-patch+json, application/apply-patch+yaml";
+/// Of a part that has no managers of its own.
+const ACCEPTED_OF_PARTS: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
 
 /// A patch as it came, ready to be applied to one version of an object after another.
 pub enum Patch {
@@ -62,8 +65,10 @@ impl Patch {
                 Ok(object)
             }
             Self::Strategic(patch) => strategic::apply(object, patch, of).map_err(ApiError::bad_request),
-            // Of a part that has no managers: what is applied is merged into it.
-            Self::Apply(wished) => strategic::apply(object, wished, of).map_err(ApiError::bad_request),
+            // Whoever has managers does not come here with it.
+            Self::Apply(_) => {
+                Err(ApiError::unsupported_media_type("application/apply-patch+yaml", ACCEPTED_OF_PARTS))
+            }
         }
     }
 }

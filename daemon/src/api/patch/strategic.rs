@@ -6,6 +6,7 @@
 
 use crate::api::schema::{Elements, Node};
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
@@ -35,11 +36,13 @@ fn merge_objects(
     };
     if let Some(retained) = patch.get(RETAIN) {
         let retained = retained.as_array().ok_or("$retainKeys is not a list")?;
-        result.retain(|key, _| retained.iter().any(|kept| kept == key));
+        let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+        result.retain(|key, _| retained.contains(key.as_str()));
     }
     for (key, removed) in patch {
         let Some(list) = key.strip_prefix(DELETE_PRIMITIVES) else { continue };
         let removed = removed.as_array().ok_or_else(|| format!("{key} is not a list"))?;
+        let removed: HashSet<&Value> = removed.iter().collect();
         if let Some(Value::Array(list)) = result.get_mut(list) {
             list.retain(|item| !removed.contains(item));
         }
@@ -52,6 +55,9 @@ fn merge_objects(
         match value {
             Value::Null => {
                 result.remove(key);
+            }
+            Value::Object(_) if child.is_some_and(Node::is_replaced) => {
+                result.insert(key.clone(), without_directives(value));
             }
             Value::Object(patch) => {
                 let empty = Map::new();
@@ -87,49 +93,59 @@ fn merge_lists(
     field: &str,
     of: Option<Node<'_>>,
 ) -> Result<Vec<Value>, String> {
-    let key = match merged(of) {
+    let elements = merged(of);
+    let key = match elements {
         Elements::Atomic => return Ok(patch.iter().map(without_directives).collect()),
         Elements::Set => {
-            for item in patch {
-                if !list.contains(item) {
-                    list.push(item.clone());
-                }
-            }
-            return Ok(list);
+            let before = list.clone();
+            list.extend(patch.iter().cloned());
+            let mut seen = HashSet::new();
+            list.retain(|item| seen.insert(item.clone()));
+            return Ok(in_order(list, patch, &before, elements));
         }
         Elements::Keyed(keys) => keys.first().copied().unwrap_or_default(),
     };
-    let items = of.and_then(Node::items);
     // An element that is only the directive speaks for the whole list.
     if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {
         let rest = patch.iter().filter(|item| !item.as_object().is_some_and(replaces));
         return Ok(rest.map(without_directives).collect());
     }
+    let mut deleted = HashSet::new();
+    let mut changed = Vec::new();
     for item in patch {
-        let item = item.as_object().ok_or_else(|| format!("an element of {field} is not an object"))?;
-        let Some(value) = item.get(key) else {
+        let fields = item.as_object().ok_or_else(|| format!("an element of {field} is not an object"))?;
+        let Some(value) = fields.get(key) else {
             return Err(format!("an element of {field} does not contain declared merge key: {key}"));
         };
-        let same = |other: &Value| other.get(key) == Some(value);
-        match directive(item)? {
-            Directive::Delete => list.retain(|other| !same(other)),
-            Directive::Merge | Directive::Replace => {
-                let empty = Map::new();
-                let at = list.iter().position(same);
-                let original = at.and_then(|at| list[at].as_object()).unwrap_or(&empty);
-                let merged = Value::Object(merge_objects(original, item, items)?);
-                match at {
-                    Some(at) => list[at] = merged,
-                    None => list.push(merged),
-                }
+        match directive(fields)? {
+            Directive::Delete => {
+                deleted.insert(value);
             }
+            Directive::Merge | Directive::Replace => changed.push((value, fields)),
         }
     }
-    Ok(list)
+    list.retain(|item| item.get(key).is_none_or(|value| !deleted.contains(value)));
+    let before = list.clone();
+    let mut places: HashMap<&Value, usize> = HashMap::new();
+    for (place, item) in before.iter().enumerate() {
+        if let Some(value) = item.get(key) {
+            places.entry(value).or_insert(place);
+        }
+    }
+    for (value, fields) in changed {
+        let empty = Map::new();
+        let place = *places.entry(value).or_insert(list.len());
+        let original = list.get(place).and_then(Value::as_object).unwrap_or(&empty);
+        let merged = Value::Object(merge_objects(original, fields, of.and_then(Node::items))?);
+        match list.get_mut(place) {
+            Some(item) => *item = merged,
+            None => list.push(merged),
+        }
+    }
+    Ok(in_order(list, patch, &before, elements))
 }
 
-/// Puts lists into the order that the patch asks for; elements that only the server has stay where they are
-/// among their neighbours.
+/// Puts lists into the order that the patch asks for.
 fn set_orders(
     original: &Map<String, Value>,
     patch: &Map<String, Value>,
@@ -140,39 +156,52 @@ fn set_orders(
         let Some(field) = key.strip_prefix(ORDER) else { continue };
         let order = order.as_array().ok_or_else(|| format!("{key} is not a list"))?;
         let Some(Value::Array(list)) = result.get_mut(field) else { continue };
+        let before = original.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let elements = merged(of.and_then(|of| of.child(field)));
-        let identity = |item: &Value| match elements {
-            Elements::Atomic => None,
-            Elements::Set => Some(item.clone()),
-            Elements::Keyed(keys) => item.get(keys.first()?).cloned(),
-        };
-        if *elements == Elements::Atomic {
-            continue;
-        }
-        let wished: Vec<Option<Value>> = order.iter().map(identity).collect();
-        let before = original.get(field).and_then(Value::as_array);
-        let before: Vec<Option<Value>> = before.into_iter().flatten().map(identity).collect();
-        let place = |among: &[Option<Value>], item: &Value| {
-            let identity = identity(item);
-            among.iter().position(|other| *other == identity)
-        };
-        let (mut named, servers): (Vec<Value>, Vec<Value>) =
-            std::mem::take(list).into_iter().partition(|item| place(&wished, item).is_some());
-        named.sort_by_key(|item| place(&wished, item));
-        let (mut named, mut servers) = (named.into_iter().peekable(), servers.into_iter().peekable());
-        loop {
-            let server_first = match (servers.peek(), named.peek()) {
-                (None, None) => break,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some(server), Some(named)) => {
-                    matches!((place(&before, server), place(&before, named)), (Some(s), Some(n)) if s < n)
-                }
-            };
-            list.extend(if server_first { servers.next() } else { named.next() });
-        }
+        *list = in_order(std::mem::take(list), order, before, elements);
     }
     Ok(())
+}
+
+/// A list with the elements that `wished` names in its order. Those that only the server has stay in theirs, each before
+/// whatever it stood before; what was not there `before` goes first.
+fn in_order(list: Vec<Value>, wished: &[Value], before: &[Value], elements: &Elements) -> Vec<Value> {
+    let identity = |item: &Value| match elements {
+        Elements::Atomic => None,
+        Elements::Set => Some(item.clone()),
+        Elements::Keyed(keys) => item.get(keys.first()?).cloned(),
+    };
+    let places_of = |list: &[Value]| {
+        let mut places: HashMap<Value, usize> = HashMap::with_capacity(list.len());
+        for (place, item) in list.iter().enumerate() {
+            if let Some(identity) = identity(item) {
+                places.entry(identity).or_insert(place);
+            }
+        }
+        places
+    };
+    let (wished, before) = (places_of(wished), places_of(before));
+    let placed = list.into_iter().map(|item| {
+        let identity = identity(&item);
+        let place_in = |places: &HashMap<Value, usize>| places.get(identity.as_ref()?).copied();
+        (place_in(&wished), place_in(&before), item)
+    });
+    let (mut named, servers): (Vec<_>, Vec<_>) = placed.partition(|(wished, ..)| wished.is_some());
+    named.sort_by_key(|(wished, ..)| *wished);
+    let mut ordered = Vec::with_capacity(named.len() + servers.len());
+    let (mut named, mut servers) = (named.into_iter().peekable(), servers.into_iter().peekable());
+    loop {
+        let server_first = match (servers.peek(), named.peek()) {
+            (None, None) => return ordered,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some((_, server, _)), Some((_, named, _))) => {
+                matches!((server, named), (Some(server), Some(named)) if server < named)
+            }
+        };
+        let next = if server_first { servers.next() } else { named.next() };
+        ordered.extend(next.map(|(_, _, item)| item));
+    }
 }
 
 fn merged(list: Option<Node<'_>>) -> &Elements {

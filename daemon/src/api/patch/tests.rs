@@ -24,7 +24,7 @@ fn containers_merge_by_name() {
         ),
         with_containers(json!([{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}])),
         with_containers(json!([
-            {"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+            {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
             {"name": "b"}
         ])),
     );
@@ -71,13 +71,43 @@ fn kept_keys_and_plain_lists() {
     patched(
         json!({"metadata": {"finalizers": ["a", "b"]}}),
         json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}}),
-        json!({"metadata": {"finalizers": ["b", "c"]}}),
+        json!({"metadata": {"finalizers": ["c", "b"]}}),
     );
     patched(
         json!({"spec": {"template": {"spec": {"tolerations": [{"key": "a"}]}}}}),
         json!({"spec": {"template": {"spec": {"tolerations": [{"key": "b"}]}}}}),
         json!({"spec": {"template": {"spec": {"tolerations": [{"key": "b"}]}}}}),
     );
+}
+
+#[test]
+fn new_elements_stand_in_the_order_of_the_patch_before_what_only_the_server_has() {
+    let with = |names: &[&str]| with_containers(names.iter().map(|name| json!({"name": name})).collect());
+    patched(with(&["a", "b", "c"]), with(&["c", "new", "a"]), with(&["b", "c", "new", "a"]));
+    patched(with(&["a", "b"]), with(&["y", "x"]), with(&["y", "x", "a", "b"]));
+}
+
+#[test]
+fn a_selector_that_is_replaced_keeps_nothing_of_the_old_one() {
+    let budget = crate::api::schema::of("policy", "v1", "PodDisruptionBudget");
+    let selector = |labels: Value| json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": labels}}});
+    let patch = Patch::Strategic(json!({"spec": {"selector": {"matchLabels": {"b": "2"}}}}));
+    let result = patch.apply(&selector(json!({"a": "1"})), budget).unwrap();
+    assert_eq!(result, selector(json!({"b": "2"})));
+}
+
+#[test]
+fn lists_of_many_elements_are_merged_in_time() {
+    let env = |range: std::ops::Range<u32>| {
+        let env: Vec<Value> = range.map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+        with_containers(json!([{"name": "a", "env": env}]))
+    };
+    let began = std::time::Instant::now();
+    let patch = Patch::Strategic(env(15_000..45_000));
+    let result = patch.apply(&env(0..30_000), deployment()).unwrap();
+    let merged = result.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array).unwrap();
+    assert_eq!(merged.len(), 45_000);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
 #[test]

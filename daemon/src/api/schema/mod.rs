@@ -41,6 +41,11 @@ pub fn of(group: &str, version: &str, kind: &str) -> Option<Node<'static>> {
     MODEL.root(group, version, kind)
 }
 
+/// Reads the model, which takes a moment that the first request need not wait.
+pub fn warm() {
+    LazyLock::force(&MODEL);
+}
+
 /// The schemas of all that is served, as the model has them. They are some megabytes, so that nobody keeps them.
 pub struct Definitions {
     /// By name, such as `io.k8s.api.core.v1.PodSpec`.

@@ -28,6 +28,8 @@ enum Type {
 struct Field {
     of: Id,
     retains_keys: bool,
+    is_replaced: bool,
+    is_granular: bool,
     default: Option<&'static str>,
 }
 
@@ -90,7 +92,10 @@ impl<'a> Node<'a> {
         match self.of {
             Type::Scalar(scalar) => Shape::Scalar(*scalar),
             Type::Any => Shape::Any,
-            Type::Struct { is_atomic, .. } => Shape::Struct { is_atomic: *is_atomic },
+            Type::Struct { is_atomic, .. } => {
+                let is_granular = self.field.is_some_and(|field| field.is_granular);
+                Shape::Struct { is_atomic: *is_atomic && !is_granular }
+            }
             Type::Map { is_atomic, .. } => Shape::Map { is_atomic: *is_atomic },
             Type::List { list, .. } => Shape::List(list),
         }
@@ -132,6 +137,11 @@ impl<'a> Node<'a> {
     /// which only those that are given may stay.
     pub fn retains_keys(self) -> bool {
         self.field.is_some_and(|field| field.retains_keys)
+    }
+
+    /// Whether a strategic merge patch takes the object that stands in this field as one value.
+    pub fn is_replaced(self) -> bool {
+        self.field.is_some_and(|field| field.is_replaced)
     }
 
     /// What the field means where it is not written.
@@ -207,7 +217,8 @@ impl<'a> Compiler<'a> {
                     let fields = properties.iter().map(|(field, schema)| {
                         let rules = own.map(|own| own.field(field)).unwrap_or_default();
                         let of = self.nested(schema, &rules);
-                        let compiled = Field { of, retains_keys: rules.retains_keys, default: rules.default };
+                        let FieldRules { retains_keys, is_replaced, is_granular, default, .. } = rules;
+                        let compiled = Field { of, retains_keys, is_replaced, is_granular, default };
                         (field.clone(), compiled)
                     });
                     let fields = fields.collect();
@@ -304,5 +315,11 @@ mod tests {
         let protocol = at(DEPLOYMENT, "spec.template.spec.containers.[].ports.[].protocol");
         assert_eq!(protocol.default(), Some("TCP"));
         assert!(matches!(at(("apps", "v1", "ControllerRevision"), "data").shape(), Shape::Any));
+        let volume = at(("", "v1", "PersistentVolume"), "spec.claimRef");
+        assert!(
+            matches!(volume.shape(), Shape::Struct { is_atomic: false }),
+            "a reference of several writers"
+        );
+        assert!(at(("policy", "v1", "PodDisruptionBudget"), "spec.selector").is_replaced());
     }
 }

@@ -17,6 +17,7 @@ pub struct FieldRules {
     pub map_keys: Vec<&'static str>,
     pub is_set: bool,
     pub is_atomic: bool,
+    pub is_granular: bool,
     /// Whether a strategic merge patch merges the list, and by which key: none for a set of plain values.
     pub merge: Option<Option<&'static str>>,
     pub retains_keys: bool,
@@ -62,6 +63,7 @@ fn parse(text: &'static str) -> HashMap<&'static str, TypeRules> {
                 "map" => field.map_keys = value.unwrap_or_default().split(',').collect(),
                 "set" => field.is_set = true,
                 "atomic" => field.is_atomic = true,
+                "granular" => field.is_granular = true,
                 "merge" => field.merge = Some(value),
                 "retainKeys" => field.retains_keys = true,
                 "replace" => field.is_replaced = true,
@@ -80,7 +82,8 @@ mod tests {
 
     #[test]
     fn every_word_of_the_table_is_understood() {
-        const WORDS: &[&str] = &["map", "set", "atomic", "merge", "retainKeys", "replace", "default"];
+        const WORDS: &[&str] =
+            &["map", "set", "atomic", "granular", "merge", "retainKeys", "replace", "default"];
         for line in include_str!("rules.txt").lines().filter(|line| !line.starts_with('#')) {
             for word in line.split_whitespace().skip(1) {
                 let word = word.split('=').next().unwrap();

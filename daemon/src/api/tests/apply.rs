@@ -117,6 +117,20 @@ async fn what_cannot_be_applied_is_refused_with_the_field() {
     let mut managed = web(json!({}));
     managed["metadata"]["managedFields"] = json!([{"manager": "x"}]);
     assert_eq!(apply(&server, "web", "fieldManager=ci", &managed).await.code, 400);
+    let too_long = apply(&server, "web", &long, &web(json!({}))).await.json()["message"].clone();
+    let expected =
+        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes";
+    assert_eq!(too_long, expected);
+    let path = format!("{DEPLOYMENTS}/web?force=true");
+    let forced = server.call("PATCH", &path, "application/merge-patch+json", "{}").await;
+    let expected = "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch";
+    assert_eq!((forced.code, forced.json()["message"].clone()), (422, json!(expected)));
+    let mut of_another = web(json!({}));
+    of_another["metadata"]["uid"] = json!("abc");
+    let gone = apply(&server, "web", "fieldManager=ci", &of_another).await;
+    let expected = "Operation cannot be fulfilled on deployments.apps \"web\": uid mismatch: the provided object \
+                    specified uid abc, and no existing object was found";
+    assert_eq!((gone.code, gone.json()["message"].clone()), (409, json!(expected)));
     let other = apply(&server, "other", "fieldManager=ci", &web(json!({}))).await;
     assert_eq!(other.code, 400, "{}", other.json());
     let partial = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 1}});
@@ -128,4 +142,15 @@ async fn what_cannot_be_applied_is_refused_with_the_field() {
     let dry = apply(&server, "web", "fieldManager=ci&dryRun=All", &web(json!({}))).await;
     assert_eq!(dry.code, 201);
     assert_eq!(server.get(&format!("{DEPLOYMENTS}/web")).await.code, 404);
+}
+
+#[tokio::test]
+async fn to_apply_to_a_scale_is_refused_and_not_taken_for_something_else() {
+    let server = Server::start().await;
+    apply(&server, "web", "fieldManager=ci", &web(json!({"replicas": 2}))).await;
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"},
+        "spec": {"replicas": 5}});
+    let refused = apply(&server, "web/scale", "fieldManager=hpa", &scale).await;
+    assert_eq!(refused.code, 415, "{}", refused.json());
+    assert_eq!(server.get(&format!("{DEPLOYMENTS}/web")).await.json()["spec"]["replicas"], 2);
 }

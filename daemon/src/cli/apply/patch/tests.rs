@@ -92,6 +92,15 @@ fn order_that_matters_is_kept() {
 }
 
 #[test]
+fn a_selector_that_is_replaced_is_sent_whole() {
+    let budget = |labels: Value| json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": labels}}});
+    let (old, new) = (budget(json!({"a": "1", "b": "2"})), budget(json!({"a": "1"})));
+    let patch = three_way(&old, &new, &old, of("policy", "PodDisruptionBudget")).unwrap();
+    assert_eq!(patch, json!({"spec": {"selector": {"matchLabels": {"a": "1"}}}}));
+    assert_eq!(merged(&old, &patch, of("policy", "PodDisruptionBudget")), new);
+}
+
+#[test]
 fn lists_of_other_kinds_are_whole() {
     let list = |names: &[&str]| json!({"spec": {"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()}});
     let patch = three_way(&list(&["a"]), &list(&["b"]), &list(&["a"]), None).unwrap();
