@@ -54,7 +54,7 @@ impl<'a> Births<'a> {
     }
 
     /// How many pods.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn pods(&self) -> usize {
         self.pods
     }
 

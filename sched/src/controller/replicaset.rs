@@ -131,9 +131,9 @@ fn reconcile<O: Replicated>(store: &Store, owner: &Loaded<O>, wanted: &Wanted, n
                 break;
             }
         }
-        counts.replicas += births.len();
+        counts.replicas += births.pods();
         // Fewer were made where the namespace forbids more: asking again at once would not help.
-        if births.len() == BURST && missing > BURST {
+        if births.pods() == BURST && missing > BURST {
             plan.requeue(Duration::ZERO);
         }
     } else if !pods::is_going(owner) && active.len() > replicas {

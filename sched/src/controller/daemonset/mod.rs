@@ -128,9 +128,9 @@ impl<'a> Work<'a> {
         if !pods::is_going(self.owner) {
             self.manage(&places);
             // Counted in the transaction that makes them: a plan of the same state cannot make them again.
-            status.current_number_scheduled += i32::try_from(self.births.len()).unwrap_or(i32::MAX);
+            status.current_number_scheduled += i32::try_from(self.births.pods()).unwrap_or(i32::MAX);
             // What was deleted a moment ago must not be taken for what is still to be replaced.
-            if self.plan.writes.len() == before && self.births.len() == 0 {
+            if self.plan.writes.len() == before && self.births.pods() == 0 {
                 self.roll(&places);
             }
         }
@@ -188,7 +188,7 @@ impl<'a> Work<'a> {
         // What is forbidden on one node is forbidden on all, but those that have a daemon are still set right.
         let mut allowed = true;
         for place in places {
-            if self.births.len() + self.plan.writes.len() >= BURST {
+            if self.births.pods() + self.plan.writes.len() >= BURST {
                 self.plan.requeue(Duration::ZERO);
                 return;
             }
@@ -248,7 +248,7 @@ impl<'a> Work<'a> {
 
     /// Whether the namespace allows it.
     fn give_birth(&mut self, node: &str) -> bool {
-        let ordinal = self.births.len() as u64;
+        let ordinal = self.births.pods() as u64;
         let template = &self.spec.template;
         let pod = birth::pod(self.store, self.owner, template, &self.hash, node, ordinal, self.now);
         self.births.add(pod, &mut self.plan)

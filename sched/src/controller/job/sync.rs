@@ -254,10 +254,10 @@ impl<'a> Sync<'a> {
             }
         }
         // Fewer were made where the namespace forbids more: asking again at once would not help.
-        if births.len() == BURST && missing > BURST {
+        if births.pods() == BURST && missing > BURST {
             self.plan.requeue(Duration::ZERO);
         }
-        let born = i32::try_from(births.len()).unwrap_or(i32::MAX);
+        let born = i32::try_from(births.pods()).unwrap_or(i32::MAX);
         self.status.active = self.status.active.map(|active| active + born);
         births.into_writes()
     }

@@ -158,7 +158,7 @@ impl Work<'_> {
         for number in range.clone() {
             let ready = match members.get(&number) {
                 None => {
-                    if births.len() >= BURST {
+                    if births.pods() >= BURST {
                         self.plan.requeue(Duration::ZERO);
                         return Turn::Wait;
                     }
