@@ -136,3 +136,16 @@ async fn a_second_default_class_is_refused() {
         assert!(message.contains("PriorityClass one is already marked as default."), "{message}");
     }
 }
+
+#[tokio::test]
+async fn a_replication_controller_counts_the_changes_of_its_spec() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/replicationcontrollers";
+    let controller = json!({"metadata": {"name": "web"}, "spec": {"replicas": 1, "template": {
+        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let made = server.post(path, &controller).await.json();
+    assert_eq!(made["metadata"]["generation"], 1);
+    let patch = json!({"spec": {"replicas": 2}}).to_string();
+    let changed = server.call("PATCH", &format!("{path}/web"), "application/merge-patch+json", patch).await;
+    assert_eq!(changed.json()["metadata"]["generation"], 2);
+}
