@@ -1,7 +1,7 @@
 //! The identities that run on this desktop's engine, for whoever must end them without an agent.
 
 use super::engine::{Docker, Engine, EngineError};
-use super::identity::{Observed, Owner, Role, SINGLE};
+use super::identity::{Owner, Role, SINGLE, pod_and_role};
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,14 @@ const LIST_WITHIN: Duration = Duration::from_secs(15);
 const KILL_WITHIN: Duration = Duration::from_secs(10);
 /// Containers killed at once.
 const AT_ONCE: usize = 16;
+
+/// A container of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningIdentity {
+    id: String,
+    /// The pod's name.
+    pub pod: String,
+}
 
 /// A look at the engine.
 pub struct Identities {
@@ -27,28 +35,29 @@ impl Identities {
     }
 
     /// Their containers that run; what holds a pod's namespaces does nothing and is left alone.
-    pub async fn running(&self) -> Result<Vec<Observed>, EngineError> {
+    pub async fn running(&self) -> Result<Vec<RunningIdentity>, EngineError> {
         let mut labels = self.owner.labels().to_vec();
         labels.push((SINGLE.to_owned(), "true".to_owned()));
-        let listed = tokio::time::timeout(LIST_WITHIN, self.engine.list(&labels)).await;
+        let listed = tokio::time::timeout(LIST_WITHIN, self.engine.running(&labels)).await;
         let found = listed.unwrap_or_else(|_| {
             Err(EngineError::Refused(format!("no answer within {} s", LIST_WITHIN.as_secs())))
         })?;
-        let ours = found.into_iter().filter_map(|found| self.owner.recognise(found));
-        Ok(ours
-            .filter(|observed| observed.single && observed.is_running() && observed.role != Role::Sandbox)
-            .collect())
+        let identities = found.into_iter().filter_map(|container| {
+            let (pod, _) = pod_and_role(&container.labels).filter(|(_, role)| *role != Role::Sandbox)?;
+            Some(RunningIdentity { id: container.id, pod: pod.name })
+        });
+        Ok(identities.collect())
     }
 
     /// Kills these, and says which could not be killed and why. What came of it the next look shows.
-    pub async fn kill(&self, running: &[Observed]) -> Vec<String> {
-        let kills = running.iter().map(async |observed| {
-            let stop = self.engine.stop(&observed.id, Duration::ZERO);
+    pub async fn kill(&self, running: &[RunningIdentity]) -> Vec<String> {
+        let kills = running.iter().map(async |container| {
+            let stop = self.engine.stop(&container.id, Duration::ZERO);
             let why = match tokio::time::timeout(KILL_WITHIN, stop).await {
                 Ok(killed) => killed.err()?.to_string(),
                 Err(_) => "Docker has not killed it in time".to_owned(),
             };
-            Some(format!("{}: {why}", observed.pod.name))
+            Some(format!("{}: {why}", container.pod))
         });
         let killed = futures::stream::iter(kills).buffer_unordered(AT_ONCE);
         killed.filter_map(async |failed| failed).collect().await
@@ -92,7 +101,7 @@ mod tests {
         }
         let identities = Identities { engine: Arc::new(engine.clone()), owner: owner("ada") };
         let running = identities.running().await.unwrap();
-        let names: Vec<_> = running.iter().map(|observed| observed.pod.name.as_str()).collect();
+        let names: Vec<_> = running.iter().map(|container| container.pod.as_str()).collect();
         assert_eq!(names, ["db"]);
         identities.kill(&running).await;
         assert!(identities.running().await.unwrap().is_empty());

@@ -143,9 +143,10 @@ impl Owner {
         if label(CLUSTER)? != self.cluster || label(NODE)? != self.node {
             return None;
         }
+        let (pod, role) = pod_and_role(&found.labels)?;
         Some(Observed {
-            pod: PodId { namespace: label(POD_NAMESPACE)?, name: label(POD_NAME)?, uid: label(POD_UID)? },
-            role: Role::from_label(&label(CONTAINER)?),
+            pod,
+            role,
             restart_count: label(RESTART_COUNT).and_then(|count| count.parse().ok()).unwrap_or_default(),
             attempt: label(ATTEMPT).and_then(|attempt| attempt.parse().ok()).unwrap_or_default(),
             spec_hash: label(SPEC_HASH).unwrap_or_default(),
@@ -178,6 +179,13 @@ impl Owner {
         }
         labels
     }
+}
+
+/// Of which pod a container with these labels is, and what it is there.
+pub fn pod_and_role(labels: &BTreeMap<String, String>) -> Option<(PodId, Role)> {
+    let label = |name: &str| labels.get(name).cloned();
+    let pod = PodId { namespace: label(POD_NAMESPACE)?, name: label(POD_NAME)?, uid: label(POD_UID)? };
+    Some((pod, Role::from_label(&label(CONTAINER)?)))
 }
 
 /// How many characters of the uid are in a container's name.

@@ -128,7 +128,7 @@ impl Guard {
         // What runs now may have been started after the flock was heard again: the daemon has said so before.
         if kill && self.is_needed() && self.watch.is_over(boottime_ms()) {
             let failed = identities.kill(&running).await;
-            let names: BTreeSet<String> = running.into_iter().map(|container| container.pod.name).collect();
+            let names: BTreeSet<String> = running.into_iter().map(|container| container.pod).collect();
             // What cannot be killed is tried for as long as it runs, and told of once.
             if names != self.told_of {
                 let daemon = if self.watch.is_orphan() { "gone" } else { "silent" };

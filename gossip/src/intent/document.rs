@@ -10,7 +10,7 @@ use super::frame::MAX_CHANGE_BYTES;
 use super::guard::caught;
 use super::leaf::{leaf, scalar, value_leaf};
 use super::schema::Schema;
-use super::tree::{Leaf, Leaves, ROOT, TreeError, field_of, flatten, leaf_value, unflatten};
+use super::tree::{Leaf, Leaves, ROOT, TreeError, UID, field_of, flatten, leaf_value, unflatten};
 use super::{Heads, vet};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc};
@@ -27,6 +27,14 @@ pub const MAX_PENDING_BYTES: usize = 2 * MAX_CHANGE_BYTES;
 
 /// When the object was deleted, in milliseconds since 1970. Not a path of the tree, so no field can be it.
 const DELETED_AT: &str = "!deleted-at";
+/// Before the digest of the uid of an object that has ended under this document's name, in this incarnation or an earlier one:
+/// by deletion, or by becoming part of another. Whoever holds a copy of any other object of the name holds one that nobody
+/// here knew of.
+const ENDED: &str = "!ended/";
+/// Stands for objects that are not listed, since there were too many.
+const ENDED_OTHERS: &str = "!ended/others";
+/// The most objects of one name that are listed, of some twenty bytes each.
+pub const MAX_ENDED: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
@@ -57,6 +65,9 @@ pub enum Target<'a> {
         before: &'a Value,
         after: &'a Value,
     },
+    /// An object that was made without knowing of this one joins it, so that a deletion which knew of this one alone leaves
+    /// all of the other there.
+    Joined(&'a Value),
     Deleted {
         at_ms: u64,
     },
@@ -88,11 +99,25 @@ pub struct Document {
     saved: Vec<u8>,
     /// Changes that wait for others. Not automerge's own queue, which has no bound.
     pending: BTreeMap<ChangeHash, Change>,
+    /// What the first change is to say of the objects that have ended before.
+    ended_before: BTreeSet<String>,
 }
 
 impl Document {
     pub fn new(incarnation: u32) -> Self {
-        Self { incarnation, doc: Automerge::new(), saved: Vec::new(), pending: BTreeMap::new() }
+        Self {
+            incarnation,
+            doc: Automerge::new(),
+            saved: Vec::new(),
+            pending: BTreeMap::new(),
+            ended_before: BTreeSet::new(),
+        }
+    }
+
+    /// An empty document of the incarnation after this one, which knows what has ended.
+    pub fn next(&self) -> Result<Self, DocumentError> {
+        let next = Self::new(self.incarnation.checked_add(1).ok_or(DocumentError::WornOut)?);
+        Ok(Self { ended_before: self.ended().collect(), ..next })
     }
 
     /// A document as [`saved`](Self::saved), with its pending changes.
@@ -103,7 +128,7 @@ impl Document {
             Ok((change.hash(), change))
         });
         let pending = pending.collect::<Result<_, vet::Refused>>()?;
-        Ok(Self { incarnation, doc, saved: saved.to_vec(), pending })
+        Ok(Self { incarnation, doc, saved: saved.to_vec(), pending, ended_before: BTreeSet::new() })
     }
 
     /// What [`load`](Self::load) takes.
@@ -149,6 +174,29 @@ impl Document {
             .as_scalar()
             .and_then(automerge::ScalarValue::as_i64)
             .map(|at_ms| u64::try_from(at_ms).unwrap_or(0))
+    }
+
+    fn ended(&self) -> impl Iterator<Item = String> {
+        self.doc.keys(MAP).filter(|key| key.starts_with(ENDED))
+    }
+
+    /// Whether an object of this name is none of those that have ended here, as far as the document knows them all. An older
+    /// version lists none, and neither does who began an incarnation without a copy of the one before.
+    pub fn is_stranger(&self, uid: &str) -> bool {
+        let (mut known, ended) = (false, ended_key(uid));
+        for key in self.ended() {
+            if key == ended || key == ENDED_OTHERS {
+                return false;
+            }
+            known = true;
+        }
+        known
+    }
+
+    /// The uids of the object, several if sides that did not know of each other made it.
+    fn uids(&self) -> impl Iterator<Item = String> {
+        let all = self.doc.get_all(MAP, UID).unwrap_or_default();
+        all.into_iter().filter_map(|(value, _)| Some(value.as_scalar()?.as_str()?.to_owned()))
     }
 
     /// The fields that sides which did not know of each other set differently, beyond what was so at `since` already.
@@ -209,6 +257,7 @@ impl Document {
             length if length > MAX_JSON_BYTES => Err(DocumentError::ObjectTooLarge(length)),
             _ => Ok(()),
         };
+        let joins = matches!(target, Target::Joined(_));
         let mut untouched = Leaves::new();
         let (wanted, deleted_at) = match target {
             Target::Object(object) => {
@@ -226,32 +275,46 @@ impl Document {
                 let edited = after.into_iter().filter(|(path, leaf)| before.get(path) != Some(leaf));
                 (edited.collect(), None)
             }
+            Target::Joined(object) => {
+                fits(object)?;
+                let joining = flatten(object, &current, schema)?;
+                untouched.extend(current.clone().into_iter().filter(|(path, _)| !joining.contains_key(path)));
+                (joining, None)
+            }
             Target::Deleted { at_ms } => (Leaves::new(), Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
         };
         // Keys that are not understood (of a newer version, say) go as well: the document is to say this and no more.
         let present: BTreeSet<String> = self.doc.keys(MAP).collect();
         let gone: Vec<&String> =
-            present.iter().filter(|key| !wanted.contains_key(*key) && *key != DELETED_AT).collect();
+            present.iter().filter(|key| !wanted.contains_key(*key) && !key.starts_with('!')).collect();
         let gone: Vec<&String> = gone.into_iter().filter(|key| !untouched.contains_key(*key)).collect();
         let put: Vec<(&String, &Leaf)> =
-            wanted.iter().filter(|(path, leaf)| current.get(*path) != Some(leaf)).collect();
+            wanted.iter().filter(|(path, leaf)| joins || current.get(*path) != Some(leaf)).collect();
         let stamp = deleted_at.filter(|_| !present.contains(DELETED_AT) || present.contains(ROOT));
-        if gone.is_empty() && put.is_empty() && stamp.is_none() {
+        let ended = self.ending(&gone, &put, &present);
+        if gone.is_empty() && put.is_empty() && stamp.is_none() && ended.is_empty() {
             return Ok(Prepared { change: None, heads: self.heads() });
         }
 
         let mut doc = self.doc.clone();
-        doc.set_actor(self.actor(author, &gone, &put, stamp));
+        doc.set_actor(self.actor(author, &gone, &put, stamp, &ended));
         let made = caught(|| {
             let mut transaction = doc.transaction();
             for path in gone {
                 transaction.delete(MAP, path.as_str())?;
             }
             for (path, leaf) in put {
+                // What is there already automerge would not put again.
+                if current.get(path) == Some(leaf) {
+                    transaction.delete(MAP, path.as_str())?;
+                }
                 transaction.put(MAP, path.as_str(), scalar(leaf))?;
             }
             if let Some(at_ms) = stamp {
                 transaction.put(MAP, DELETED_AT, at_ms)?;
+            }
+            for key in ended {
+                transaction.put(MAP, key, true)?;
             }
             transaction.commit_with(CommitOptions::default().with_time(0));
             Ok(())
@@ -267,13 +330,46 @@ impl Document {
         Ok(Prepared { change: Some(change.raw_bytes().to_vec()), heads })
     }
 
-    fn actor(&self, author: &str, gone: &[&String], put: &[(&String, &Leaf)], stamp: Option<i64>) -> ActorId {
+    /// What a change has to say of objects that end by it, or have ended before.
+    fn ending(
+        &self,
+        gone: &[&String],
+        put: &[(&String, &Leaf)],
+        present: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        let new = put.iter().find(|(path, _)| *path == UID).map(|(_, leaf)| *leaf);
+        let ends = new.is_some() || gone.iter().any(|path| *path == UID);
+        let stays = |uid: &String| matches!(new, Some(Leaf::Text(new)) if new == uid);
+        let ending = self.uids().filter(|uid| ends && !stays(uid)).map(|uid| ended_key(&uid));
+        let all = ending.chain(self.ended_before.iter().cloned());
+        let unsaid: BTreeSet<String> = all.filter(|key| !present.contains(key)).collect();
+        if unsaid.is_empty() || present.contains(ENDED_OTHERS) {
+            return BTreeSet::new();
+        }
+        let said = present.iter().filter(|key| key.starts_with(ENDED)).count();
+        if unsaid.contains(ENDED_OTHERS) || said + unsaid.len() > MAX_ENDED {
+            return [ENDED_OTHERS.to_owned()].into();
+        }
+        unsaid
+    }
+
+    fn actor(
+        &self,
+        author: &str,
+        gone: &[&String],
+        put: &[(&String, &Leaf)],
+        stamp: Option<i64>,
+        ended: &BTreeSet<String>,
+    ) -> ActorId {
         let mut content = Sha256::new();
         content.update(self.incarnation.to_be_bytes());
         for head in self.heads() {
             content.update(head);
         }
         content.update(format!("{gone:?}{put:?}{stamp:?}"));
+        if !ended.is_empty() {
+            content.update(format!("{ended:?}"));
+        }
         let author = Sha256::digest(author);
         let mut actor = [0; 16];
         actor[..6].copy_from_slice(&author[..6]);
@@ -389,6 +485,12 @@ impl Document {
         }
         (changes, true)
     }
+}
+
+fn ended_key(uid: &str) -> String {
+    let digest = Sha256::digest(uid);
+    let digest = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+    format!("{ENDED}{}", digest.collect::<String>())
 }
 
 fn automerge_error(error: automerge::AutomergeError) -> DocumentError {

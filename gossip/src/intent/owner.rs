@@ -213,7 +213,7 @@ impl Owner {
             return Err(IntentError::TooMany { key });
         }
         let refused = |source: DocumentError| IntentError::Refused { key: key.clone(), source };
-        match state::apply(state, &frame, now_ms).map_err(refused)? {
+        match state::apply(state, &frame, &*self.schema, now_ms).map_err(refused)? {
             None => Ok(state.map(State::marked_heads).unwrap_or_default()),
             Some(next) => {
                 let heads = next.marked_heads();

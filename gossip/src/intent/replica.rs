@@ -63,9 +63,14 @@ pub fn prepare(
 ///
 /// # Errors
 /// When the change is not one that a node makes.
-pub fn apply(held: Option<&Held>, change: &[u8], now_ms: u64) -> Result<Option<Held>, ApplyError> {
+pub fn apply(
+    held: Option<&Held>,
+    change: &[u8],
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<Option<Held>, ApplyError> {
     let frame = Frame::decode(change)?;
-    Ok(state::apply(held.map(|held| &**held), &frame, now_ms)?.map(Arc::new))
+    Ok(state::apply(held.map(|held| &**held), &frame, schema, now_ms)?.map(Arc::new))
 }
 
 /// What brings a node that holds `theirs` closer to `held`; `None` if it lacks nothing.

@@ -2,7 +2,9 @@
 //! rules by which two nodes always come to hold the same:
 //!
 //! 1. The higher incarnation wins. Deleting ends an incarnation, creating anew begins the next with an empty
-//!    document, so that late changes of the old one reach nothing.
+//!    document, so that late changes of the old one reach nothing. A document says which objects have ended under its
+//!    name; whoever gives up a copy of one that is not among them, made by a desktop that had heard of none of the others,
+//!    makes it anew in the higher incarnation.
 //! 2. Within an incarnation documents merge. A deletion takes every field away that its maker knew of; a concurrent
 //!    edit does not bring the object back (delete wins), while an object that another side created at the same time
 //!    without knowing of this one is not what was deleted, and stays.
@@ -25,6 +27,9 @@ pub const BURIAL_COUNTS_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 /// How much longer a burial is kept than it counts, so that nodes whose clocks differ agree that it no longer does
 /// before the first of them forgets it.
 pub const BURIAL_KEPT_MS: u64 = BURIAL_COUNTS_MS + 60 * 60 * 1000;
+
+/// Whose changes those are by which an object that nobody knew joins a later incarnation.
+const STRANGER: &str = "stranger";
 
 #[derive(Clone, Debug)]
 pub enum State {
@@ -178,6 +183,10 @@ pub fn prepare(
         (Some(State::Document(document)), Some(object)) if document.deleted_at_ms().is_none() => {
             (document, Target::Object(object))
         }
+        (Some(State::Document(ended)), Some(object)) => {
+            fresh = Box::new(ended.next()?);
+            (&fresh, Target::Object(object))
+        }
         (ended, Some(object)) => {
             let last = ended.map_or(0, State::incarnation);
             let next = last.checked_add(1).ok_or(DocumentError::WornOut)?;
@@ -242,7 +251,12 @@ pub fn change(
 }
 
 /// What a key holds after a frame; `None` if that is what it held before.
-pub fn apply(state: Option<&State>, frame: &Frame<'_>, now_ms: u64) -> Result<Option<State>, DocumentError> {
+pub fn apply(
+    state: Option<&State>,
+    frame: &Frame<'_>,
+    schema: &dyn Schema,
+    now_ms: u64,
+) -> Result<Option<State>, DocumentError> {
     // A burial that no longer counts is as if forgotten, on every node at about the same time.
     let state = state.filter(|state| match state {
         State::Buried { at_ms, .. } => counts(*at_ms, now_ms),
@@ -267,7 +281,56 @@ pub fn apply(state: Option<&State>, frame: &Frame<'_>, now_ms: u64) -> Result<Op
         Some(State::Buried { .. }) if frame.incarnation == held => return Ok(None),
         _ => Box::new(Document::new(frame.incarnation)),
     };
-    Ok(document.apply(changes)?.then_some(State::Document(document)))
+    if !document.apply(changes)? {
+        return Ok(None);
+    }
+    let given_up = match state {
+        Some(State::Document(given_up)) if frame.incarnation > held => given_up.value(schema),
+        _ => None,
+    };
+    // Only an object with a uid can be told from others.
+    let given_up = given_up.filter(|object| uid_of(object).is_some());
+    match given_up {
+        // What it would take the place of is not known before its first change has come. Anti-entropy brings the whole.
+        Some(_) if document.is_empty() => Ok(None),
+        Some(object) => Ok(Some(State::Document(with(document, &object, schema)))),
+        None => Ok(Some(State::Document(document))),
+    }
+}
+
+fn uid_of(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/uid").and_then(Value::as_str)
+}
+
+/// A document of a later incarnation with the object that a node gives up for it, if nobody who had a part in the later
+/// one knew that object: one that was made on a desktop that had not heard of any of the others. It is made anew, or becomes
+/// part of the object that is there.
+///
+/// All nodes that give up the same for the same make the same change of it.
+fn with(document: Box<Document>, object: &Value, schema: &dyn Schema) -> Box<Document> {
+    let Some(uid) = uid_of(object).filter(|uid| document.is_stranger(uid)) else { return document };
+    let joined = || {
+        let mut joined = document.clone();
+        let identity = identity_of(object);
+        let target = match document.value(schema) {
+            None => {
+                *joined = document.next()?;
+                Target::Object(object)
+            }
+            // Another node has made it anew already.
+            Some(there) if uid_of(&there) == Some(uid) => Target::Edit { before: &identity, after: object },
+            Some(_) => Target::Joined(object),
+        };
+        let prepared = joined.prepare(STRANGER, target, schema)?;
+        let change =
+            prepared.change.iter().map(|change| vet::change(change)).collect::<Result<Vec<_>, _>>()?;
+        joined.apply(change)?;
+        Ok::<_, DocumentError>(joined)
+    };
+    joined().unwrap_or_else(|error| {
+        tracing::warn!(uid, %error, "an object that was made without a quorum does not fit into the document of its name");
+        document.clone()
+    })
 }
 
 fn counts(at_ms: u64, now_ms: u64) -> bool {

@@ -31,7 +31,8 @@ impl Side {
 
     fn take(&mut self, frame: &[u8]) {
         let frame = Frame::decode(frame).unwrap();
-        if let Some(state) = state::apply(self.state.as_ref(), &frame, self.now_ms).unwrap() {
+        if let Some(state) = state::apply(self.state.as_ref(), &frame, &KubernetesLists, self.now_ms).unwrap()
+        {
             self.state = Some(state);
         }
     }
@@ -315,6 +316,113 @@ fn what_is_created_anew_is_not_touched_by_the_past() {
     assert_eq!(meet(left, right, &[deleted, created], &[late, late_delete]), Some(anew));
 }
 
+fn config_map(uid: &str, data: Value) -> Value {
+    json!({"metadata": {"name": "a", "uid": uid}, "data": data})
+}
+
+/// What a side holds, as anti-entropy brings it to one that holds nothing of it.
+fn whole(side: &Side) -> Vec<u8> {
+    state::since(side.state.as_ref().unwrap(), 0, &[], usize::MAX).unwrap().0
+}
+
+/// A name that lived and died more than once.
+fn worn_name() -> Side {
+    let mut side = Side::named("side");
+    for uid in ["first", "second", "third"] {
+        side.set(&config_map(uid, json!({"of": uid})));
+        side.delete();
+    }
+    side
+}
+
+#[test]
+fn an_object_that_was_made_by_who_knew_none_of_the_lives_of_its_name_is_made_anew() {
+    let there = worn_name();
+    // It was off all the time.
+    let mut back = Side::named("back");
+    let made = config_map("fourth", json!({"of": "fourth"}));
+    back.set(&made);
+    let also = back.clone();
+    back.take(&whole(&there));
+    assert_eq!(back.value().as_ref(), Some(&made));
+    assert_eq!(back.identity().unwrap().0, 4);
+    // Whoever else had a copy does the same with it.
+    let mut also = Side { name: "also", ..also };
+    also.take(&whole(&there));
+    assert_eq!(also.identity(), back.identity());
+    let mut others = there.clone();
+    others.take(&whole(&back));
+    assert_eq!((others.identity(), others.value()), (back.identity(), Some(made)));
+    // It can be deleted as any other, and does not come back by a copy of its first document.
+    others.delete();
+    let mut late = Side::named("late");
+    late.set(&config_map("fourth", json!({"of": "fourth"})));
+    late.take(&whole(&others));
+    assert_eq!(late.value(), None);
+}
+
+#[test]
+fn an_object_that_was_made_in_ignorance_becomes_part_of_the_one_that_is_there() {
+    let mut there = worn_name();
+    there.set(&config_map("fourth", json!({"here": "1", "both": "1"})));
+    let mut back = Side::named("back");
+    back.set(&config_map("mine", json!({"mine": "2", "both": "2"})));
+    let copy = back.clone();
+    back.take(&whole(&there));
+    assert_eq!(back.value().unwrap()["data"], json!({"here": "1", "mine": "2", "both": "2"}));
+    assert_eq!(back.value().unwrap()["metadata"]["uid"], "mine");
+    there.take(&whole(&back));
+    assert_eq!(there.identity(), back.identity());
+    // Who deletes the one that was there, and has not heard of the other, does not delete the other.
+    let mut unaware = worn_name();
+    unaware.set(&config_map("fourth", json!({"here": "1", "both": "1"})));
+    unaware.delete();
+    unaware.take(&whole(&there));
+    assert_eq!(unaware.value().unwrap(), config_map("mine", json!({"mine": "2", "both": "2"})));
+    // Who knows of both deletes both.
+    there.delete();
+    let mut late = copy;
+    late.take(&whole(&there));
+    assert_eq!(late.value(), None);
+}
+
+#[test]
+fn a_copy_of_an_object_that_was_deleted_does_not_come_back() {
+    let mut there = Side::named("there");
+    let mut copies = Vec::new();
+    for uid in ["first", "second", "third"] {
+        there.set(&config_map(uid, json!({})));
+        copies.push(there.clone());
+        there.delete();
+    }
+    for mut copy in copies {
+        copy.take(&whole(&there));
+        assert_eq!(copy.value(), None);
+        assert_eq!(copy.identity(), there.identity());
+    }
+    // Also when another one is there now, and the copy was edited.
+    let (mut there, mut copy) = apart(&config_map("first", json!({})));
+    there.delete();
+    there.set(&config_map("second", json!({"mine": "1"})));
+    copy.set(&config_map("first", json!({"late": "1"})));
+    copy.take(&whole(&there));
+    assert_eq!(copy.value(), there.value());
+}
+
+#[test]
+fn a_name_with_too_many_lives_to_list_them_gives_way_as_one_that_lists_none() {
+    let mut there = Side::named("there");
+    for life in 0..=super::document::MAX_ENDED {
+        there.set(&config_map(&life.to_string(), json!({})));
+        there.delete();
+    }
+    let mut back = Side::named("back");
+    back.set(&config_map("mine", json!({})));
+    back.take(&whole(&there));
+    assert_eq!(back.value(), None);
+    assert!(whole(&there).len() < 16 << 10, "{}", whole(&there).len());
+}
+
 #[test]
 fn changes_that_are_prepared_and_never_committed_do_no_harm() {
     let base = deployment();
@@ -383,7 +491,7 @@ fn changes_wait_for_those_they_depend_on_within_a_bound() {
         assert_eq!(reader.value(), None);
     }
     let one_more = Frame::decode(&frames[1]).unwrap();
-    assert!(state::apply(reader.state.as_ref(), &one_more, 0).is_err());
+    assert!(state::apply(reader.state.as_ref(), &one_more, &KubernetesLists, 0).is_err());
     frames.iter().for_each(|frame| reader.take(frame));
     assert_eq!(reader.value(), writer.value());
     assert_eq!(reader.identity(), writer.identity());
@@ -398,6 +506,55 @@ proptest! {
         // `set` asserts it, of a fresh document and of one that says something else.
         side.set(&first);
         side.set(&second);
+    }
+
+    /// Anti-entropy brings everybody to one state, and what somebody made and nobody deleted is in it.
+    #[test]
+    fn sides_that_make_and_delete_apart_agree_and_lose_nothing(
+        steps in prop::collection::vec((0..3usize, 0..4u8), 1..24),
+        order in prop::collection::vec((0..3usize, 0..3usize), 60),
+    ) {
+        let mut sides = [Side::named("a"), Side::named("b"), Side::named("c")];
+        // Of each side the object that it made, and nobody else has heard of.
+        let mut own: [Option<String>; 3] = Default::default();
+        for (step, (at, what)) in steps.into_iter().enumerate() {
+            match what {
+                0 if sides[at].value().is_some() => {
+                    sides[at].delete();
+                    own[at] = None;
+                }
+                1 | 2 if sides[at].value().is_none() => {
+                    let uid = format!("uid-{step}");
+                    sides[at].set(&config_map(&uid, json!({uid.clone(): "1"})));
+                    own[at] = Some(uid);
+                }
+                3 => {
+                    let from = (at + 1) % 3;
+                    if sides[from].state.is_some() {
+                        let frame = whole(&sides[from]);
+                        sides[at].take(&frame);
+                        own[from] = None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let fields: Vec<_> = own.into_iter().flatten().collect();
+        let met = order.into_iter().chain((0..9).map(|i| (i / 3, i % 3))).chain((0..9).map(|i| (i / 3, i % 3)));
+        for (from, to) in met {
+            if from != to && sides[from].state.is_some() {
+                let frame = whole(&sides[from]);
+                sides[to].take(&frame);
+            }
+        }
+        for side in &sides[1..] {
+            prop_assert_eq!(sides[0].identity(), side.identity());
+            prop_assert_eq!(sides[0].value(), side.value());
+        }
+        let value = sides[0].value().unwrap_or_default();
+        for field in fields {
+            prop_assert!(value["data"].get(&field).is_some(), "{field} is lost: {value}");
+        }
     }
 
     #[test]

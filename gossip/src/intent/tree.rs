@@ -23,6 +23,8 @@ pub const MAX_PATH_BYTES: usize = 8 * 1024;
 const MAX_ITEM_KEY_BYTES: usize = 512;
 
 pub const ROOT: &str = ".";
+/// The path of `metadata.uid`.
+pub const UID: &str = "./metadata/uid";
 const ORDER: &str = "~o";
 
 /// What stands at one path.

@@ -8,7 +8,9 @@ pub mod founding;
 pub mod presence;
 pub mod roster;
 mod steadiness;
+mod tenure;
 mod voters;
 
 pub use steadiness::{Steadiness, SteadinessRules};
+pub use tenure::{Own, Tenure, TenureRules, Theirs};
 pub use voters::{Candidate, Input, Need, VoterChange, VoterRules, next_change, size_for};

@@ -123,6 +123,12 @@ impl Engine for FakeEngine {
         Ok(state.containers.values().filter(has).cloned().collect())
     }
 
+    async fn running(&self, labels: &[(String, String)]) -> Result<Vec<Running>, EngineError> {
+        let mut found = self.list(labels).await?;
+        found.retain(|found| matches!(found.state, RunState::Running { .. }));
+        Ok(found.into_iter().map(|found| Running { id: found.id, labels: found.labels }).collect())
+    }
+
     async fn inspect(&self, id: &str) -> Result<Found, EngineError> {
         let state = self.here()?;
         let id = state.names.get(id).map_or(id, String::as_str);

@@ -68,6 +68,13 @@ pub struct Found {
     pub ips: Vec<String>,
 }
 
+/// What the engine's own list says of a container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub id: String,
+    pub labels: BTreeMap<String, String>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunState {
     Created,
@@ -241,6 +248,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn facts(&self) -> Result<Facts, EngineError>;
     /// The containers with all of these labels, in whatever state.
     async fn list(&self, labels: &[(String, String)]) -> Result<Vec<Found>, EngineError>;
+    /// Those that run, by the engine's own list: none of them is asked about, so that one that hangs hides no other.
+    async fn running(&self, labels: &[(String, String)]) -> Result<Vec<Running>, EngineError>;
     async fn inspect(&self, id: &str) -> Result<Found, EngineError>;
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
     async fn start(&self, id: &str) -> Result<(), EngineError>;

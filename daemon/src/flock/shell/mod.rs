@@ -22,6 +22,7 @@ use gaggle_gossip::PeerId;
 use gaggle_gossip::intent::Intent;
 use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRole};
 use gaggle_gossip::transport::Transport;
+use gaggle_sched::electorate::Tenure;
 use gaggle_sched::electorate::assembly::{
     self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
 };
@@ -91,9 +92,8 @@ pub(super) struct Shell {
     live: BTreeSet<PeerId>,
     live_since: Instant,
     contest: Option<(Lineage, Instant)>,
-    unnamed_since: Option<Instant>,
-    /// Whether this node's present part has been named as a voter.
-    has_voted: bool,
+    /// Of this node's present part.
+    tenure: Tenure,
     changing: Option<JoinHandle<()>>,
     tending: voters::Tending,
     change_after: Instant,
@@ -183,8 +183,7 @@ impl Shell {
             live: BTreeSet::new(),
             live_since: now,
             contest: None,
-            unnamed_since: None,
-            has_voted: false,
+            tenure: Tenure::default(),
             changing: None,
             tending: voters::Tending::default(),
             change_after: now,

@@ -1,9 +1,10 @@
 //! This node's part in the electorate: founding, being invited, being voted out, failing.
 
-use super::{STALE, Shell};
+use super::{STALE, Shell, millis};
 use crate::flock::raft_net::RaftNetwork;
 use crate::flock::{FlockConfig, orphans};
 use gaggle_gossip::PeerId;
+use gaggle_sched::electorate::{Own, Tenure, TenureRules, Theirs};
 use gaggle_sched::raft::{
     self, FileSystem, Gate, Group, GroupConfig, GroupError, GroupId, Retention, SetAside, Storage, Timings,
 };
@@ -13,10 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A voter that is no longer named drops its part after this: the change may be one of several.
-const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
-/// A newcomer that was invited and is still not named gives up after this; it may be invited again.
-const NEVER_VOTED_AFTER: Duration = Duration::from_secs(60);
 /// A part whose core or files failed is taken up again from the disk after this.
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
 /// After this if the disk refuses.
@@ -79,7 +76,7 @@ impl Shell {
             Ok(group) => {
                 tracing::info!(leader = %from, "joining the electorate");
                 self.part.send_replace(Some(group.clone()));
-                self.unnamed_since = None;
+                self.tenure = Tenure::default();
                 Some(group)
             }
             Err(error) => {
@@ -135,7 +132,7 @@ impl Shell {
     pub(super) async fn drop_part(&mut self) {
         self.aside = None;
         // The next part begins anew, perhaps before anybody looks again.
-        self.has_voted = false;
+        self.tenure = Tenure::default();
         if let Some(group) = self.part.send_replace(None) {
             self.lead.send_replace(None);
             group.stop().await;
@@ -164,31 +161,18 @@ impl Shell {
     /// A voter that was voted out is not always told: it sees it when the leader's voters do not name it.
     pub(super) async fn drop_unnamed_part(&mut self) {
         let Some(own) = self.own_status() else {
-            self.has_voted = false;
+            self.tenure = Tenure::default();
             return;
         };
         let me = self.me.to_string();
-        let own_names = own.voters.contains(&me);
         let heard =
-            self.heard.as_ref().filter(|(heard, at)| at.elapsed() < STALE && heard.status.leader.is_some());
-        // A log that is still catching up may name this node as the voter that it was once: only what the leader says
-        // as well makes it one, or it would be taken for voted out before it can ever be voted in.
-        self.has_voted |= own_names && heard.is_none_or(|(heard, _)| heard.status.voters.contains(&me));
-        let unnamed = match heard {
-            // Voted out by a change that is committed, and not merely unknown to one who is behind. Or named by the others
-            // and not by its own log: they count on a log that is gone.
-            Some((heard, _)) if own.leader.is_none() || !own_names => {
-                let knows = heard.status.applied >= own.named_at;
-                (knows && !heard.status.voters.contains(&me)) || !self.has_voted
-            }
-            _ => !own_names,
-        };
-        let patience = if self.has_voted { VOTED_OUT_AFTER } else { NEVER_VOTED_AFTER };
-        if !unnamed {
-            self.unnamed_since = None;
-        } else if self.unnamed_since.get_or_insert_with(Instant::now).elapsed() > patience {
+            self.heard.as_ref().filter(|(_, at)| at.elapsed() < STALE).map(|(heard, _)| &heard.status);
+        let theirs = heard
+            .filter(|status| status.leader.is_some())
+            .map(|status| Theirs { names: status.voters.contains(&me), applied: status.applied });
+        let own = Own { names: own.voters.contains(&me), led: own.leader.is_some(), named_at: own.named_at };
+        if self.tenure.is_over(own, theirs, &TenureRules::default(), millis(self.started)) {
             tracing::info!("no longer a voter");
-            self.unnamed_since = None;
             self.stop_following();
             self.drop_part().await;
         }

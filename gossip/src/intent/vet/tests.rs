@@ -89,7 +89,7 @@ proptest! {
     #[test]
     fn any_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let frame = Frame { incarnation: 1, body: Body::Changes(vec![&bytes]) };
-        prop_assert!(state::apply(None, &frame, 0).is_err());
+        prop_assert!(state::apply(None, &frame, &super::super::schema::KubernetesLists, 0).is_err());
     }
 
     #[test]

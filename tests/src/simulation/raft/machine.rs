@@ -1,12 +1,13 @@
 //! A machine: its disk, and while it is on a view, a part in the group or a stream that it follows.
 //!
-//! When it accepts an invitation, whom it follows and when it drops its part are the daemon's rules (`flock::shell`), written
-//! again without what surrounds them there: a change there belongs here, too.
+//! When it accepts an invitation and whom it follows are the daemon's rules (`flock::shell`), written again without what
+//! surrounds them there: a change there belongs here, too.
 
 use super::super::random::Random;
 use super::disk::{Disk, End, Mount};
 use super::wires::Invitation;
 use super::{Bend, NODES, Plan, TICK, World, name};
+use gaggle_sched::electorate::{Own, Tenure, TenureRules, Theirs};
 use gaggle_sched::raft::{
     Gate, Group, GroupConfig, GroupId, Retention, Role, Status, Storage, Timings, follow,
 };
@@ -25,8 +26,7 @@ use tokio::time::Instant;
 const STALE: Duration = Duration::from_millis(2_500);
 /// How long a part may know less than the leader that asks for leases.
 const PASSED_AFTER: Duration = Duration::from_millis(500);
-const VOTED_OUT_AFTER: Duration = Duration::from_millis(500);
-const NEVER_VOTED_AFTER: Duration = Duration::from_secs(15);
+const TENURE: TenureRules = TenureRules { voted_out_after_ms: 500, never_voted_after_ms: 15_000 };
 /// Bytes on the way in a follow stream.
 const PIPE_BYTES: usize = 64 << 10;
 
@@ -79,8 +79,9 @@ pub struct Machine {
     following: Option<Following>,
     heard: Heard,
     passed_since: Option<Instant>,
-    unnamed_since: Option<Instant>,
-    has_voted: bool,
+    /// Where its clock begins.
+    began: Instant,
+    tenure: Tenure,
     watches: Vec<JoinHandle<()>>,
 }
 
@@ -98,8 +99,8 @@ impl Machine {
             following: None,
             heard: Heard::default(),
             passed_since: None,
-            unnamed_since: None,
-            has_voted: false,
+            began: Instant::now(),
+            tenure: Tenure::default(),
             watches: Vec::new(),
         }
     }
@@ -171,7 +172,7 @@ impl Machine {
         };
         self.watches.push(tokio::spawn(watch));
         self.part = Some(group);
-        (self.unnamed_since, self.has_voted) = (None, false);
+        self.tenure = Tenure::default();
     }
 
     /// Switches it on.
@@ -276,21 +277,11 @@ impl Machine {
             }
             return;
         }
-        let own_names = own.voters.contains(&me);
-        let heard = heard.filter(|heard| heard.leader.is_some());
-        self.has_voted |= own_names && heard.as_ref().is_none_or(|heard| heard.voters.contains(&me));
-        let unnamed = match &heard {
-            Some(heard) if own.leader.is_none() || !own_names => {
-                let knows = heard.applied >= own.named_at;
-                (knows && !heard.voters.contains(&me)) || !self.has_voted
-            }
-            _ => !own_names,
-        };
-        let patience = if self.has_voted { VOTED_OUT_AFTER } else { NEVER_VOTED_AFTER };
-        if !unnamed {
-            self.unnamed_since = None;
-        } else if self.unnamed_since.get_or_insert_with(Instant::now).elapsed() > patience {
-            self.unnamed_since = None;
+        let theirs = heard
+            .filter(|heard| heard.leader.is_some())
+            .map(|heard| Theirs { names: heard.voters.contains(&me), applied: heard.applied });
+        let own = Own { names: own.voters.contains(&me), led: own.leader.is_some(), named_at: own.named_at };
+        if self.tenure.is_over(own, theirs, &TENURE, self.began.elapsed().as_millis() as u64) {
             self.drop_part(world).await;
         }
     }

@@ -3,10 +3,10 @@
 use super::super::clock::Clock;
 use super::super::network::Network;
 use super::ledger::{Id, Voters};
-use gaggle_sched::electorate::VoterChange;
 use gaggle_sched::electorate::founding::{Ask, Position};
 use gaggle_sched::electorate::presence::{Grants, Leases, Word};
 use gaggle_sched::electorate::roster::Roster;
+use gaggle_sched::electorate::{Tenure, VoterChange};
 use gaggle_sched::state::{Lineage, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -158,8 +158,7 @@ pub struct Process {
     pub again_after_ms: u64,
     pub corrected: BTreeMap<usize, Position>,
     pub epochs: u64,
-    pub unnamed_since_ms: Option<u64>,
-    pub has_voted: bool,
+    pub tenure: Tenure,
     pub saved_ms: u64,
     pub known: Vec<Known>,
     pub leaving_since_ms: Option<u64>,

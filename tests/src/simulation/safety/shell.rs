@@ -9,15 +9,14 @@ use super::world::{World, index};
 use gaggle_sched::electorate::assembly::{
     self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
 };
-use gaggle_sched::electorate::{Candidate, Input, VoterRules, next_change};
+use gaggle_sched::electorate::{Candidate, Input, Own, Tenure, TenureRules, Theirs, VoterRules, next_change};
 use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 const SHELL_EVERY_MS: u64 = 100;
 const STALE_MS: u64 = 2_500;
-const VOTED_OUT_AFTER_MS: u64 = 500;
-const NEVER_VOTED_AFTER_MS: u64 = 15_000;
+const TENURE: TenureRules = TenureRules { voted_out_after_ms: 500, never_voted_after_ms: 15_000 };
 const SAVE_EVERY_MS: u64 = 5_000;
 const LEAVE_WITHIN_MS: u64 = 10_000;
 const WRITE_EVERY_MS: u64 = 400;
@@ -275,8 +274,7 @@ impl World<'_> {
         self.machines[node].disk.gave_up.remove(&**lineage);
         self.note(node, || "takes a part in the electorate".into());
         let process = self.process(node);
-        process.unnamed_since_ms = None;
-        process.has_voted = false;
+        process.tenure = Tenure::default();
         self.follow_leader(node, Some(from));
         true
     }
@@ -370,24 +368,17 @@ impl World<'_> {
     fn drop_unnamed_part(&mut self, node: usize) {
         let now_ms = self.ms(node);
         let Some(own) = self.voters(node) else {
-            self.process(node).has_voted = false;
+            self.process(node).tenure = Tenure::default();
             return;
         };
-        let own_names = own.names(node);
-        let own_leader = self.raft_leader(node);
+        // A word here does not tell how far it has applied: parts are dropped sooner than they would be.
+        let own = Own { names: own.names(node), led: self.raft_leader(node).is_some(), named_at: 0 };
         let process = self.process(node);
-        process.has_voted |= own_names;
-        let told = process.told.clone();
-        let told = told.filter(|told| now_ms.saturating_sub(told.at_ms) < STALE_MS && told.leader.is_some());
-        let unnamed = match told {
-            Some(told) if own_leader.is_none() || !own_names => !told.voters.names(node),
-            _ => !own_names,
-        };
-        let patience = if process.has_voted { VOTED_OUT_AFTER_MS } else { NEVER_VOTED_AFTER_MS };
-        if !unnamed {
-            process.unnamed_since_ms = None;
-        } else if now_ms - *process.unnamed_since_ms.get_or_insert(now_ms) > patience {
-            process.unnamed_since_ms = None;
+        let told = process.told.as_ref();
+        let theirs = told
+            .filter(|told| now_ms.saturating_sub(told.at_ms) < STALE_MS && told.leader.is_some())
+            .map(|told| Theirs { names: told.voters.names(node), applied: 0 });
+        if process.tenure.is_over(own, theirs, &TENURE, now_ms) {
             self.drop_part(node);
         }
     }

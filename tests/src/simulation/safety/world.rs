@@ -11,6 +11,7 @@ use super::ledger::{Id, Ledger};
 use super::message::Message;
 use super::node::{Disk, Facts, Known, Lead, Machine, NextDue, Process, Role};
 use super::{Mutation, Plan, Stats, Violation};
+use gaggle_sched::electorate::Tenure;
 use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::presence::{Grants, Word};
 use gaggle_sched::state::Lineage;
@@ -308,8 +309,7 @@ impl<'a> World<'a> {
             again_after_ms: 0,
             corrected: BTreeMap::new(),
             epochs: 0,
-            unnamed_since_ms: None,
-            has_voted: false,
+            tenure: Tenure::default(),
             saved_ms: now_ms,
             known: vec![Known { news_ms: now_ms, ..Known::default() }; nodes],
             leaving_since_ms: None,

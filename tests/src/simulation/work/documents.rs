@@ -4,6 +4,7 @@ use super::Message;
 use crate::simulation::clock::Micros;
 use crate::simulation::safety::world::World;
 use gaggle::flock::adoption::Said;
+use gaggle_gossip::intent::KubernetesLists;
 use gaggle_gossip::intent::replica::{self, Held, Replica};
 use gaggle_gossip::intent::{Change, Heads};
 use gaggle_sched::state::{Adopted, Expired, Seen};
@@ -36,7 +37,7 @@ impl Memo {
         if let Some((_, new)) = self.applied.get(&question) {
             return new.clone();
         }
-        let new = replica::apply(old, change, now_ms).ok().flatten();
+        let new = replica::apply(old, change, &KubernetesLists, now_ms).ok().flatten();
         let new = new.map(|new| match (replica::is_whole(&new), replica::heads(&new)) {
             (true, Some(heads)) => {
                 let alike = (key.to_owned(), replica::incarnation(&new), heads);

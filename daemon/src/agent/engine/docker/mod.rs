@@ -8,11 +8,12 @@ mod translate;
 
 use super::{
     ContainerSpec, EndOfInput, Engine, EngineError, EngineEvent, ExecResult, Facts, Found, Image, LogQuery,
-    PullProgress,
+    PullProgress, Running,
 };
 use crate::pods::{ByteStream, Process, Stdio};
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, EventsOptions, ImportImageOptions, InspectContainerOptions,
     ListContainersOptions, ListImagesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions,
@@ -50,6 +51,18 @@ pub struct Docker {
 }
 
 impl Docker {
+    /// The containers with all of these labels as the engine lists them: those that run, or `all`.
+    async fn summaries(
+        &self,
+        labels: &[(String, String)],
+        all: bool,
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
+        let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let filters = Some(HashMap::from([("label".to_owned(), labels)]));
+        let options = ListContainersOptions { all, filters, ..Default::default() };
+        self.client.list_containers(Some(options)).await.map_err(self.error_of())
+    }
+
     /// `host` is `unix:///path` or `tcp://address:port`; `None` takes `DOCKER_HOST`, then Docker's usual socket.
     pub async fn connect(host: Option<&str>) -> Result<Self, EngineError> {
         let host = host
@@ -98,14 +111,7 @@ impl Engine for Docker {
     }
 
     async fn list(&self, labels: &[(String, String)]) -> Result<Vec<Found>, EngineError> {
-        let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some(HashMap::from([("label".to_owned(), labels)])),
-            ..Default::default()
-        };
-        let found = self.client.list_containers(Some(options)).await.map_err(self.error_of())?;
-        let ids = found.into_iter().filter_map(|summary| summary.id);
+        let ids = self.summaries(labels, true).await?.into_iter().filter_map(|summary| summary.id);
         // A container may go between the listing and the look at it.
         futures::stream::iter(ids.map(async |id| match self.inspect(&id).await {
             Err(EngineError::NotFound(_)) => Ok(None),
@@ -115,6 +121,10 @@ impl Engine for Docker {
         .try_filter_map(async |found| Ok(found))
         .try_collect()
         .await
+    }
+
+    async fn running(&self, labels: &[(String, String)]) -> Result<Vec<Running>, EngineError> {
+        Ok(self.summaries(labels, false).await?.into_iter().filter_map(translate::running).collect())
     }
 
     async fn inspect(&self, id: &str) -> Result<Found, EngineError> {

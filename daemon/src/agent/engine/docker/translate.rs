@@ -2,14 +2,14 @@
 
 use super::super::{
     ContainerSpec, EngineError, EngineEvent, Exit, Facts, Found, Image, Mount, Network, PullProgress,
-    RunState,
+    RunState, Running,
 };
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, CreateImageInfo,
-    EventMessage, EventMessageTypeEnum, HostConfig, HostConfigLogConfig, ImageSummary, Mount as DockerMount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
-    MountVolumeOptionsDriverConfig, PortBinding, SystemInfo,
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
+    ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum, HostConfig, HostConfigLogConfig,
+    ImageSummary, Mount as DockerMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    MountVolumeOptions, MountVolumeOptionsDriverConfig, PortBinding, SystemInfo,
 };
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -69,6 +69,10 @@ pub fn found(inspected: ContainerInspectResponse) -> Result<Found, EngineError> 
         state: run_state(inspected.state.unwrap_or_default()),
         ips: addresses.flatten().filter(|address| !address.is_empty()).collect(),
     })
+}
+
+pub fn running(summary: ContainerSummary) -> Option<Running> {
+    Some(Running { id: summary.id?, labels: summary.labels.unwrap_or_default().into_iter().collect() })
 }
 
 fn run_state(state: ContainerState) -> RunState {
