@@ -72,7 +72,7 @@ pub async fn run(place: &Place, args: ExecArgs) -> anyhow::Result<()> {
         None => default_container(&pod),
     };
     // What is typed into a pipe has no terminal's keys in it.
-    let tty = args.tty && !(args.stdin && !std::io::stdin().is_terminal());
+    let tty = args.tty && (!args.stdin || std::io::stdin().is_terminal());
     if tty != args.tty {
         eprintln!("Unable to use a TTY: standard input is no terminal");
     }

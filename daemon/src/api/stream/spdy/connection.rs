@@ -131,7 +131,7 @@ impl Connection {
     }
 
     fn open(&mut self, id: u32, fin: bool, headers: Headers) -> Option<Event> {
-        if id <= self.newest || id % 2 == 0 {
+        if id <= self.newest || id.is_multiple_of(2) {
             frame::write_reset(&mut self.out, id, Reset::Protocol);
             return self.streams.remove(&id).map(|_| Event::Reset { id });
         }
