@@ -119,7 +119,9 @@ enum Cause {
 impl Cause {
     /// What has to be written together with the deletion.
     fn charges(self, state: &ApiState, current: &Object) -> Result<Vec<Write>, ApiError> {
-        let (Self::Eviction, Some(pod)) = (self, current.typed::<Pod>()) else { return Ok(Vec::new()) };
+        // Not before: what else is deleted is no pod.
+        let pod = if self == Self::Eviction { current.typed::<Pod>() } else { None };
+        let Some(pod) = pod else { return Ok(Vec::new()) };
         let charge = state.view.read(|store| disruption::evict(store, &pod));
         charge.map(|write| write.into_iter().collect()).map_err(|blocked| ApiError::disrupts(&blocked))
     }
