@@ -168,6 +168,8 @@ pub fn adoption(
         (None, Some(current)) => {
             with_intent(deletion::delete(key, current, Grace::AsSpecified, now)?, adopted)
         }
+        // The object is the new one already: another desktop was faster, and it is not to go for itself.
+        (Some(_), Some(_)) if found.anew && store.adopted(key) != found.adopted.as_ref() => return None,
         // It is another object of the same name. The old one goes first, as it does where there is an order: its
         // containers end, its dependents go, and watches are told.
         (Some(_), Some(current)) if found.anew => deletion::delete(key, current, Grace::AsSpecified, now)?,
@@ -308,6 +310,30 @@ mod tests {
         assert_eq!(managers[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
         assert_eq!(managers[1]["manager"], "gaggle-adoption");
         assert_eq!(managers[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    }
+
+    #[test]
+    fn an_object_that_was_made_anew_and_adopted_meanwhile_is_not_taken_for_the_old_one() {
+        let mut store = Store::default();
+        let key = Key::new(Resource::fixed("configmaps"), "default", "a");
+        let intent = |heads: Heads, base| Some(Adopted { change: vec![1], heads, base });
+        let put = |store: &mut Store, uid: &str, intent| {
+            let value = json!({"metadata": {"uid": uid}});
+            store
+                .apply(&Write::Put { key: key.clone(), value, expect: Expect::Absent, intent }.into())
+                .unwrap();
+        };
+        put(&mut store, "old", intent(vec![[1; 32]], None));
+        let anew = Ahead { anew: true, ..found(Some(vec![[1; 32]]), vec![[3; 32]]) };
+        let wished = json!({"metadata": {"uid": "new"}});
+        let adopt =
+            |store: &Store| adoption(store, &key, Some(wished.clone()), &anew, vec![], &crate::app::now());
+        // The old one goes first.
+        store.apply(&adopt(&store).unwrap()).unwrap();
+        assert!(store.get(&key).is_none());
+        // The new one is adopted by another desktop, before this one proposes what it has looked at.
+        put(&mut store, "new", intent(vec![[3; 32]], Some(vec![[1; 32]])));
+        assert_eq!(adopt(&store), None);
     }
 
     #[test]
