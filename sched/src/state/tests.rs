@@ -76,3 +76,23 @@ fn a_watch_that_fell_behind_is_told_so() {
         "a revision from the future is another group's"
     );
 }
+
+#[test]
+fn who_reads_a_change_reads_its_revision_too() {
+    const CHANGES: u64 = 20_000;
+    let view = View::default();
+    let writer = view.clone();
+    let writing = std::thread::spawn(move || {
+        for n in 0..CHANGES {
+            writer.write(|store| store.apply(&put("a", &n.to_string(), Expect::Any).into())).unwrap();
+        }
+    });
+    loop {
+        let read = view.read(Store::revision);
+        assert!(view.revision() >= read, "{} is said, {read} was read", view.revision());
+        if read == Revision(CHANGES) {
+            break;
+        }
+    }
+    writing.join().unwrap();
+}

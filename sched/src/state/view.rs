@@ -37,12 +37,12 @@ impl View {
 
     /// Changes the store and wakes whoever waits for a revision. For the state machine and the follower only.
     pub fn write<R>(&self, write: impl FnOnce(&mut Store) -> R) -> R {
-        let (result, revision, replaced) = {
-            let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
-            let generation = store.generation();
-            let result = write(&mut store);
-            (result, store.revision(), store.generation() != generation)
-        };
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = store.generation();
+        let result = write(&mut store);
+        let (revision, replaced) = (store.revision(), store.generation() != generation);
+        // With the store still locked: who has read a change reads its revision too, and of two writers the later
+        // one is heard last.
         self.revision.send_if_modified(|last| std::mem::replace(last, revision) != revision || replaced);
         result
     }
