@@ -65,8 +65,8 @@ pub enum Target<'a> {
         before: &'a Value,
         after: &'a Value,
     },
-    /// An object that was made without knowing of this one joins it, so that a deletion which knew of this one alone leaves
-    /// all of the other there.
+    /// An object whose maker did not see this one joins it, so that a deletion which knew of this one alone leaves all of the
+    /// other there.
     Joined(&'a Value),
     Deleted {
         at_ms: u64,
@@ -197,6 +197,23 @@ impl Document {
     fn uids(&self) -> impl Iterator<Item = String> {
         let all = self.doc.get_all(MAP, UID).unwrap_or_default();
         all.into_iter().filter_map(|(value, _)| Some(value.as_scalar()?.as_str()?.to_owned()))
+    }
+
+    /// The object, once for each side that made it without knowing of the others; first as [`value`](Self::value) has it.
+    /// Only objects with a uid can be told from others.
+    pub fn objects(&self, schema: &dyn Schema) -> Vec<Value> {
+        const UID_IN_OBJECT: &str = "/metadata/uid";
+        let Some(object) = self.value(schema) else { return Vec::new() };
+        let own = object.pointer(UID_IN_OBJECT).and_then(Value::as_str).map(str::to_owned);
+        let others: BTreeSet<String> = self.uids().filter(|uid| Some(uid) != own.as_ref()).collect();
+        let with_uid = |uid: String| {
+            let mut object = object.clone();
+            if let Some(place) = object.pointer_mut(UID_IN_OBJECT) {
+                *place = uid.into();
+            }
+            object
+        };
+        own.into_iter().chain(others).map(with_uid).collect()
     }
 
     /// The fields that sides which did not know of each other set differently, beyond what was so at `since` already.

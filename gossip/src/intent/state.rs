@@ -128,7 +128,17 @@ pub fn prepare_edit(
     let Some(State::Document(document)) = state.filter(|state| !state.heads().is_empty()) else {
         return prepare(state, author, Some(after), schema, now_ms);
     };
-    let Prepared { change, heads } = document.prepare(author, Target::Edit { before, after }, schema)?;
+    prepare_in(document, author, Target::Edit { before, after }, schema)
+}
+
+/// The change that brings a document to `target`, and the heads afterwards, as they leave the documents.
+fn prepare_in(
+    document: &Document,
+    author: &str,
+    target: Target<'_>,
+    schema: &dyn Schema,
+) -> Result<(Vec<u8>, Heads), PrepareError> {
+    let Prepared { change, heads } = document.prepare(author, target, schema)?;
     let incarnation = document.incarnation();
     let body = Body::Changes(change.iter().map(Vec::as_slice).collect());
     Ok((Frame { incarnation, body }.encode(), mark::marked(incarnation, heads)))
@@ -167,10 +177,6 @@ pub fn prepare(
     schema: &dyn Schema,
     now_ms: u64,
 ) -> Result<(Vec<u8>, Heads), PrepareError> {
-    let encode = |incarnation, Prepared { change, heads }: Prepared| {
-        let changes = change.iter().map(Vec::as_slice).collect();
-        (Frame { incarnation, body: Body::Changes(changes) }.encode(), mark::marked(incarnation, heads))
-    };
     let fresh;
     let (document, target) = match (state, object) {
         (None, None) => return Err(PrepareError::Missing),
@@ -194,7 +200,7 @@ pub fn prepare(
             (&fresh, Target::Object(object))
         }
     };
-    Ok(encode(document.incarnation(), document.prepare(author, target, schema)?))
+    prepare_in(document, author, target, schema)
 }
 
 /// What is to become of an object.
@@ -204,12 +210,13 @@ pub enum Wanted {
     Whole(Option<Value>),
     /// What tells `after` from `before` is to be done to it.
     Edit { before: Value, after: Value },
-    /// It is to be made. One of the name that is there already, and waits for its order, gets what this one says, and
-    /// keeps what else it says: nobody's wish is taken back for another's.
+    /// It is to be made. One of the name that is there already, which its maker cannot see, becomes this one and keeps what
+    /// else it says: nobody's wish is taken back for another's. It may wait for its order, or have been ordered where this
+    /// node does not hear of it, and be deleted there: that deletion is not of what is made here.
     Made(Value),
 }
 
-/// What an object that waits for its order is known by stays.
+/// What an object is known by.
 fn identity_of(object: &Value) -> Value {
     let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
     let identity = metadata.filter(|(name, _)| ["uid", "creationTimestamp"].contains(&name.as_str()));
@@ -231,15 +238,19 @@ pub fn change(
     let ended = made.and_then(|noted| ended(state, noted, now_ms));
     let whole = |object| prepare(ended.as_ref().or(state), author, object, schema, now_ms);
     let edit = |before: &Value, after| prepare_edit(state, author, before, after, schema, now_ms);
-    let waits = ended.is_none() && state.is_some_and(State::is_live);
+    let is_live = state.is_some_and(State::is_live);
     let (bytes, heads) = match wanted {
         Wanted::Whole(object) => whole(object.as_ref()),
         Wanted::Edit { .. } if noted.is_some_and(|noted| is_behind(state, noted)) => {
             Err(PrepareError::Behind)
         }
         Wanted::Edit { before, after } => edit(before, after),
-        Wanted::Made(object) if waits => edit(&identity_of(object), object),
-        Wanted::Made(object) => whole(Some(object)),
+        Wanted::Made(object) => match state {
+            Some(State::Document(there)) if ended.is_none() && is_live => {
+                prepare_in(there, author, Target::Joined(object), schema)
+            }
+            _ => whole(Some(object)),
+        },
     }?;
     let base = match (state, noted) {
         (_, Some(noted)) if ended.is_some() => Some(noted.heads.clone()),
@@ -285,30 +296,31 @@ pub fn apply(
         return Ok(None);
     }
     let given_up = match state {
-        Some(State::Document(given_up)) if frame.incarnation > held => given_up.value(schema),
-        _ => None,
+        Some(State::Document(given_up)) if frame.incarnation > held => given_up.objects(schema),
+        _ => Vec::new(),
     };
-    // Only an object with a uid can be told from others.
-    let given_up = given_up.filter(|object| uid_of(object).is_some());
-    match given_up {
+    if !given_up.is_empty() && document.is_empty() {
         // What it would take the place of is not known before its first change has come. Anti-entropy brings the whole.
-        Some(_) if document.is_empty() => Ok(None),
-        Some(object) => Ok(Some(State::Document(with(document, &object, schema)))),
-        None => Ok(Some(State::Document(document))),
+        return Ok(None);
     }
+    let stranger = given_up.iter().find(|object| uid_of(object).is_some_and(|uid| document.is_stranger(uid)));
+    Ok(Some(State::Document(match stranger {
+        Some(object) => with(document, object, schema),
+        None => document,
+    })))
 }
 
 fn uid_of(object: &Value) -> Option<&str> {
     object.pointer("/metadata/uid").and_then(Value::as_str)
 }
 
-/// A document of a later incarnation with the object that a node gives up for it, if nobody who had a part in the later
-/// one knew that object: one that was made on a desktop that had not heard of any of the others. It is made anew, or becomes
-/// part of the object that is there.
+/// A document of a later incarnation with the object that a node gives up for it, of which nobody knew who had a part in the
+/// later one: one that was made on a desktop that had not heard of any of the others. It is made anew, or becomes part of the
+/// object that is there.
 ///
 /// All nodes that give up the same for the same make the same change of it.
 fn with(document: Box<Document>, object: &Value, schema: &dyn Schema) -> Box<Document> {
-    let Some(uid) = uid_of(object).filter(|uid| document.is_stranger(uid)) else { return document };
+    let uid = uid_of(object);
     let joined = || {
         let mut joined = document.clone();
         let identity = identity_of(object);
@@ -318,7 +330,7 @@ fn with(document: Box<Document>, object: &Value, schema: &dyn Schema) -> Box<Doc
                 Target::Object(object)
             }
             // Another node has made it anew already.
-            Some(there) if uid_of(&there) == Some(uid) => Target::Edit { before: &identity, after: object },
+            Some(there) if uid_of(&there) == uid => Target::Edit { before: &identity, after: object },
             Some(_) => Target::Joined(object),
         };
         let prepared = joined.prepare(STRANGER, target, schema)?;
@@ -328,7 +340,7 @@ fn with(document: Box<Document>, object: &Value, schema: &dyn Schema) -> Box<Doc
         Ok::<_, DocumentError>(joined)
     };
     joined().unwrap_or_else(|error| {
-        tracing::warn!(uid, %error, "an object that was made without a quorum does not fit into the document of its name");
+        tracing::warn!(uid = uid.unwrap_or_default(), %error, "an object that was made without a quorum does not fit into the document of its name");
         document.clone()
     })
 }

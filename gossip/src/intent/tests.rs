@@ -118,13 +118,65 @@ fn who_makes_an_object_that_waits_for_its_order_takes_nothing_back() {
     make(&mut side, "first", json!({"one": "1", "both": "1"}));
     let both = make(&mut side, "second", json!({"two": "2", "both": "2"}));
     let wanted =
-        json!({"metadata": {"name": "a", "uid": "first"}, "data": {"one": "1", "two": "2", "both": "2"}});
+        json!({"metadata": {"name": "a", "uid": "second"}, "data": {"one": "1", "two": "2", "both": "2"}});
     assert_eq!(both, wanted);
     // One that was deleted is another object.
     side.delete();
     let anew = make(&mut side, "third", json!({"three": "3"}));
     assert_eq!(anew, json!({"metadata": {"name": "a", "uid": "third"}, "data": {"three": "3"}}));
     assert_eq!(side.state.as_ref().unwrap().incarnation(), 2);
+}
+
+/// Found by the property below.
+#[test]
+fn one_of_two_that_were_made_apart_outlives_the_deletion_of_the_other() {
+    for (deleted, apart) in [("x", "y"), ("y", "x")] {
+        let (mut a, mut b) = (Side::named("a"), Side::named("b"));
+        b.set(&config_map(apart, json!({apart: "1"})));
+        a.set(&config_map(deleted, json!({deleted: "1"})));
+        let mut c = Side::named("c");
+        c.take(&whole(&a));
+        b.take(&whole(&c));
+        // Who deletes the one has not heard of the other, and neither has who makes a third.
+        a.delete();
+        c.take(&whole(&a));
+        c.set(&config_map("third", json!({"third": "1"})));
+        for frame in [whole(&c), whole(&b)] {
+            a.take(&frame);
+            b.take(&frame);
+            c.take(&frame);
+        }
+        let last = whole(&b);
+        a.take(&last);
+        c.take(&last);
+        assert!(a.value() == b.value() && b.value() == c.value(), "{deleted}");
+        let data = &b.value().unwrap()["data"];
+        assert!(data.get(apart).is_some() && data.get("third").is_some(), "{deleted}: {data}");
+    }
+}
+
+#[test]
+fn what_is_made_on_another_ones_document_is_not_deleted_with_it() {
+    // It was ordered, and its maker does not see it yet: only its document has come.
+    let there = json!({"metadata": {"name": "a", "uid": "ordered"}, "data": {"one": "1", "same": "0"}});
+    let made = json!({"metadata": {"name": "a", "uid": "made"}, "data": {"two": "2", "same": "0"}});
+    let (mut left, mut right) = apart(&there);
+    let wanted = state::Wanted::Made(made.clone());
+    let change = state::change(right.state.as_ref(), "right", &wanted, None, &KubernetesLists, right.now_ms);
+    let joined = change.unwrap().bytes;
+    right.take(&joined);
+    let both =
+        json!({"metadata": {"name": "a", "uid": "made"}, "data": {"one": "1", "two": "2", "same": "0"}});
+    assert_eq!(right.value(), Some(both));
+    // Nobody who deletes the one knows of the other.
+    let end = left.delete();
+    let (deleted, known) = (left.state.as_ref().unwrap().marked_heads(), left.clone());
+    assert_eq!(meet(left, right, &[end], &[joined.clone()]), Some(made));
+    let mut adopter = known;
+    adopter.take(&joined);
+    let (incarnation, heads) = super::mark::unmarked(&deleted);
+    let beyond = state::beyond(adopter.state.as_ref(), incarnation, &heads).unwrap();
+    assert!(!beyond.anew && beyond.heads != deleted, "whoever has deleted the one adopts the other");
 }
 
 #[test]
