@@ -95,7 +95,8 @@ impl Flock {
             Err(error) => tracing::warn!(%error, "the saved view is unreadable and is fetched anew"),
         }
         let tell = Tell::new(transport.local(), view.clone(), config.notes.clone());
-        let (leader, leases) = Leader::new(transport.clone(), view.clone(), membership.clone(), tell.clone());
+        let (leader, leases) =
+            Leader::new(transport.clone(), view.clone(), membership.clone(), tell.clone(), config.voters);
         let (of_tx, of) = watch::channel(view.read(|store| store.lineage().cloned()));
         let (status_tx, status) = watch::channel(FlockStatus::default());
         let promises = Promises::open(config.word.clone(), view.clone(), of, status.clone());

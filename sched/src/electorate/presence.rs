@@ -112,6 +112,18 @@ impl Leases {
     }
 }
 
+/// How long a leader that votes alone waits for others to vote as well, before it orders writes all the same.
+pub const GROW_WITHIN_MS: u64 = 3_000;
+/// The smallest electorate that loses nothing with one voter.
+const COMPANY: usize = 3;
+
+/// Whether a leader of so many voters may order writes by now. What a single voter has acknowledged is gone with its desktop: a
+/// founder behind whom enough stand to vote (`there`, of whom at most `most_voters` do) waits until they can.
+pub fn may_order(voters: usize, there: usize, most_voters: usize, leads_for_ms: u64) -> bool {
+    let has_company = there.min(most_voters) >= COMPANY;
+    !has_company || voters >= COMPANY || leads_for_ms >= GROW_WITHIN_MS
+}
+
 /// What a node must remember of its word, also through a crash: it is on disk before an answer that rests on it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
@@ -316,6 +328,15 @@ mod tests {
         assert!(grants.word().unsure, "it may have pledged itself beyond that");
         assert_eq!(grants.grant(&lineage(2), Some(&lineage(2)), 1_000 + 2 * HOLD_MS), Ok(()));
         assert!(!grants.word().unsure, "what it promised before is history");
+    }
+
+    #[test]
+    fn a_founder_orders_nothing_before_others_vote_if_they_can() {
+        assert!(may_order(1, 1, 7, 0) && may_order(1, 2, 7, 0), "nobody could vote beside it");
+        assert!(!may_order(1, 3, 7, 0) && !may_order(1, 5, 7, GROW_WITHIN_MS - 1));
+        assert!(may_order(3, 5, 7, 0));
+        assert!(may_order(1, 5, 1, 0), "one voter is what its owner asked for");
+        assert!(may_order(1, 5, 7, GROW_WITHIN_MS), "they do not come to vote");
     }
 
     #[test]

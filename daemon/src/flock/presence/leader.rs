@@ -84,6 +84,11 @@ pub(in crate::flock) struct Leader {
     /// The lead that `leases` were given for.
     lead: Option<(Lineage, u64)>,
     leases: presence::Leases,
+    lead_since: Instant,
+    /// Whether it may order writes in this lead. What is begun goes on: see [`presence::may_order`].
+    orders: bool,
+    voters: usize,
+    most_voters: usize,
     roster: (Roster, Revision),
     asking: BTreeSet<PeerId>,
     answers: JoinSet<Heard>,
@@ -104,7 +109,14 @@ struct Heard {
 }
 
 impl Leader {
-    pub fn new(transport: Transport, view: View, membership: Membership, tell: Tell) -> (Self, Leases) {
+    /// `most_voters`: how large the electorate may become.
+    pub fn new(
+        transport: Transport,
+        view: View,
+        membership: Membership,
+        tell: Tell,
+        most_voters: usize,
+    ) -> (Self, Leases) {
         let (leading, watching) = watch::channel(Leading::default());
         let until = Arc::default();
         let leases = Leases { until: Arc::clone(&until), leading: watching };
@@ -119,6 +131,10 @@ impl Leader {
             leading,
             lead: None,
             leases: presence::Leases::default(),
+            lead_since: Instant::now(),
+            orders: false,
+            voters: 0,
+            most_voters,
             roster: (Roster::default(), Revision::default()),
             asking: BTreeSet::new(),
             answers: JoinSet::new(),
@@ -164,6 +180,7 @@ impl Leader {
             }
             let group = part.borrow().clone();
             let lead = status.as_ref().and_then(|status| lead_of(&status.borrow()));
+            self.voters = status.as_ref().map_or(0, |status| status.borrow().voters.len());
             if lead != self.lead {
                 self.begin(lead);
                 ask_now = true;
@@ -183,6 +200,7 @@ impl Leader {
     /// Another lead: what was given for the last one does not count.
     fn begin(&mut self, lead: Option<(Lineage, u64)>) {
         self.lead = lead;
+        (self.lead_since, self.orders) = (Instant::now(), false);
         self.leases = presence::Leases::default();
         self.waits_since = None;
         self.aside_until_ms = None;
@@ -227,8 +245,11 @@ impl Leader {
             _ => None,
         };
         let acts = until.is_some();
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         let count = self.lead.as_ref().map(|_| self.roster.0.count(|peer| self.leases.holds(peer, now_ms)));
+        let leads_for_ms = u64::try_from(self.lead_since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let there = count.map_or(0, |count| count.there);
+        self.orders |= acts && presence::may_order(self.voters, there, self.most_voters, leads_for_ms);
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until.filter(|_| self.orders);
         let members = self.roster.0.members.iter();
         let held = Arc::new(members.filter(|peer| self.leases.holds(peer, now_ms)).cloned().collect());
         let leading = Leading { of: self.lead.clone(), acts, count, held };
