@@ -21,4 +21,5 @@ pub mod pki;
 pub mod pods;
 pub mod remote;
 pub mod tokens;
+pub mod usage;
 pub mod wire;

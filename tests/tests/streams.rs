@@ -207,3 +207,50 @@ fn ports_of_pods_are_forwarded() {
         Ok(())
     });
 }
+
+#[test]
+fn a_running_pod_is_looked_into() {
+    on_bench(2, |bench| {
+        bench.up()?;
+        let one = bench.desktop(1);
+        one.apply(&pod_on("there", Some("d2"), "busybox", "sleep 98765"))?;
+        one.pod_in("there", &["Running"])?;
+        let debug = |line: &str| format!("debug --image=busybox --image-pull-policy=IfNotPresent {line}");
+        // Someone beside it, who sees the processes of the one that is looked at.
+        one.kubectl(&debug("there -c look --target=main -- sh -c 'ps; hostname'"))?.ok()?;
+        let seen = poll(SOON, "the container to have looked", || {
+            let logs = one.kubectl("logs there -c look")?.ok()?;
+            Ok(Some(logs).filter(|logs| logs.contains("there")))
+        })?;
+        ensure!(seen.contains("sleep 98765"), "it sees other processes: {seen}");
+        let talked =
+            one.kubectl_with(&debug("-i there -c talk -- sh -c 'read line; echo heard $line'"), "me\n")?;
+        ensure!(talked.stdout.contains("heard me"), "{talked}");
+        let pod = one.get("pod", "there")?;
+        let ended = poll(SOON, "their ends to be told", || {
+            let pod = one.get("pod", "there")?;
+            let all = pod["status"]["ephemeralContainerStatuses"].as_array().cloned().unwrap_or_default();
+            let codes = all.iter().map(|one| one["state"]["terminated"]["exitCode"].as_i64());
+            Ok(codes.collect::<Option<Vec<_>>>().filter(|codes| codes.len() == 2))
+        })?;
+        ensure!(ended == [0, 0], "they ended with {ended:?}");
+        ensure!(pod["status"]["containerStatuses"][0]["restartCount"] == 0, "the pod was disturbed: {pod}");
+        let taken = one.kubectl(&debug("there -c main -- true"))?;
+        ensure!(taken.code != 0 && taken.stderr.contains("main"), "a name twice: {taken}");
+        let described = one.kubectl("describe pod there")?.ok()?;
+        ensure!(described.contains("Ephemeral Containers:"), "{described}");
+        // A copy that can be tried out, and the desktop itself.
+        one.kubectl(&debug("there --copy-to=copy --container=main -- sh -c 'echo copied; sleep 100000'"))?
+            .ok()?;
+        one.pod_in("copy", &["Running"])?;
+        ensure!(one.kubectl("logs copy -c main")?.ok()?.contains("copied"), "the copy does something else");
+        let made = one.kubectl(&debug("node/d2 -- ls /host"))?;
+        let said = format!("{}{}", made.stdout, made.stderr);
+        let name = said.split_whitespace().find(|word| word.starts_with("node-debugger-d2-"));
+        let name = name.with_context(|| format!("no pod was made: {made}"))?.to_owned();
+        one.pod_in(&name, &["Succeeded"])?;
+        let listed = one.kubectl(&format!("logs {name}"))?.ok()?;
+        ensure!(listed.contains("proc") && listed.contains("etc"), "the desktop's own files: {listed}");
+        Ok(())
+    });
+}

@@ -87,7 +87,7 @@ impl Role {
         if label == SANDBOX { Self::Sandbox } else { Self::Container(label.to_owned()) }
     }
 
-    fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Sandbox => SANDBOX,
             Self::Container(name) => name,

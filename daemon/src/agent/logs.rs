@@ -2,6 +2,8 @@
 
 use super::engine::{Engine, LogQuery, RunState};
 use super::identity::{Observed, PodId, Role};
+use super::planner::status_of;
+use super::spec::find_container;
 use crate::pods::{ByteStream, LogOptions, StreamError};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -31,12 +33,7 @@ pub fn target(
             .unwrap_or_default(),
         name => name.to_owned(),
     };
-    let in_spec = spec.is_some_and(|spec| {
-        spec.containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-            .any(|container| container.name == name)
-    });
+    let in_spec = spec.is_some_and(|spec| find_container(spec, &name).is_some());
     let role = Role::Container(name.clone());
     let mut found: Vec<_> = containers.values().filter(|observed| observed.role == role).collect();
     if !in_spec && found.is_empty() {
@@ -76,9 +73,7 @@ pub fn target(
 }
 
 fn waiting<'s>(status: Option<&'s PodStatus>, name: &str) -> Option<&'s str> {
-    let statuses =
-        status.into_iter().flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses));
-    let status = statuses.flatten().find(|status| status.name == name)?;
+    let status = status_of(status?, name)?;
     status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
 }
 

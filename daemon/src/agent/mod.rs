@@ -16,6 +16,7 @@ pub mod planner;
 mod shell;
 pub mod spec;
 mod talk;
+mod usage;
 
 pub use engine::EngineError;
 use engine::{Docker, Engine, Facts};
@@ -23,6 +24,7 @@ pub use hold::noted;
 pub use identities::Identities;
 
 use crate::pods::{ByteStream, LogOptions, PodRef, Process, ProcessOptions, Stdio, StreamError};
+use crate::usage::Measured;
 use futures::{FutureExt, StreamExt};
 use gaggle_sched::controller::Note;
 use gaggle_sched::state::{Propose, View};
@@ -111,6 +113,8 @@ pub struct Agent {
     pods: watch::Receiver<usize>,
     notes: Arc<Mutex<Option<mpsc::Receiver<Note>>>>,
     left: CancellationToken,
+    owner: Arc<identity::Owner>,
+    meter: Arc<usage::Meter>,
     stop: CancellationToken,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -158,9 +162,10 @@ impl Agent {
         let note = heard_file(&config.dir);
         let hold = hold::Hold::new(heard.clone(), hold::noted(&note));
         tokio::spawn(hold::note_forever(note, heard));
+        let owner = identity::Owner { cluster: config.cluster, node: config.node };
         let inputs = Inputs {
             hold,
-            owner: identity::Owner { cluster: config.cluster, node: config.node },
+            owner: owner.clone(),
             // Docker takes absolute paths only.
             dir: std::path::absolute(&config.dir).unwrap_or(config.dir),
             dns: config.dns,
@@ -188,6 +193,8 @@ impl Agent {
             pods,
             notes: Arc::new(Mutex::new(Some(notes))),
             left,
+            owner: Arc::new(owner),
+            meter: Arc::default(),
             stop,
             task: Arc::new(Mutex::new(Some(task))),
         }
@@ -287,6 +294,13 @@ impl Agent {
         // What is typed must not wait for more of it; failing to ask for that is harmless.
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+
+    /// What this desktop and its containers take now.
+    pub async fn usage(&self) -> Result<Measured, StreamError> {
+        let engine = self.engine_now()?;
+        let measured = self.meter.measure(engine.as_ref(), &self.owner).await;
+        measured.map_err(|error| StreamError::Unavailable(error.to_string()))
     }
 
     async fn ask<T>(

@@ -2,8 +2,9 @@
 
 use super::engine::{EndOfInput, EngineError, RunState};
 use super::identity::{Observed, PodId, Role};
+use super::spec::find_container;
 use crate::pods::StreamError;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 
 /// A container on the engine that can be talked with.
@@ -32,7 +33,7 @@ pub fn running(
     match newest.map(|observed| (&observed.id, &observed.state)) {
         Some((id, RunState::Running { .. })) => {
             // One that only waits for its end is nobody's to talk with, and nothing says whether it has a terminal.
-            let spec = wanted.and_then(|pod| in_spec(pod, name)).ok_or_else(missing)?;
+            let spec = wanted.and_then(|pod| find_container(pod.spec.as_ref()?, name)).ok_or_else(missing)?;
             let once = spec.stdin_once == Some(true);
             Ok(Running {
                 id: id.clone(),
@@ -46,12 +47,6 @@ pub fn running(
         ))),
         Some((_, RunState::Created)) | None => Err(missing()),
     }
-}
-
-fn in_spec<'p>(pod: &'p Pod, name: &str) -> Option<&'p Container> {
-    let spec = pod.spec.as_ref()?;
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    all.find(|container| container.name == name)
 }
 
 /// Where the pod's ports are reached from this desktop.

@@ -12,7 +12,7 @@ use super::read;
 use super::status::{ApiError, Cause};
 use super::target::Target;
 use super::update;
-use super::validate::{Problems, metadata};
+use super::validate::{self, Problems, metadata};
 use super::value::{as_map, child, remove, set, text};
 use gaggle_sched::controller::namespace;
 use gaggle_sched::state::{Expect, Refused};
@@ -175,6 +175,9 @@ fn begin(state: &ApiState, kind: &Kind, namespace: &str, object: &mut Value) -> 
     let mut problems = Problems::default();
     metadata::check(kind, object, &mut problems);
     (kind.validate)(object, &mut problems);
+    if kind.is("", "Pod") {
+        validate::pod::create(object, &mut problems);
+    }
     let causes: Vec<Cause> = generated_badly.into_iter().chain(problems.into_causes()).collect();
     if causes.is_empty() {
         return Ok(());

@@ -2,7 +2,8 @@
 
 use super::ApiState;
 use super::kinds::{self, Kind, Subresource, group_version};
-use super::reviews::{self, Review};
+use super::metrics;
+use super::reviews;
 use super::status::{ApiError, json_response};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -12,6 +13,22 @@ use serde_json::{Value, json};
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// A resource that is answered and kept nowhere.
+pub(super) struct Answered {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    /// Empty where Kubernetes has none.
+    pub singular: &'static str,
+    pub is_namespaced: bool,
+    pub verbs: &'static [&'static str],
+}
+
+fn answered() -> impl Iterator<Item = Answered> {
+    reviews::answered().chain(metrics::answered())
+}
 
 /// `GET /api`
 pub async fn api(State(state): State<ApiState>, headers: HeaderMap) -> Response {
@@ -60,10 +77,10 @@ pub async fn group_resources(Path((group, version)): Path<(String, String)>) -> 
 fn resources(group: &str, version: &str) -> Response {
     let kinds: Vec<&Kind> =
         kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
-    let mut resources: Vec<Value> = reviews_of(group, version)
-        .map(|review| {
-            json!({"name": review.plural, "singularName": review.singular, "namespaced": false,
-                "kind": review.kind, "verbs": ["create"]})
+    let mut resources: Vec<Value> = answered_of(group, version)
+        .map(|one| {
+            json!({"name": one.plural, "singularName": one.singular, "namespaced": one.is_namespaced,
+                "kind": one.kind, "verbs": one.verbs})
         })
         .collect();
     if kinds.is_empty() && resources.is_empty() {
@@ -105,17 +122,16 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
 /// The group-versions that are served, each once.
 fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut all = kinds::group_versions();
-    for review in reviews::ALL {
-        let of_review = (review.group, reviews::VERSION);
-        if !all.contains(&of_review) {
-            all.push(of_review);
+    for one in answered() {
+        if !all.contains(&(one.group, one.version)) {
+            all.push((one.group, one.version));
         }
     }
     all
 }
 
-fn reviews_of(group: &str, version: &str) -> impl Iterator<Item = &'static Review> {
-    reviews::ALL.iter().filter(move |review| review.group == group && version == reviews::VERSION)
+fn answered_of(group: &str, version: &str) -> impl Iterator<Item = Answered> {
+    answered().filter(move |one| one.group == group && one.version == version)
 }
 
 fn groups() -> Vec<&'static str> {
@@ -155,10 +171,9 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
 }
 
 fn aggregated_version(group: &str, version: &str) -> Value {
-    let reviews = reviews_of(group, version).map(|review| {
-        json!({"resource": review.plural, "singularResource": review.singular, "scope": "Cluster",
-            "verbs": ["create"],
-            "responseKind": {"group": group, "version": version, "kind": review.kind}})
+    let answered = answered_of(group, version).map(|one| {
+        json!({"resource": one.plural, "singularResource": one.singular, "scope": scope(one.is_namespaced),
+            "verbs": one.verbs, "responseKind": {"group": group, "version": version, "kind": one.kind}})
     });
     let resources: Vec<Value> = kinds::all()
         .filter(|kind| kind.group == group && kind.version == version)
@@ -175,13 +190,17 @@ fn aggregated_version(group: &str, version: &str) -> Value {
             json!({
                 "resource": kind.plural, "singularResource": kind.singular, "shortNames": kind.short_names,
                 "categories": kind.categories, "verbs": VERBS, "subresources": parts,
-                "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
+                "scope": scope(kind.is_namespaced()),
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             })
         })
-        .chain(reviews)
+        .chain(answered)
         .collect();
     json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+fn scope(is_namespaced: bool) -> &'static str {
+    if is_namespaced { "Namespaced" } else { "Cluster" }
 }
 
 /// Group, version and kind of what a subresource reads and writes.
@@ -192,7 +211,7 @@ pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'stat
         Subresource::Exec => ("", "v1", "PodExecOptions"),
         Subresource::Attach => ("", "v1", "PodAttachOptions"),
         Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
-        Subresource::Status | Subresource::Log | Subresource::Finalize => {
+        Subresource::Status | Subresource::Log | Subresource::Finalize | Subresource::EphemeralContainers => {
             (kind.group, kind.version, kind.kind)
         }
     }
@@ -200,7 +219,9 @@ pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'stat
 
 pub(super) fn verbs_of(part: Subresource) -> &'static [&'static str] {
     match part {
-        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => {
+            &["get", "patch", "update"]
+        }
         Subresource::Log => &["get"],
         Subresource::Eviction => &["create"],
         Subresource::Finalize => &["update"],

@@ -65,12 +65,16 @@ async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError
             let eviction = body::decode(&media, &bytes)?.value;
             evict(state, &target, &query, &eviction).await
         }
-        (Method::PUT, false, None | Some(Subresource::Status | Subresource::Finalize)) => {
+        (
+            Method::PUT,
+            false,
+            None | Some(Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers),
+        ) => {
             let decoded = body::decode(&media, &bytes)?;
             let (done, warnings) = update::replace(state, &target, &query, decoded).await?;
             Ok(show(done, 200, warnings))
         }
-        (Method::PATCH, false, None | Some(Subresource::Status)) => {
+        (Method::PATCH, false, None | Some(Subresource::Status | Subresource::EphemeralContainers)) => {
             let (done, warnings, made) = update::patch(state, &target, &query, &media, &bytes).await?;
             Ok(show(done, if made == Made::New { 201 } else { 200 }, warnings))
         }
@@ -121,7 +125,9 @@ async fn get(
         ) => Err(ApiError::method_not_allowed()),
         (None, _) if query.flag("watch")? => watch::watch(state, target, query, headers).await,
         (None, true) => read::list(state, target, query, headers).await,
-        (None | Some(Subresource::Status), _) => read::get(state, target, query, headers).await,
+        (None | Some(Subresource::Status | Subresource::EphemeralContainers), _) => {
+            read::get(state, target, query, headers).await
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod discovery;
 mod dispatch;
 pub mod kinds;
 mod log;
+mod metrics;
 mod negotiate;
 mod openapi;
 mod page;
@@ -48,6 +49,7 @@ pub use serve::serve;
 
 use crate::documents::Documents;
 use crate::pods::PodStreams;
+use crate::usage::Usages;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
@@ -66,6 +68,7 @@ pub struct ApiState {
     pub propose: Arc<dyn Propose>,
     pub documents: Arc<dyn Documents>,
     pub pods: Arc<dyn PodStreams>,
+    pub usages: Arc<dyn Usages>,
     pub auth: Arc<dyn Authenticate>,
     /// This desktop's name.
     pub node: String,
@@ -102,6 +105,7 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::group_document))
         .route(autoscaling_v1::PATH, post(autoscaling_v1::create))
+        .merge(metrics::routes())
         .fallback(dispatch::resources)
         .method_not_allowed_fallback(async || status::ApiError::method_not_allowed().into_response())
         .with_state(state)

@@ -5,6 +5,7 @@
 
 use super::auth::User;
 use super::body;
+use super::discovery::Answered;
 use super::status::{ApiError, json_response};
 use super::value::{set, text};
 use axum::body::Body;
@@ -50,6 +51,19 @@ pub static ALL: &[Review] = &[
         },
     },
 ];
+
+/// For discovery.
+pub fn answered() -> impl Iterator<Item = Answered> {
+    ALL.iter().map(|review| Answered {
+        group: review.group,
+        version: VERSION,
+        kind: review.kind,
+        plural: review.plural,
+        singular: review.singular,
+        is_namespaced: false,
+        verbs: &["create"],
+    })
+}
 
 impl Review {
     pub fn path(&self) -> String {

@@ -13,7 +13,7 @@ use super::query::{FieldValidation, Query};
 use super::read;
 use super::status::ApiError;
 use super::target::Target;
-use super::validate::{Problems, metadata};
+use super::validate::{self, Problems, metadata};
 use super::value::{as_map, child, int, is_set, items, remove, set, text};
 use gaggle_sched::controller::identity;
 use gaggle_sched::state::{Expect, Refused};
@@ -30,12 +30,15 @@ enum Part {
     Status,
     /// A namespace's `spec.finalizers`.
     Finalizers,
+    /// A pod's `spec.ephemeralContainers`.
+    EphemeralContainers,
 }
 
 fn part_of(target: &Target) -> Part {
     match target.subresource {
         Some(Subresource::Status) => Part::Status,
         Some(Subresource::Finalize) => Part::Finalizers,
+        Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
         _ => Part::Main,
     }
 }
@@ -171,7 +174,7 @@ fn part_of_config(target: &Target, mut config: Value) -> Value {
             config
         }
         Part::Main => config,
-        Part::Status | Part::Finalizers => {
+        Part::Status | Part::Finalizers | Part::EphemeralContainers => {
             let of_part = if part_of(target) == Part::Status { "status" } else { "spec" };
             let identity = ["name", "namespace", "uid", "resourceVersion"];
             if let Some(Value::Object(metadata)) = config.get_mut("metadata") {
@@ -227,7 +230,7 @@ pub async fn change(
         }
         let terminating = current.is_terminating();
         let intent = match part_of(target) {
-            Part::Main if !terminating => Intent::Wish,
+            Part::Main | Part::EphemeralContainers if !terminating => Intent::Wish,
             // What is on its way out is no longer wished for; its last steps are not either.
             _ => Intent::None,
         };
@@ -242,7 +245,8 @@ pub async fn change(
             intent,
             charges: match part_of(target) {
                 Part::Main => admission::admit_change(state, kind, current.value(), &object)?,
-                Part::Status | Part::Finalizers => Vec::new(),
+                // Quotas count no ephemeral containers: they have no requests.
+                Part::Status | Part::Finalizers | Part::EphemeralContainers => Vec::new(),
             },
             run,
         };
@@ -316,20 +320,31 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<(Value, Va
             );
             object
         }
+        Part::EphemeralContainers => {
+            let mut object = current.clone();
+            let containers = wished.pointer("/spec/ephemeralContainers").cloned();
+            set(child(&mut object, "spec"), "ephemeralContainers", containers.unwrap_or_default());
+            object
+        }
         Part::Main => main_part(kind, current, wished),
     };
     // A controller may have stored the object without the defaults, and filling them in is no change.
     let mut before = current.clone();
-    if part_of(target) == Part::Main {
+    let part = part_of(target);
+    if matches!(part, Part::Main | Part::EphemeralContainers) {
         (kind.default)(&mut object);
         (kind.default)(&mut before);
     }
     let mut problems = Problems::default();
     metadata::check(kind, &object, &mut problems);
     metadata::check_update(&object, current, &mut problems);
-    if part_of(target) == Part::Main {
+    if matches!(part, Part::Main | Part::EphemeralContainers) {
         (kind.validate)(&object, &mut problems);
-        (kind.validate_update)(&object, &before, &mut problems);
+    }
+    match part {
+        Part::Main => (kind.validate_update)(&object, &before, &mut problems),
+        Part::EphemeralContainers => validate::pod::ephemeral_update(&object, &before, &mut problems),
+        Part::Status | Part::Finalizers => {}
     }
     let causes = problems.into_causes();
     if !causes.is_empty() {

@@ -249,6 +249,7 @@ impl Daemon {
             view: view.clone(),
             propose: flock.propose.clone(),
             documents,
+            usages: pods.clone(),
             pods,
             auth: Arc::new(admin.known()),
             node: name.clone(),
@@ -266,6 +267,7 @@ impl Daemon {
         tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_streams(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
+        tokio::spawn(remote::serve_usage(transport.clone(), agent.clone()));
         tokio::spawn(flock::refuse_forever(view.clone(), transport.clone()));
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));

@@ -1,16 +1,14 @@
 //! Logs of a pod on any desktop, from any desktop.
 
 use super::pods::Peer;
-use super::{LOGS, SERVED, request, rest};
+use super::{LOGS, SERVED, request, rest, serve};
 use crate::agent::Agent;
 use crate::pods::{ByteStream, LogOptions, PodRef, StreamError};
 use crate::wire::write_frame;
 use futures::StreamExt;
 use gaggle_gossip::transport::{Stream, Transport};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
 
 /// How long the other desktop may take to find the log.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -26,25 +24,10 @@ pub async fn ask(peer: &Peer<'_>, pod: &PodRef, options: &LogOptions) -> Result<
 
 /// Serves the logs of this desktop's pods until the transport ends.
 pub async fn serve_logs(transport: Transport, agent: Agent) {
-    let mut acceptor = match transport.accept(LOGS, SERVED) {
-        Ok(acceptor) => acceptor,
-        Err(error) => return tracing::error!(%error, "logs cannot be served to other desktops"),
-    };
-    let places = Arc::new(Semaphore::new(SERVED));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Some((peer, stream)) = acceptor.next().await else { return };
-        let agent = agent.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = serve_one(stream, &agent).await {
-                tracing::debug!(%peer, %error, "a log stream ended early");
-            }
-        });
-    }
+    serve(transport, LOGS, SERVED, |stream| serve_one(stream, agent.clone())).await;
 }
 
-async fn serve_one(mut stream: Stream, agent: &Agent) -> std::io::Result<()> {
+async fn serve_one(mut stream: Stream, agent: Agent) -> std::io::Result<()> {
     let (pod, options): Request = request(&mut stream).await?;
     let mut bytes = match agent.logs(&pod, &options).await {
         Ok(bytes) => {

@@ -12,7 +12,7 @@ use gaggle_gossip::transport::{Stream, Transport};
 use serde::Serialize;
 use std::time::Duration;
 
-/// Streams of pods, wherever they run.
+/// Pods and desktops, wherever they are.
 pub struct FlockPods {
     pub node: String,
     pub agent: Agent,
@@ -20,7 +20,7 @@ pub struct FlockPods {
     pub membership: Membership,
 }
 
-/// Another desktop that runs a pod.
+/// Another desktop.
 pub struct Peer<'a> {
     pub name: &'a str,
     pub id: PeerId,
@@ -28,14 +28,10 @@ pub struct Peer<'a> {
 }
 
 impl FlockPods {
-    fn peer<'a>(&'a self, pod: &'a PodRef) -> Result<Peer<'a>, StreamError> {
-        let id = peer_of(&self.membership.members().borrow(), &pod.node).ok_or_else(|| {
-            StreamError::Unavailable(format!(
-                "the desktop {} that runs pod {} is not there",
-                pod.node, pod.name
-            ))
-        })?;
-        Ok(Peer { name: &pod.node, id, transport: &self.transport })
+    pub fn peer<'a>(&'a self, node: &'a str) -> Result<Peer<'a>, StreamError> {
+        let id = peer_of(&self.membership.members().borrow(), node)
+            .ok_or_else(|| StreamError::Unavailable(format!("the desktop {node} is not there")))?;
+        Ok(Peer { name: node, id, transport: &self.transport })
     }
 }
 
@@ -68,20 +64,20 @@ impl PodStreams for FlockPods {
         if pod.node == self.node {
             return self.agent.logs(pod, options).await;
         }
-        logs::ask(&self.peer(pod)?, pod, options).await
+        logs::ask(&self.peer(&pod.node)?, pod, options).await
     }
 
     async fn process(&self, pod: &PodRef, options: &ProcessOptions) -> Result<Process, StreamError> {
         if pod.node == self.node {
             return self.agent.process(pod, options).await;
         }
-        streams::process(&self.peer(pod)?, pod, options).await
+        streams::process(&self.peer(&pod.node)?, pod, options).await
     }
 
     async fn port(&self, pod: &PodRef, port: u16) -> Result<Box<dyn Connection>, StreamError> {
         if pod.node == self.node {
             return Ok(Box::new(self.agent.port(pod, port).await?));
         }
-        Ok(Box::new(streams::port(&self.peer(pod)?, pod, port).await?))
+        Ok(Box::new(streams::port(&self.peer(&pod.node)?, pod, port).await?))
     }
 }

@@ -1,7 +1,7 @@
 //! Processes and ports of pods on another desktop: a request, an answer, and then what both sides say.
 
 use super::pods::Peer;
-use super::{SERVED, STREAMS, request};
+use super::{STREAMS, request, serve};
 use crate::agent::Agent;
 use crate::pods::{
     Ended, Input, Output, PIECE_BYTES, PodRef, Process, ProcessOptions, StreamError, TerminalSize,
@@ -10,12 +10,11 @@ use crate::wire::{read_bytes, write_bytes, write_frame};
 use gaggle_gossip::transport::{Stream, Transport};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// How long the other desktop may take: its engine has to begin a process, and a busy one needs seconds.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -160,28 +159,13 @@ fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// Serves processes and ports of this desktop's pods until the transport ends.
 pub async fn serve_streams(transport: Transport, agent: Agent) {
-    let mut acceptor = match transport.accept(STREAMS, SERVED) {
-        Ok(acceptor) => acceptor,
-        Err(error) => return tracing::error!(%error, "pods' streams cannot be served to other desktops"),
-    };
-    let places = Arc::new(Semaphore::new(STREAMS_SERVED));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Some((peer, stream)) = acceptor.next().await else { return };
-        let agent = agent.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = serve_one(stream, &agent).await {
-                tracing::debug!(%peer, %error, "a stream into a pod ended early");
-            }
-        });
-    }
+    serve(transport, STREAMS, STREAMS_SERVED, |stream| serve_one(stream, agent.clone())).await;
 }
 
 /// Streams served at once. Each forwarded connection is one, and a browser makes many; a further one waits.
 const STREAMS_SERVED: usize = 512;
 
-async fn serve_one(mut stream: Stream, agent: &Agent) -> io::Result<()> {
+async fn serve_one(mut stream: Stream, agent: Agent) -> io::Result<()> {
     // Whether the pod is this desktop's is the agent's to say.
     match request(&mut stream).await? {
         Request::Process(pod, options) => match agent.process(&pod, &options).await {

@@ -20,6 +20,8 @@ pub struct State {
     pub away: bool,
     /// Takes connections and answers nothing.
     pub silent: bool,
+    /// What containers take: billionths of a processor, and bytes.
+    pub takes: BTreeMap<String, (u64, u64)>,
     /// Starts of containers whose name has this in it fail.
     pub start_fails: Option<String>,
     next: u32,
@@ -28,6 +30,7 @@ pub struct State {
 #[derive(Clone)]
 pub struct FakeEngine {
     state: Arc<Mutex<State>>,
+    born: tokio::time::Instant,
     events: broadcast::Sender<Result<EngineEvent, EngineError>>,
 }
 
@@ -37,7 +40,7 @@ fn gone() -> EngineError {
 
 impl Default for FakeEngine {
     fn default() -> Self {
-        Self { state: Arc::default(), events: broadcast::channel(1024).0 }
+        Self { state: Arc::default(), born: tokio::time::Instant::now(), events: broadcast::channel(1024).0 }
     }
 }
 
@@ -61,6 +64,11 @@ impl FakeEngine {
     pub fn take_away(&self) {
         self.state().away = true;
         let _ = self.events.send(Err(gone()));
+    }
+
+    /// From now on a container takes so much.
+    pub fn takes(&self, id: &str, nanocores: u64, memory_bytes: u64) {
+        self.state().takes.insert(id.to_owned(), (nanocores, memory_bytes));
     }
 
     pub fn bring_back(&self) {
@@ -133,6 +141,16 @@ impl Engine for FakeEngine {
         let state = self.here()?;
         let id = state.names.get(id).map_or(id, String::as_str);
         state.containers.get(id).cloned().ok_or_else(|| EngineError::NotFound(id.into()))
+    }
+
+    async fn counters(&self, id: &str) -> Result<Counters, EngineError> {
+        let state = self.here()?;
+        if !state.containers.get(id).is_some_and(|found| matches!(found.state, RunState::Running { .. })) {
+            return Err(EngineError::NotFound(id.into()));
+        }
+        let (nanocores, memory_bytes) = state.takes.get(id).copied().unwrap_or_default();
+        let nanos = u128::from(nanocores) * self.born.elapsed().as_nanos() / 1_000_000_000;
+        Ok(Counters { cpu_nanos: nanos as u64, memory_bytes })
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

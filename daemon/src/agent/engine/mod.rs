@@ -75,6 +75,14 @@ pub struct Running {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What has been taken of a processor since the beginning, and of memory now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub cpu_nanos: u64,
+    /// Without file pages that were not used lately.
+    pub memory_bytes: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunState {
     Created,
@@ -251,6 +259,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Those that run, by the engine's own list: none of them is asked about, so that one that hangs hides no other.
     async fn running(&self, labels: &[(String, String)]) -> Result<Vec<Running>, EngineError>;
     async fn inspect(&self, id: &str) -> Result<Found, EngineError>;
+    /// What a running container has taken so far.
+    async fn counters(&self, id: &str) -> Result<Counters, EngineError>;
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
     async fn start(&self, id: &str) -> Result<(), EngineError>;
     /// The container's stop signal, then SIGKILL after `grace`. Returns once it has ended; one that does not run is no error.

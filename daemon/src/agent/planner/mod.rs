@@ -19,6 +19,7 @@ pub use images::{ImageIndex, familiar};
 use memory::PullState;
 pub use memory::{Health, Memory};
 pub use notes::{PodNote, notes_between};
+pub use standing::status_of;
 pub use status::with_others;
 
 use super::engine::ContainerSpec;

@@ -1,5 +1,6 @@
 //! What users should read in `kubectl describe` when a status changes.
 
+use super::standing::statuses;
 use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, PodStatus};
 
 /// An event about a pod, in Kubernetes' words.
@@ -34,10 +35,6 @@ pub fn notes_between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<PodNo
         notes.extend(note(status, waiting, same_reason));
     }
     notes
-}
-
-fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
 }
 
 fn waiting(status: &ContainerStatus) -> Option<&ContainerStateWaiting> {

@@ -14,9 +14,9 @@ pub fn carry_on(input: &Input, pod: &PodStanding, draft: &mut Draft) {
         return;
     }
     restart_unwell(input, pod, draft);
-    let finished = |standing: &Standing| matches!(&standing.current, Current::Ended(ended) if !restarts(input, standing.container, ended));
+    let finished = |standing: &Standing| matches!(&standing.current, Current::Ended(ended) if !restarts(input, &standing.container, ended));
     let init_failed = pod.init.iter().any(|init| {
-        !is_sidecar(init.container)
+        !is_sidecar(&init.container)
             && matches!(&init.current, Current::Ended(ended) if !ended.succeeded())
             && finished(init)
     });
@@ -25,6 +25,10 @@ pub fn carry_on(input: &Input, pod: &PodStanding, draft: &mut Draft) {
         return;
     }
     let mut starts = Starts { input, pod, draft, volumes: None, needs_sandbox: false };
+    // What is to look into a pod that does not come up must not wait for it.
+    for standing in &pod.ephemeral {
+        starts.bring_up(standing);
+    }
     if starts.initialise() {
         for standing in &pod.main {
             starts.bring_up(standing);
@@ -38,15 +42,19 @@ pub fn carry_on(input: &Input, pod: &PodStanding, draft: &mut Draft) {
 
 /// Whether a container that ended is to run again.
 pub fn restarts(input: &Input, container: &Container, ended: &Ended) -> bool {
+    let spec = input.context.pod.spec.as_ref();
+    if spec.is_some_and(|spec| spec::is_ephemeral(spec, &container.name)) {
+        return false;
+    }
     if ended.spec_hash.as_ref().is_some_and(|hash| !hash.is_empty() && *hash != spec_hash(container)) {
         return true;
     }
     if is_sidecar(container) {
         return true;
     }
-    let is_init = input.context.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let is_init = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let is_init = is_init.into_iter().any(|init| init.name == container.name);
-    match input.context.pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
+    match spec.and_then(|spec| spec.restart_policy.as_deref()) {
         Some("Never") => false,
         Some("OnFailure") => !ended.succeeded(),
         _ => !(is_init && ended.succeeded()),
@@ -140,13 +148,13 @@ impl Starts<'_, '_> {
         let passed = pod.main.iter().any(|main| !main.is_absent());
         for standing in &pod.init {
             let done = match &standing.current {
-                _ if is_sidecar(standing.container) => {
+                _ if is_sidecar(&standing.container) => {
                     self.bring_up(standing);
                     has_started(self.input, standing)
                 }
                 _ if passed => true,
                 Current::Ended(ended)
-                    if ended.succeeded() && !restarts(self.input, standing.container, ended) =>
+                    if ended.succeeded() && !restarts(self.input, &standing.container, ended) =>
                 {
                     true
                 }
@@ -181,7 +189,7 @@ impl Starts<'_, '_> {
             }
             Current::Absent => self.start(standing),
             Current::Ended(ended) => {
-                if restarts(self.input, standing.container, ended) && !self.backing_off(standing, ended) {
+                if restarts(self.input, &standing.container, ended) && !self.backing_off(standing, ended) {
                     self.start(standing);
                 }
             }
@@ -217,7 +225,7 @@ impl Starts<'_, '_> {
     }
 
     fn start(&mut self, standing: &Standing) {
-        let (container, count) = (standing.container, standing.next_count());
+        let (container, count) = (&*standing.container, standing.next_count());
         let sandbox_wanted = self.pod.sandbox.is_none();
         if let Err(waiting) = images::ready(self.input, container, count, self.draft) {
             // The image comes while the sandbox starts.
@@ -260,7 +268,11 @@ impl Starts<'_, '_> {
                 let message = refusal.map(|refusal| refusal.message.clone()).unwrap_or_default();
                 self.wait(standing, Waiting::new("ContainerCreating", message));
             }
-            Ok(spec) => {
+            Ok(mut spec) => {
+                match self.process_namespace(&container.name) {
+                    Ok(namespace) => spec.pid = namespace.or(spec.pid),
+                    Err(waiting) => return self.wait(standing, waiting),
+                }
                 self.draft.actions.push(Action::StartContainer {
                     name: container.name.clone(),
                     restart_count: count,
@@ -271,6 +283,17 @@ impl Starts<'_, '_> {
                 self.wait(standing, Waiting::new("ContainerCreating", ""));
             }
         }
+    }
+
+    /// Whose processes a container is to see, where that is another one's.
+    fn process_namespace(&self, name: &str) -> Result<Option<String>, Waiting> {
+        let spec = self.input.context.pod.spec.as_ref();
+        let Some(target) = spec.and_then(|spec| spec::process_target(spec, name)) else { return Ok(None) };
+        let mut running = self.pod.running();
+        let found = running.find(|(container, _)| container.name == target);
+        let missing =
+            || Waiting::new("CreateContainerError", format!("the target container {target} does not run"));
+        found.map(|(_, observed)| Some(format!("container:{}", observed.id))).ok_or_else(missing)
     }
 }
 

@@ -3,11 +3,13 @@
 use super::Input;
 use crate::agent::engine::{Exit, RunState};
 use crate::agent::identity::{Observed, Role};
+use crate::agent::spec::as_container;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateTerminated, ContainerStatus, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Exit code of a process that was killed (128 + SIGKILL), and Kubernetes' for a container that is lost.
@@ -52,7 +54,7 @@ pub enum Current<'a> {
 /// Where one container stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing<'a> {
-    pub container: &'a Container,
+    pub container: Cow<'a, Container>,
     pub current: Current<'a>,
     /// The one before, for `lastState`.
     pub previous: Option<ContainerStateTerminated>,
@@ -80,6 +82,8 @@ pub struct PodStanding<'a> {
     pub old_sandboxes: Vec<&'a Observed>,
     pub init: Vec<Standing<'a>>,
     pub main: Vec<Standing<'a>>,
+    /// Added while the pod runs; it does not wait for them.
+    pub ephemeral: Vec<Standing<'a>>,
 }
 
 impl<'a> PodStanding<'a> {
@@ -94,25 +98,39 @@ impl<'a> PodStanding<'a> {
         let sandbox = sandboxes.pop();
         let spec = input.context.pod.spec.as_ref();
         let last = input.memory.status.as_ref().or(input.context.pod.status.as_ref());
-        let standing = |container: &'a Container| {
+        let standing = |container: Cow<'a, Container>| {
             let found = of_role(&Role::Container(container.name.clone()));
-            stand(container, found, last.and_then(|status| status_of(status, &container.name)))
+            let last = last.and_then(|status| status_of(status, &container.name));
+            stand(container, found, last)
         };
         Self {
             sandbox,
             old_sandboxes: sandboxes,
-            init: spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).map(standing).collect(),
-            main: spec.iter().flat_map(|spec| &spec.containers).map(standing).collect(),
+            init: spec
+                .iter()
+                .flat_map(|spec| spec.init_containers.iter().flatten())
+                .map(|container| standing(Cow::Borrowed(container)))
+                .collect(),
+            main: spec
+                .iter()
+                .flat_map(|spec| &spec.containers)
+                .map(|container| standing(Cow::Borrowed(container)))
+                .collect(),
+            ephemeral: spec
+                .iter()
+                .flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+                .map(|container| standing(Cow::Owned(as_container(container))))
+                .collect(),
         }
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Standing<'a>> {
-        self.init.iter().chain(&self.main)
+        self.init.iter().chain(&self.main).chain(&self.ephemeral)
     }
 
-    pub fn running(&self) -> impl Iterator<Item = (&'a Container, &'a Observed)> {
+    pub fn running(&self) -> impl Iterator<Item = (&Container, &'a Observed)> {
         self.all().filter_map(|standing| match standing.current {
-            Current::Running { observed, .. } => Some((standing.container, observed)),
+            Current::Running { observed, .. } => Some((&*standing.container, observed)),
             _ => None,
         })
     }
@@ -123,13 +141,18 @@ impl<'a> PodStanding<'a> {
     }
 }
 
-fn status_of<'s>(status: &'s PodStatus, name: &str) -> Option<&'s ContainerStatus> {
-    let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
-    statuses.flatten().find(|status| status.name == name)
+/// What a status says of all containers, whatever their part in the pod.
+pub fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let declared = status.init_container_statuses.iter().chain(&status.container_statuses);
+    declared.chain(&status.ephemeral_container_statuses).flatten()
+}
+
+pub fn status_of<'s>(status: &'s PodStatus, name: &str) -> Option<&'s ContainerStatus> {
+    statuses(status).find(|status| status.name == name)
 }
 
 fn stand<'a>(
-    container: &'a Container,
+    container: Cow<'a, Container>,
     mut found: Vec<&'a Observed>,
     last: Option<&ContainerStatus>,
 ) -> Standing<'a> {

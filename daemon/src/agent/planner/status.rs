@@ -18,6 +18,7 @@ pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
     let last = input.memory.status.as_ref();
     let init: Vec<_> = pod.init.iter().map(|standing| container(input, standing, draft)).collect();
     let main: Vec<_> = pod.main.iter().map(|standing| container(input, standing, draft)).collect();
+    let ephemeral: Vec<_> = pod.ephemeral.iter().map(|standing| ephemeral(input, standing, draft)).collect();
     let (phase, verdict) = phase(input, pod, draft);
     // Addresses of a pod that has ended are kept as they were: they say where it ran.
     let ips = pod.ips().map(<[String]>::to_vec).filter(|ips| !ips.is_empty() || host_network(input));
@@ -39,6 +40,7 @@ pub fn compose(input: &Input, pod: &PodStanding, draft: &Draft) -> PodStatus {
             input.now,
         )),
         container_statuses: Some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         init_container_statuses: (!init.is_empty()).then_some(init),
         host_ip: host_ips.first().cloned(),
         host_ips: (!host_ips.is_empty())
@@ -94,7 +96,7 @@ fn host_network(input: &Input) -> bool {
 }
 
 fn container(input: &Input, standing: &Standing, draft: &Draft) -> ContainerStatus {
-    let spec = standing.container;
+    let spec = &*standing.container;
     let waiting = draft.waiting.get(&spec.name);
     let running = match standing.current {
         Current::Running { observed, started_at } => Some((observed, started_at)),
@@ -132,6 +134,11 @@ fn container(input: &Input, standing: &Standing, draft: &Draft) -> ContainerStat
         last_state,
         ..ContainerStatus::default()
     }
+}
+
+/// No pod is ready by what was added to look into it, and nothing asks whether that is.
+fn ephemeral(input: &Input, standing: &Standing, draft: &Draft) -> ContainerStatus {
+    ContainerStatus { ready: false, started: None, ..container(input, standing, draft) }
 }
 
 fn init_containers<'a>(input: &Input<'a>) -> impl Iterator<Item = &'a str> {
@@ -187,12 +194,12 @@ fn phase(input: &Input, pod: &PodStanding, draft: &Draft) -> (&'static str, Why)
     }
     let deleted = input.context.pod.metadata.deletion_timestamp.is_some();
     let over = |standing: &Standing| match &standing.current {
-        Current::Ended(ended) => deleted || !restarts(input, standing.container, ended),
+        Current::Ended(ended) => deleted || !restarts(input, &standing.container, ended),
         _ => false,
     };
     let failed =
         |standing: &Standing| matches!(&standing.current, Current::Ended(ended) if !ended.succeeded());
-    let plain_init = || pod.init.iter().filter(|init| !is_sidecar(init.container));
+    let plain_init = || pod.init.iter().filter(|init| !is_sidecar(&init.container));
     if plain_init().any(|init| over(init) && failed(init)) {
         return ("Failed", Why::default());
     }
@@ -220,7 +227,7 @@ fn own_conditions(
 ) -> Vec<(&'static str, Condition)> {
     let passed = pod.main.iter().any(|main| !main.is_absent());
     let incomplete = pod.init.iter().filter(|standing| match &standing.current {
-        _ if is_sidecar(standing.container) => !passed && !has_started(input, standing),
+        _ if is_sidecar(&standing.container) => !passed && !has_started(input, standing),
         Current::Ended(ended) => !ended.succeeded(),
         _ => !passed,
     });

@@ -17,7 +17,7 @@ pub fn wait(input: &Input, pod: &PodStanding, draft: &mut Draft) {
     let would_start = |standing: &&Standing| match &standing.current {
         Current::Running { .. } => false,
         Current::Absent | Current::Created(_) => true,
-        Current::Ended(ended) => running::restarts(input, standing.container, ended),
+        Current::Ended(ended) => running::restarts(input, &standing.container, ended),
     };
     for standing in pod.all().filter(would_start) {
         draft.waiting.insert(standing.container.name.clone(), Waiting::new("WaitingForFlock", why));

@@ -8,11 +8,11 @@ use crate::agent::hold::May;
 use crate::agent::identity::{Role, attempt_of};
 use crate::agent::offer::{self, Offer};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
-use crate::agent::spec::Context;
+use crate::agent::spec::{Context, find_container};
 use futures::FutureExt;
 use gaggle_sched::controller::deletion;
 use gaggle_sched::state::{Txn, Write};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -273,8 +273,8 @@ impl Shell {
             if self.probes.contains_key(&observed.id) {
                 continue;
             }
-            let Some(container) = container_of(pod, name).filter(|container| probes::wanted(container))
-            else {
+            let container = pod.spec.as_ref().and_then(|spec| find_container(spec, name));
+            let Some(container) = container.filter(|container| probes::wanted(container)) else {
                 continue;
             };
             let ips = entry.memory.status.as_ref().and_then(|status| status.pod_ip.clone());
@@ -282,7 +282,7 @@ impl Shell {
                 engine: linked.engine.clone(),
                 id: observed.id.clone(),
                 pod: entry.id.clone(),
-                container: container.clone(),
+                container: container.into_owned(),
                 address: ips.unwrap_or_default(),
                 started_at,
             };
@@ -363,10 +363,4 @@ fn remember_start(entry: &mut Entry, name: &str, restart_count: u32) {
         });
     entry.memory.restarted(name, restart_count, ran);
     entry.memory.made(None);
-}
-
-fn container_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p Container> {
-    let spec = pod.spec.as_ref()?;
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    all.find(|container| container.name == name)
 }

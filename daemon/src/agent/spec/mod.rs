@@ -4,12 +4,14 @@
 
 mod container;
 mod env;
+mod ephemeral;
 mod quantity;
 mod resources;
 mod sandbox;
 mod volumes;
 
 pub use container::{MessageFile, container};
+pub use ephemeral::{all_containers, as_container, find_container, is_ephemeral, process_target};
 pub use resources::qos_class;
 pub use sandbox::sandbox;
 pub use volumes::{File, Source, Volume, volumes};

@@ -18,16 +18,29 @@ pub(super) fn spec(spec: &mut Value) {
             container_(container, host_network);
         }
     }
+    for container in items_mut(spec, "ephemeralContainers") {
+        // Without ports, probes or requests, of which it has none.
+        container_basics(container);
+    }
     for volume in items_mut(spec, "volumes") {
         volume_(volume);
     }
 }
 
-fn container_(container: &mut Value, host_network: bool) {
+fn container_basics(container: &mut Value) {
     let policy = pull_policy(text(container, "/image"));
     default_to(container, "imagePullPolicy", policy);
     default_to(container, "terminationMessagePath", "/dev/termination-log");
     default_to(container, "terminationMessagePolicy", "File");
+    for env in items_mut(container, "env") {
+        if let Some(field) = env.pointer_mut("/valueFrom/fieldRef") {
+            default_to(field, "apiVersion", "v1");
+        }
+    }
+}
+
+fn container_(container: &mut Value, host_network: bool) {
+    container_basics(container);
     for port in items_mut(container, "ports") {
         default_to(port, "protocol", "TCP");
         if host_network {
@@ -36,11 +49,6 @@ fn container_(container: &mut Value, host_network: bool) {
         }
     }
     requests_from_limits(child(container, "resources"));
-    for env in items_mut(container, "env") {
-        if let Some(field) = env.pointer_mut("/valueFrom/fieldRef") {
-            default_to(field, "apiVersion", "v1");
-        }
-    }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
             probe_(probe);

@@ -217,6 +217,7 @@ pub(super) static KINDS: &[Kind] = &[
             Subresource::Exec,
             Subresource::Attach,
             Subresource::PortForward,
+            Subresource::EphemeralContainers,
         ],
         fields: &[
             "spec.nodeName",

@@ -27,13 +27,15 @@ pub fn pod_ref(target: &Target, pod: &Value) -> Result<PodRef, ApiError> {
 /// The container that a pod says is meant where none is named.
 const DEFAULT_CONTAINER: &str = "/metadata/annotations/kubectl.kubernetes.io~1default-container";
 
+/// All containers of a pod, whatever their part in it.
+fn declared(pod: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
+    lists.into_iter().flat_map(|list| items(pod, list))
+}
+
 /// The container that is meant; with none named, the pod's default, or the only one.
 pub fn container<'a>(query: &'a Query, pod: &'a Value, name: &str) -> Result<&'a str, ApiError> {
-    let containers: Vec<&str> = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"]
-        .iter()
-        .flat_map(|list| items(pod, list))
-        .map(|container| text(container, "/name"))
-        .collect();
+    let containers: Vec<&str> = declared(pod).map(|container| text(container, "/name")).collect();
     let named = match query.text("container") {
         // One that the pod does not have is no default.
         "" => Some(text(pod, DEFAULT_CONTAINER)).filter(|name| containers.contains(name)).unwrap_or_default(),
@@ -67,8 +69,7 @@ pub fn exec(query: &Query, pod: &Value, name: &str) -> Result<(ProcessOptions, S
 pub fn attach(query: &Query, pod: &Value, name: &str) -> Result<(ProcessOptions, Stdio), ApiError> {
     let container = container(query, pod, name)?.to_owned();
     let asked = stdio(query)?;
-    let mut declared = items(pod, "/spec/containers").iter().chain(items(pod, "/spec/initContainers"));
-    let declared = declared.find(|declared| text(declared, "/name") == container);
+    let declared = declared(pod).find(|declared| text(declared, "/name") == container);
     let has = |field: &str| declared.and_then(|one| one.get(field)).and_then(Value::as_bool) == Some(true);
     if asked.tty && !has("tty") {
         let message = format!("container {container} of pod {name} has no terminal: attach without a TTY");

@@ -3,8 +3,10 @@
 mod admission;
 mod apply;
 mod client;
+mod ephemeral;
 mod http;
 mod kubectl;
+mod metrics;
 mod openapi;
 mod schemas;
 mod server;

@@ -5,6 +5,7 @@ use crate::documents::{DocumentError, Documents};
 use crate::pods::{
     ByteStream, Connection, LogOptions, PodRef, PodStreams, Process, ProcessOptions, StreamError, fake,
 };
+use crate::usage::{ContainerUsage, Measured, Usage, Usages};
 use futures::StreamExt;
 use gaggle_sched::controller::Controller;
 use gaggle_sched::controller::namespace::NamespaceController;
@@ -105,6 +106,33 @@ impl PodStreams for Echo {
     }
 }
 
+/// What each of the desktop's pods takes; the desktop `away` does not say.
+#[async_trait::async_trait]
+impl Usages for Echo {
+    async fn measured(&self, node: &str) -> Result<Measured, StreamError> {
+        if node == "away" {
+            return Err(StreamError::Unavailable("it is not there".into()));
+        }
+        let container = |pod: &str, name: &str, nanocores| ContainerUsage {
+            namespace: "default".into(),
+            pod: pod.into(),
+            uid: format!("uid-{pod}"),
+            container: name.into(),
+            usage: Usage { nanocores, memory_bytes: 8 << 20 },
+        };
+        Ok(Measured {
+            at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            window_ms: 1500,
+            node: Usage { nanocores: 1_500_000_000, memory_bytes: 3 << 30 },
+            containers: vec![
+                container("web", "main", 250_000_000),
+                container("web", "side", 1),
+                container("a-past-one", "main", 1),
+            ],
+        })
+    }
+}
+
 /// Nobody listens there.
 pub const CLOSED: u16 = 9;
 
@@ -142,6 +170,7 @@ impl Server {
             propose: Arc::new(Direct { view: view.clone(), quorum: has_quorum.clone() }),
             documents: documents.clone(),
             pods: Arc::new(Echo),
+            usages: Arc::new(Echo),
             auth: Arc::new(Tokens::new([(TOKEN, user)])),
             node: "desktop".into(),
             quorum: has_quorum,

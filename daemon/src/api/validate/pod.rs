@@ -29,6 +29,24 @@ pub(super) fn spec(at: &str, spec: &Value, problems: &mut Problems) {
             container(&field, one, &volumes, problems);
         }
     }
+    if at != "spec" && !items(spec, "/ephemeralContainers").is_empty() {
+        let why = "ephemeral containers not allowed in pod template";
+        problems.forbidden(&format!("{at}.ephemeralContainers"), why);
+    }
+    for (i, one) in items(spec, "/ephemeralContainers").iter().enumerate() {
+        let field = format!("{at}.ephemeralContainers[{i}]");
+        let (name, target) = (text(one, "/name"), text(one, "/targetContainerName"));
+        if !name.is_empty() && !seen.insert(name) {
+            problems.duplicate(&format!("{field}.name"), name);
+        }
+        let has_target = ["/initContainers", "/containers"]
+            .iter()
+            .any(|list| items(spec, list).iter().any(|container| text(container, "/name") == target));
+        if !target.is_empty() && !has_target {
+            problems.unknown(&format!("{field}.targetContainerName"), target);
+        }
+        ephemeral_container(&field, one, &volumes, problems);
+    }
     let dns = text(spec, "/dnsPolicy");
     problems.one_of(
         &format!("{at}.dnsPolicy"),
@@ -100,6 +118,46 @@ fn container(field: &str, one: &Value, volumes: &BTreeSet<&str>, problems: &mut 
         if let Some(probe_) = one.get(probe).filter(|probe| !probe.is_null()) {
             check_probe(&format!("{field}.{probe}"), probe, probe_, problems);
         }
+    }
+}
+
+/// What a container that is added to a running pod cannot have: the pod's place and its network were chosen without it, and
+/// it is never started again.
+const NOT_EPHEMERAL: &[&str] = &[
+    "lifecycle",
+    "livenessProbe",
+    "ports",
+    "readinessProbe",
+    "resizePolicy",
+    "resources",
+    "restartPolicy",
+    "startupProbe",
+];
+
+fn ephemeral_container(field: &str, one: &Value, volumes: &BTreeSet<&str>, problems: &mut Problems) {
+    const WHY: &str = "cannot be set for an Ephemeral Container";
+    container(field, one, volumes, problems);
+    for forbidden in NOT_EPHEMERAL {
+        if one.get(*forbidden).is_some_and(|value| !is_empty(value)) {
+            problems.forbidden(&format!("{field}.{forbidden}"), WHY);
+        }
+    }
+    for (i, mount) in items(one, "/volumeMounts").iter().enumerate() {
+        for part in ["subPath", "subPathExpr"] {
+            if !text(mount, &format!("/{part}")).is_empty() {
+                problems.forbidden(&format!("{field}.volumeMounts[{i}].{part}"), WHY);
+            }
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -225,6 +283,37 @@ fn tolerations(field: &str, spec: &Value, problems: &mut Problems) {
         problems.one_of(&format!("{field}.operator"), operator, &["", "Equal", "Exists"]);
         let effects = ["", "NoExecute", "NoSchedule", "PreferNoSchedule"];
         problems.one_of(&format!("{field}.effect"), text(toleration, "/effect"), &effects);
+    }
+}
+
+/// Ephemeral containers are added to a pod that is there.
+pub fn create(object: &Value, problems: &mut Problems) {
+    if !items(object, "/spec/ephemeralContainers").is_empty() {
+        problems.forbidden("spec.ephemeralContainers", "cannot be set on create");
+    }
+}
+
+/// An ephemeral container stays as it was made, for as long as its pod.
+pub fn ephemeral_update(new: &Value, old: &Value, problems: &mut Problems) {
+    const FIELD: &str = "spec.ephemeralContainers";
+    for before in items(old, "/spec/ephemeralContainers") {
+        let name = text(before, "/name");
+        let now = items(new, "/spec/ephemeralContainers").iter().find(|one| text(one, "/name") == name);
+        match now {
+            None => {
+                problems.forbidden(
+                    FIELD,
+                    &format!("existing ephemeral containers {name:?} may not be removed\n"),
+                );
+            }
+            Some(now) if now != before => {
+                problems.forbidden(
+                    FIELD,
+                    &format!("existing ephemeral containers {name:?} may not be changed\n"),
+                );
+            }
+            Some(_) => {}
+        }
     }
 }
 

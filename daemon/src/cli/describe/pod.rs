@@ -41,6 +41,8 @@ pub fn describe(page: &mut Page, pod: &Value) {
     controlled_by(page, pod);
     containers(page, 0, "Init Containers", &spec["initContainers"], &status["initContainerStatuses"]);
     containers(page, 0, "Containers", &spec["containers"], &status["containerStatuses"]);
+    let (added, of_added) = (&spec["ephemeralContainers"], &status["ephemeralContainerStatuses"]);
+    containers(page, 0, "Ephemeral Containers", added, of_added);
     page.conditions(&status["conditions"]);
     volumes(page, 0, &spec["volumes"]);
     placement(page, spec);

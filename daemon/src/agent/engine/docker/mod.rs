@@ -7,8 +7,8 @@ mod process;
 mod translate;
 
 use super::{
-    ContainerSpec, EndOfInput, Engine, EngineError, EngineEvent, ExecResult, Facts, Found, Image, LogQuery,
-    PullProgress, Running,
+    ContainerSpec, Counters, EndOfInput, Engine, EngineError, EngineEvent, ExecResult, Facts, Found, Image,
+    LogQuery, PullProgress, Running,
 };
 use crate::pods::{ByteStream, Process, Stdio};
 use bollard::container::LogOutput;
@@ -17,7 +17,7 @@ use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, EventsOptions, ImportImageOptions, InspectContainerOptions,
     ListContainersOptions, ListImagesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions,
-    StartContainerOptions, StopContainerOptions,
+    StartContainerOptions, StatsOptions, StopContainerOptions,
 };
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use hyper::body::Bytes;
@@ -130,6 +130,12 @@ impl Engine for Docker {
     async fn inspect(&self, id: &str) -> Result<Found, EngineError> {
         let found = self.client.inspect_container(id, None::<InspectContainerOptions>).await;
         translate::found(found.map_err(self.error_of())?)
+    }
+
+    async fn counters(&self, id: &str) -> Result<Counters, EngineError> {
+        let options = StatsOptions { stream: false, one_shot: true };
+        let stats = self.client.stats(id, Some(options)).try_next().await.map_err(self.error_of())?;
+        stats.and_then(translate::counters).ok_or_else(|| EngineError::NotFound(format!("{id} does not run")))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

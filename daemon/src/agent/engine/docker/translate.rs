@@ -1,15 +1,16 @@
 //! Between the agent's words and Docker's: pure functions, no calls.
 
 use super::super::{
-    ContainerSpec, EngineError, EngineEvent, Exit, Facts, Found, Image, Mount, Network, PullProgress,
-    RunState, Running,
+    ContainerSpec, Counters, EngineError, EngineEvent, Exit, Facts, Found, Image, Mount, Network,
+    PullProgress, RunState, Running,
 };
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
-    ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum, HostConfig, HostConfigLogConfig,
-    ImageSummary, Mount as DockerMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    MountVolumeOptions, MountVolumeOptionsDriverConfig, PortBinding, SystemInfo,
+    ContainerStatsResponse, ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum,
+    HostConfig, HostConfigLogConfig, ImageSummary, Mount as DockerMount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    PortBinding, SystemInfo,
 };
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -100,6 +101,18 @@ fn run_state(state: ContainerState) -> RunState {
 
 /// The labels among an event's attributes: Docker mixes them with facts of its own.
 const OWN_ATTRIBUTES: [&str; 3] = ["image", "name", "exitCode"];
+
+/// `None` for a container that does not run: Docker counts nothing then.
+pub fn counters(stats: ContainerStatsResponse) -> Option<Counters> {
+    let memory = stats.memory_stats?;
+    let pages = memory.stats.unwrap_or_default();
+    // The names of control groups of the second version, then of the first.
+    let unused = ["inactive_file", "total_inactive_file"].iter().find_map(|name| pages.get(*name));
+    Some(Counters {
+        cpu_nanos: stats.cpu_stats?.cpu_usage?.total_usage?,
+        memory_bytes: memory.usage?.saturating_sub(unused.copied().unwrap_or_default()),
+    })
+}
 
 pub fn event(event: EventMessage) -> Option<EngineEvent> {
     if event.typ == Some(EventMessageTypeEnum::IMAGE) {

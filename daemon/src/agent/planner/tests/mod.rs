@@ -1,6 +1,7 @@
 //! The planner against a small world: an engine that does what it is told, and containers that end as they like.
 
 mod ending;
+mod ephemeral;
 mod properties;
 mod restarts;
 mod starting;
