@@ -1,7 +1,7 @@
 //! What is served, as clients find it out: the aggregated form that kubectl asks for, and the plain one.
 
 use super::ApiState;
-use super::kinds::{self, Kind, Subresource, group_version};
+use super::kinds::{self, Kind, Scope, Subresource, group_version};
 use super::reviews::{self, Review};
 use super::status::{ApiError, json_response};
 use axum::extract::{Path, State};
@@ -62,7 +62,7 @@ fn resources(group: &str, version: &str) -> Response {
         kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
     let mut resources: Vec<Value> = reviews_of(group, version)
         .map(|review| {
-            json!({"name": review.plural, "singularName": review.singular, "namespaced": false,
+            json!({"name": review.plural, "singularName": review.singular, "namespaced": review.scope == Scope::Namespaced,
                 "kind": review.kind, "verbs": ["create"]})
         })
         .collect();
@@ -156,7 +156,7 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
 
 fn aggregated_version(group: &str, version: &str) -> Value {
     let reviews = reviews_of(group, version).map(|review| {
-        json!({"resource": review.plural, "singularResource": review.singular, "scope": "Cluster",
+        json!({"resource": review.plural, "singularResource": review.singular, "scope": scope_of(review.scope),
             "verbs": ["create"],
             "responseKind": {"group": group, "version": version, "kind": review.kind}})
     });
@@ -175,7 +175,7 @@ fn aggregated_version(group: &str, version: &str) -> Value {
             json!({
                 "resource": kind.plural, "singularResource": kind.singular, "shortNames": kind.short_names,
                 "categories": kind.categories, "verbs": VERBS, "subresources": parts,
-                "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
+                "scope": scope_of(kind.scope),
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             })
         })
@@ -184,11 +184,19 @@ fn aggregated_version(group: &str, version: &str) -> Value {
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 
+fn scope_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Namespaced => "Namespaced",
+        Scope::Cluster => "Cluster",
+    }
+}
+
 /// Group, version and kind of what a subresource reads and writes.
 pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'static str, &'static str) {
     match part {
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),
         Subresource::Attach => ("", "v1", "PodAttachOptions"),
         Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
@@ -202,7 +210,7 @@ pub(super) fn verbs_of(part: Subresource) -> &'static [&'static str] {
     match part {
         Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
         Subresource::Log => &["get"],
-        Subresource::Eviction => &["create"],
+        Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Finalize => &["update"],
         Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
     }

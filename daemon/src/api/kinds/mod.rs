@@ -32,6 +32,7 @@ pub enum Subresource {
     Exec,
     Attach,
     PortForward,
+    Token,
 }
 
 impl Subresource {
@@ -45,6 +46,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::Token => "token",
         }
     }
 }

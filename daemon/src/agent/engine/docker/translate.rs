@@ -9,10 +9,11 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
     ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum, HostConfig, HostConfigLogConfig,
     ImageSummary, Mount as DockerMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    MountVolumeOptions, MountVolumeOptionsDriverConfig, PortBinding, SystemInfo,
+    MountVolumeOptions, MountVolumeOptionsDriverConfig, NetworkInspect, PortBinding, SystemInfo,
 };
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 /// The scheduler's period that CPU quotas are given for.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -41,7 +42,14 @@ pub fn facts(info: SystemInfo) -> Facts {
         kernel: info.kernel_version.unwrap_or_default(),
         arch: info.architecture.unwrap_or_default(),
         clock: time(info.system_time.as_deref()),
+        gateway: None,
     }
+}
+
+/// The address by which a network's containers reach this desktop.
+pub fn gateway(network: NetworkInspect) -> Option<IpAddr> {
+    let addresses = network.ipam?.config?.into_iter().filter_map(|config| config.gateway?.parse().ok());
+    addresses.min_by_key(IpAddr::is_ipv6)
 }
 
 /// Docker writes the year 1 for what has not happened.
