@@ -257,7 +257,7 @@ async fn kubectl_says_what_somebody_may() {
     assert!(listed.contains("pods/log") && !listed.contains("secrets"), "{listed}");
     let who = k.ok(&["auth", "whoami", "--as=ann", "--as-group=physics"]).await;
     assert!(who.contains("ann") && who.contains("physics"), "{who}");
-    k.ok(&["get", "configmaps", "--as=ann"]).await;
+    k.ok(&["get", "configmaps", "--as=ann", "-o", "name"]).await;
     let refused = k.fails(&["get", "nodes", "--as=ann"], "").await;
     let why = "Error from server (Forbidden): nodes is forbidden: User \"ann\" cannot list resource \"nodes\" in API \
                group \"\" at the cluster scope\n";

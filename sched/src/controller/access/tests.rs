@@ -44,7 +44,7 @@ fn a_role_of_ones_own_becomes_part_of_those_that_it_names_and_leaves_them_again(
         assert!(allows(&role(&world, name), "list", "geese"), "{name}");
     }
     let gone = Write::Delete { key: geese, expect: Expect::Present, intent: None };
-    world.store.apply(&gone.into()).unwrap();
+    world.txn(gone.into());
     world.run();
     for name in ["view", "edit", "admin"] {
         assert!(!allows(&role(&world, name), "list", "geese"), "{name}");
@@ -57,16 +57,16 @@ fn what_was_deleted_comes_back_and_what_people_made_their_own_stays() {
     world.run();
     let key = |name: &str| Key::of::<ClusterRole>("", name);
     let gone = Write::Delete { key: key("system:discovery"), expect: Expect::Present, intent: None };
-    world.store.apply(&gone.into()).unwrap();
+    world.txn(gone.into());
     let own = world.store.get(&key("system:basic-user")).unwrap().clone();
     let edited = edit_object(&key("system:basic-user"), &own, |value| {
         set(value, &["metadata", "annotations", bootstrap::AUTOUPDATE], json!("false"));
         set(value, &["rules"], json!([]));
     });
-    world.store.apply(&edited.into()).unwrap();
+    world.txn(edited.into());
     let lacking = world.store.get(&key("system:monitoring")).unwrap().clone();
     let edited = edit_object(&key("system:monitoring"), &lacking, |value| set(value, &["rules"], json!([])));
-    world.store.apply(&edited.into()).unwrap();
+    world.txn(edited.into());
     world.run();
     assert_eq!(role(&world, "system:discovery").rules.as_ref().map(Vec::len), Some(1));
     assert_eq!(role(&world, "system:basic-user").rules.as_ref().map_or(0, Vec::len), 0);
