@@ -50,8 +50,13 @@ impl Authority {
         let key = KeyPair::generate().context("making a key for the API's certificate")?;
         let mut params = CertificateParams::default();
         params.distinguished_name = name(host);
-        let names =
-            [SERVER_NAME, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", host];
+        let in_cluster = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ];
+        let names = [SERVER_NAME, "localhost", host].into_iter().chain(in_cluster);
         for name in names {
             params
                 .subject_alt_names

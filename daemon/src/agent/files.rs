@@ -2,7 +2,9 @@
 //!
 //! Blocking, so it is called from `spawn_blocking`. It must never know what the files mean.
 
-use super::spec::{File, MessageFile, Source, Volume};
+use super::PodTokens;
+use super::spec::{Content, File, MessageFile, Source, TokenWish, Volume};
+use std::borrow::Cow;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
@@ -36,13 +38,13 @@ fn at<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> FileE
 }
 
 /// Makes what a container's mounts need.
-pub fn prepare(volumes: &[Volume], message: &MessageFile) -> Result<(), FileError> {
+pub fn prepare(volumes: &[Volume], message: &MessageFile, tokens: &dyn PodTokens) -> Result<(), FileError> {
     for volume in volumes {
         match &volume.source {
             Source::Scratch(dir) => scratch(dir, volume.group)?,
             Source::Memory { .. } => {}
             Source::Host { path, kind } => host(path, kind)?,
-            Source::Files { dir, files } => contents(dir, files, volume.group)?,
+            Source::Files { dir, files } => contents(dir, files, volume.group, tokens)?,
         }
     }
     let path = &message.0;
@@ -113,7 +115,7 @@ fn host(path: &Path, kind: &str) -> Result<(), FileError> {
 }
 
 /// Writes each file beside its place and renames it, so that a reader sees the old or the new one.
-fn contents(dir: &Path, files: &[File], group: Option<u32>) -> Result<(), FileError> {
+fn contents(dir: &Path, files: &[File], group: Option<u32>, tokens: &dyn PodTokens) -> Result<(), FileError> {
     private_dir(dir)?;
     mode(dir, 0o755)?;
     for file in files {
@@ -122,7 +124,11 @@ fn contents(dir: &Path, files: &[File], group: Option<u32>) -> Result<(), FileEr
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
             made.map_err(at("cannot make the directory", parent))?;
         }
-        if fs::read(&path).is_ok_and(|present| present == file.content) {
+        let content = match &file.content {
+            Content::Bytes(bytes) => Cow::Borrowed(bytes.as_slice()),
+            Content::Token(wish) => Cow::Owned(tokens.sign(wish).into_bytes()),
+        };
+        if fs::read(&path).is_ok_and(|present| present == *content) {
             continue;
         }
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -131,11 +137,37 @@ fn contents(dir: &Path, files: &[File], group: Option<u32>) -> Result<(), FileEr
         // Never readable by more than the end result, not even for a moment.
         let opened = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part);
         let mut out = opened.map_err(at("cannot make the volume's file", &part))?;
-        out.write_all(&file.content).map_err(at("cannot write the volume's file", &part))?;
+        out.write_all(&content).map_err(at("cannot write the volume's file", &part))?;
         let group_read = if group.is_some() { 0o040 } else { 0 };
         mode(&part, file.mode)?;
         own(&part, group, file.mode | group_read)?;
         fs::rename(&part, &path).map_err(at("cannot put in place the volume's file", &path))?;
+    }
+    Ok(())
+}
+
+/// The tokens among the files of a pod's volumes.
+pub fn token_wishes(volumes: &[Volume]) -> impl Iterator<Item = &TokenWish> {
+    let files = volumes.iter().flat_map(|volume| match &volume.source {
+        Source::Files { files, .. } => files.as_slice(),
+        _ => &[],
+    });
+    files.filter_map(|file| match &file.content {
+        Content::Token(wish) => Some(wish),
+        Content::Bytes(_) => None,
+    })
+}
+
+/// Writes the tokens of a pod that runs anew; its other files stay as they are.
+pub fn renew(volumes: &[Volume], tokens: &dyn PodTokens) -> Result<(), FileError> {
+    for volume in volumes {
+        if let Source::Files { dir, files } = &volume.source {
+            let is_token = |file: &&File| matches!(file.content, Content::Token(_));
+            let files: Vec<File> = files.iter().filter(is_token).cloned().collect();
+            if !files.is_empty() {
+                contents(dir, &files, volume.group, tokens)?;
+            }
+        }
     }
     Ok(())
 }
@@ -169,6 +201,17 @@ pub fn pods_with_files(dir: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// Signs nothing, and says how often it was asked.
+    #[derive(Default)]
+    struct Counting(std::sync::atomic::AtomicU32);
+
+    impl PodTokens for Counting {
+        fn sign(&self, wish: &TokenWish) -> String {
+            let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            format!("{}.{count}", wish.account.name)
+        }
+    }
+
     fn volume(source: Source) -> Volume {
         Volume { name: "v".into(), source, group: None }
     }
@@ -181,8 +224,8 @@ mod tests {
             let file = File { path: "sub/key".into(), content: text.into(), mode: 0o400 };
             [volume(Source::Files { dir: dir.path().join("v"), files: vec![file] })]
         };
-        prepare(&files("one"), &message).unwrap();
-        prepare(&files("two"), &message).unwrap();
+        prepare(&files("one"), &message, &Counting::default()).unwrap();
+        prepare(&files("two"), &message, &Counting::default()).unwrap();
         let path = dir.path().join("v/sub/key");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
@@ -190,13 +233,36 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_written_anew_and_what_lies_beside_them_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = MessageFile(dir.path().join("messages/main.0"));
+        let account = crate::tokens::Account {
+            namespace: "default".into(),
+            name: "bot".into(),
+            uid: "1".into(),
+            bound: None,
+        };
+        let wish = TokenWish { account, audiences: Vec::new(), seconds: 600 };
+        let token = File { path: "token".into(), content: Content::Token(wish), mode: 0o644 };
+        let other = File { path: "namespace".into(), content: "default".into(), mode: 0o644 };
+        let volumes = [volume(Source::Files { dir: dir.path().join("v"), files: vec![token, other] })];
+        let tokens = Counting::default();
+        prepare(&volumes, &message, &tokens).unwrap();
+        fs::write(dir.path().join("v/namespace"), "edited").unwrap();
+        renew(&volumes, &tokens).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join("v").join(name)).unwrap();
+        assert_eq!((read("token").as_str(), read("namespace").as_str()), ("bot.1", "edited"));
+        assert_eq!(token_wishes(&volumes).count(), 1);
+    }
+
+    #[test]
     fn a_restart_keeps_what_is_in_an_empty_dir() {
         let dir = tempfile::tempdir().unwrap();
         let message = MessageFile(dir.path().join("messages/main.0"));
         let scratch = [volume(Source::Scratch(dir.path().join("v")))];
-        prepare(&scratch, &message).unwrap();
+        prepare(&scratch, &message, &Counting::default()).unwrap();
         fs::write(dir.path().join("v/kept"), "x").unwrap();
-        prepare(&scratch, &message).unwrap();
+        prepare(&scratch, &message, &Counting::default()).unwrap();
         assert!(dir.path().join("v/kept").exists());
         remove(dir.path()).unwrap();
         remove(dir.path()).unwrap();

@@ -22,6 +22,7 @@ pub use engine::EngineError;
 use engine::{Docker, Engine, Facts};
 pub use hold::noted;
 pub use identities::Identities;
+pub use spec::{ApiPlace, TokenWish};
 
 use crate::pods::{ByteStream, LogOptions, PodRef, Process, ProcessOptions, Stdio, StreamError};
 use crate::usage::Measured;
@@ -31,6 +32,7 @@ use gaggle_sched::state::{Propose, View};
 use k8s_openapi::jiff::Timestamp;
 use shell::{Connector, Inputs, Question, Shell};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -66,6 +68,13 @@ pub struct AgentConfig {
     pub dns: Vec<String>,
     /// Search domains that go with `dns`, as `svc.cluster.local` first.
     pub dns_search: Vec<String>,
+    /// The API of this desktop, for pods; `None`: they are told of none.
+    pub api: Option<ApiPlace>,
+}
+
+/// Signs the tokens that pods are given.
+pub trait PodTokens: Send + Sync + 'static {
+    fn sign(&self, wish: &TokenWish) -> String;
 }
 
 /// What is known of this desktop's engine.
@@ -80,6 +89,8 @@ pub struct EngineState {
     pub kernel: String,
     /// As `uname -m` spells it.
     pub arch: String,
+    /// This desktop as its containers reach it.
+    pub gateway: Option<IpAddr>,
 }
 
 impl EngineState {
@@ -92,6 +103,7 @@ impl EngineState {
             os: facts.os.clone(),
             kernel: facts.kernel.clone(),
             arch: facts.arch.clone(),
+            gateway: facts.gateway,
         }
     }
 }
@@ -129,6 +141,7 @@ impl Agent {
         heard: watch::Receiver<u64>,
         propose: Arc<dyn Propose>,
         peers: Arc<dyn ImagePeers>,
+        tokens: Arc<dyn PodTokens>,
     ) -> Self {
         let host = config.docker_host.clone();
         let connector: Connector = Arc::new(move || {
@@ -139,7 +152,7 @@ impl Agent {
             }
             .boxed()
         });
-        Self::start_with(config, view, (current, heard), propose, peers, connector)
+        Self::start_with(config, view, (current, heard), propose, (peers, tokens), connector)
     }
 
     fn start_with(
@@ -147,7 +160,7 @@ impl Agent {
         view: View,
         (current, heard): (watch::Receiver<bool>, watch::Receiver<u64>),
         propose: Arc<dyn Propose>,
-        peers: Arc<dyn ImagePeers>,
+        (peers, tokens): (Arc<dyn ImagePeers>, Arc<dyn PodTokens>),
         connector: Connector,
     ) -> Self {
         let looking =
@@ -170,6 +183,8 @@ impl Agent {
             dir: std::path::absolute(&config.dir).unwrap_or(config.dir),
             dns: config.dns,
             dns_search: config.dns_search,
+            api: config.api,
+            tokens,
             view,
             current,
             propose,

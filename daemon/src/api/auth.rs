@@ -3,12 +3,15 @@
 //! Anonymous requests get `/healthz`, `/livez`, `/readyz` and `/version` (with what follows them), as on a
 //! Kubernetes API server; everything else needs a token. Tokens are never logged and have no Debug.
 
+use super::access::{ANONYMOUS, UNAUTHENTICATED};
 use super::status::ApiError;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who a token belongs to, in the words of Kubernetes' authorization.
@@ -16,6 +19,24 @@ use std::sync::Arc;
 pub struct User {
     pub name: String,
     pub groups: Vec<String>,
+    /// Empty where the name says it all.
+    pub uid: String,
+    /// What else is known, such as the pod that asks.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// As reviews show it.
+    pub fn to_info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.as_str().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
+    }
 }
 
 /// Knows the users by their tokens.
@@ -66,7 +87,8 @@ pub async fn require_token(
     let user = match token {
         Some(token) => auth.authenticate(token),
         None if open_to_all(request.uri().path()) => {
-            Some(User { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()] })
+            let groups = vec![UNAUTHENTICATED.to_owned()];
+            Some(User { name: ANONYMOUS.to_owned(), groups, ..User::default() })
         }
         None => None,
     };
@@ -75,7 +97,8 @@ pub async fn require_token(
     next.run(request).await
 }
 
-fn open_to_all(path: &str) -> bool {
+/// Whether a path tells how a desktop is and nothing else.
+pub(super) fn open_to_all(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     matches!(first, "healthz" | "livez" | "readyz" | "version")
 }
@@ -86,7 +109,8 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_opens() {
-        let user = User { name: "admin".into(), groups: vec!["system:masters".into()] };
+        let groups = vec!["system:masters".into()];
+        let user = User { name: "admin".into(), groups, ..User::default() };
         let tokens = Tokens::new([("secret", user.clone())]);
         assert_eq!(tokens.authenticate("secret"), Some(user));
         for wrong in ["", "secre", "secret ", "secrets", "SECRET"] {

@@ -4,6 +4,7 @@
 //! discovery does not name it: an update in the older form would take away what that cannot say.
 
 use super::ApiState;
+use super::auth::User;
 use super::body::{self, Decoded};
 use super::create;
 use super::kinds;
@@ -11,6 +12,7 @@ use super::query::Query;
 use super::status::{ApiError, json_response, warn};
 use super::target::Target;
 use super::value::{child, items, remove, set, text};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, Uri};
@@ -23,16 +25,18 @@ const CPU_TARGET: &str = "targetCPUUtilizationPercentage";
 /// `POST` of one.
 pub async fn create(
     State(state): State<ApiState>,
+    Extension(user): Extension<User>,
     Path(namespace): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    created(&state, namespace, &uri, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    created(&state, user, namespace, &uri, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn created(
     state: &ApiState,
+    user: User,
     namespace: String,
     uri: &Uri,
     headers: &HeaderMap,
@@ -40,7 +44,7 @@ async fn created(
 ) -> Result<Response, ApiError> {
     let kind = kinds::find("autoscaling", "v2", "horizontalpodautoscalers");
     let kind = kind.ok_or_else(ApiError::no_such_path)?;
-    let query = Query::of(uri)?.of_request(&Method::POST, headers);
+    let query = Query::of(uri)?.of_request(&Method::POST, headers).asked_by(user);
     let bytes = body::read(body).await?;
     let Decoded { mut value, twice } = body::decode(body::media_type(headers), &bytes)?;
     let version = text(&value, "/apiVersion");

@@ -1,8 +1,10 @@
 //! Creating objects.
 
 use super::ApiState;
+use super::access;
 use super::admission;
 use super::apply::{self, Author, Force, Manager, Operation, Writing};
+use super::auth::User;
 use super::body::{self, Decoded};
 use super::commit::{CommitError, Done, Intent, Pending, commit};
 use super::contention::Patience;
@@ -81,7 +83,7 @@ async fn make(
     let generated = text(&object, "/metadata/name").is_empty();
     let (mut tries, patience) = (0, Patience::new());
     while tries < TRIES {
-        match attempt(state, target, object.clone(), managed, run).await {
+        match attempt(state, query.user(), target, object.clone(), managed, run).await {
             Err(CommitError::Refused(Refused::AlreadyExists(_))) if generated => tries += 1,
             // Another object was charged to the same quota, or the quota is another one now, or gone.
             Err(CommitError::Refused(refused @ (Refused::Conflict { .. } | Refused::NotFound(_)))) => {
@@ -100,6 +102,7 @@ async fn make(
 
 async fn attempt(
     state: &ApiState,
+    user: &User,
     target: &Target,
     mut object: Value,
     managed: &Managed<'_>,
@@ -114,6 +117,7 @@ async fn attempt(
     if state.view.read(|store| store.get(&key).is_some()) {
         return Err(CommitError::Refused(Refused::AlreadyExists(key)));
     }
+    access::check_grants(state, user, kind, None, &object)?;
     let charges = admission::admit(state, kind, &object)?;
     let object = Some(object);
     let (expect, intent) = (Expect::Absent, Intent::Wish);

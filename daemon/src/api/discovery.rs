@@ -1,7 +1,7 @@
 //! What is served, as clients find it out: the aggregated form that kubectl asks for, and the plain one.
 
 use super::ApiState;
-use super::kinds::{self, Kind, Subresource, group_version};
+use super::kinds::{self, Kind, Scope, Subresource, group_version};
 use super::metrics;
 use super::reviews;
 use super::status::{ApiError, json_response};
@@ -22,7 +22,7 @@ pub(super) struct Answered {
     pub plural: &'static str,
     /// Empty where Kubernetes has none.
     pub singular: &'static str,
-    pub is_namespaced: bool,
+    pub scope: Scope,
     pub verbs: &'static [&'static str],
 }
 
@@ -79,7 +79,7 @@ fn resources(group: &str, version: &str) -> Response {
         kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
     let mut resources: Vec<Value> = answered_of(group, version)
         .map(|one| {
-            json!({"name": one.plural, "singularName": one.singular, "namespaced": one.is_namespaced,
+            json!({"name": one.plural, "singularName": one.singular, "namespaced": one.scope == Scope::Namespaced,
                 "kind": one.kind, "verbs": one.verbs})
         })
         .collect();
@@ -172,7 +172,7 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
 
 fn aggregated_version(group: &str, version: &str) -> Value {
     let answered = answered_of(group, version).map(|one| {
-        json!({"resource": one.plural, "singularResource": one.singular, "scope": scope(one.is_namespaced),
+        json!({"resource": one.plural, "singularResource": one.singular, "scope": scope_of(one.scope),
             "verbs": one.verbs, "responseKind": {"group": group, "version": version, "kind": one.kind}})
     });
     let resources: Vec<Value> = kinds::all()
@@ -190,7 +190,7 @@ fn aggregated_version(group: &str, version: &str) -> Value {
             json!({
                 "resource": kind.plural, "singularResource": kind.singular, "shortNames": kind.short_names,
                 "categories": kind.categories, "verbs": VERBS, "subresources": parts,
-                "scope": scope(kind.is_namespaced()),
+                "scope": scope_of(kind.scope),
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             })
         })
@@ -199,8 +199,11 @@ fn aggregated_version(group: &str, version: &str) -> Value {
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 
-fn scope(is_namespaced: bool) -> &'static str {
-    if is_namespaced { "Namespaced" } else { "Cluster" }
+fn scope_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Namespaced => "Namespaced",
+        Scope::Cluster => "Cluster",
+    }
 }
 
 /// Group, version and kind of what a subresource reads and writes.
@@ -208,6 +211,7 @@ pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'stat
     match part {
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),
         Subresource::Attach => ("", "v1", "PodAttachOptions"),
         Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
@@ -223,7 +227,7 @@ pub(super) fn verbs_of(part: Subresource) -> &'static [&'static str] {
             &["get", "patch", "update"]
         }
         Subresource::Log => &["get"],
-        Subresource::Eviction => &["create"],
+        Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Finalize => &["update"],
         Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
     }

@@ -1,5 +1,6 @@
 //! From a request to the function that answers it.
 
+use super::auth::User;
 use super::body::{self, Decoded};
 use super::commit::Done;
 use super::delete::{self, Deleted, Options};
@@ -12,7 +13,7 @@ use super::status::{ApiError, json_response, warn};
 use super::target::Target;
 use super::update::{self, Made};
 use super::value::{int, text};
-use super::{ApiState, create, log, read, stream, watch};
+use super::{ApiState, account_token, create, log, read, stream, watch};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +35,8 @@ pub async fn resources(State(state): State<ApiState>, request: Request) -> Respo
 async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let target = Target::parse(parts.uri.path())?;
-    let query = Query::of(&parts.uri)?.of_request(&parts.method, &parts.headers);
+    let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
+    let query = Query::of(&parts.uri)?.of_request(&parts.method, &parts.headers).asked_by(user);
     if let Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)) =
         target.subresource
         && matches!(parts.method, Method::GET | Method::POST)
@@ -64,6 +66,10 @@ async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError
         (Method::POST, false, Some(Subresource::Eviction)) => {
             let eviction = body::decode(&media, &bytes)?.value;
             evict(state, &target, &query, &eviction).await
+        }
+        (Method::POST, false, Some(Subresource::Token)) => {
+            let asked = body::decode(&media, &bytes)?.value;
+            Ok(json_response(201, &account_token::request(state, &target, asked)?))
         }
         (
             Method::PUT,
@@ -116,6 +122,7 @@ async fn get(
         (
             Some(
                 Subresource::Eviction
+                | Subresource::Token
                 | Subresource::Finalize
                 | Subresource::Exec
                 | Subresource::Attach

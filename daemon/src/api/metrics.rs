@@ -5,7 +5,7 @@
 
 use super::ApiState;
 use super::discovery::Answered;
-use super::kinds;
+use super::kinds::{self, Scope};
 use super::query::Query;
 use super::read::list_at;
 use super::selector::Selector;
@@ -30,14 +30,14 @@ const ASKED_AT_ONCE: usize = 32;
 
 /// For discovery.
 pub fn answered() -> impl Iterator<Item = Answered> {
-    [("NodeMetrics", "nodes", false), ("PodMetrics", "pods", true)].into_iter().map(
-        |(kind, plural, is_namespaced)| Answered {
+    [("NodeMetrics", "nodes", Scope::Cluster), ("PodMetrics", "pods", Scope::Namespaced)].into_iter().map(
+        |(kind, plural, scope)| Answered {
             group: GROUP,
             version: VERSION,
             kind,
             plural,
             singular: "",
-            is_namespaced,
+            scope,
             verbs: &["get", "list"],
         },
     )

@@ -6,6 +6,8 @@
 //!
 //! What is particular to a kind stands in [`kinds`], one entry each.
 
+pub mod access;
+mod account_token;
 mod admission;
 pub mod apply;
 pub mod auth;
@@ -14,6 +16,7 @@ mod body;
 mod commit;
 mod contention;
 mod create;
+mod credentials;
 mod defaults;
 mod delete;
 mod discovery;
@@ -49,9 +52,11 @@ pub use serve::serve;
 
 use crate::documents::Documents;
 use crate::pods::PodStreams;
+use crate::tokens::TokenKeeper;
 use crate::usage::Usages;
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -69,7 +74,7 @@ pub struct ApiState {
     pub documents: Arc<dyn Documents>,
     pub pods: Arc<dyn PodStreams>,
     pub usages: Arc<dyn Usages>,
-    pub auth: Arc<dyn Authenticate>,
+    pub tokens: Arc<TokenKeeper>,
     /// This desktop's name.
     pub node: String,
     /// Whether writes would be ordered now. While it is false they are kept as intent without being proposed.
@@ -81,15 +86,18 @@ pub fn router(state: ApiState) -> Router {
     router_with(state, Router::new())
 }
 
-/// The API and `more` routes, such as the daemon's own, all behind the same tokens.
+/// The API and `more` routes, such as the daemon's own, all behind the same tokens and the same rules.
 pub fn router_with(state: ApiState, more: Router) -> Router {
-    let auth = state.auth.clone();
+    let (auth, gate): (Arc<dyn Authenticate>, _) = (state.tokens.clone(), state.clone());
     let mut router = Router::new();
     for review in reviews::ALL {
-        let answer = move |Extension(user): Extension<User>, headers: HeaderMap, body: Body| async move {
-            review.answer(&user, &headers, body).await
-        };
-        router = router.route(&review.path(), post(answer));
+        let answer =
+            move |State(state): State<ApiState>,
+                  Extension(user): Extension<User>,
+                  uri: Uri,
+                  headers: HeaderMap,
+                  body: Body| async move { review.answer(&state, &user, &uri, &headers, body).await };
+        router = router.route(&review.route(), post(answer));
     }
     router
         .route("/healthz", get(version::alive))
@@ -104,12 +112,15 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
         .route("/openapi/v2", get(openapi::version_2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::group_document))
+        .route(credentials::USERS, post(credentials::users))
+        .route(credentials::REVOCATIONS, post(credentials::revocations))
         .route(autoscaling_v1::PATH, post(autoscaling_v1::create))
         .merge(metrics::routes())
         .fallback(dispatch::resources)
         .method_not_allowed_fallback(async || status::ApiError::method_not_allowed().into_response())
         .with_state(state)
         .merge(more)
+        .layer(from_fn_with_state(gate, access::guard))
         .layer(from_fn_with_state(auth, require_token))
 }
 

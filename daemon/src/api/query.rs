@@ -1,5 +1,6 @@
 //! Query parameters, as the Kubernetes API names them.
 
+use super::auth::User;
 use super::status::ApiError;
 use axum::extract::Query as Pairs;
 use axum::http::{HeaderMap, Method, Uri, header};
@@ -21,6 +22,8 @@ pub struct Query {
     agent: String,
     /// What Kubernetes calls the parameters of such a request together.
     options: &'static str,
+    /// Who asks.
+    user: User,
 }
 
 /// What is done about fields that a kind does not have, and fields given twice.
@@ -45,7 +48,7 @@ impl Query {
         if pairs.len() > PARAMETERS {
             return Err(ApiError::bad_request(format!("more than {PARAMETERS} query parameters")));
         }
-        Ok(Self { pairs, agent: String::new(), options: "GetOptions" })
+        Ok(Self { pairs, options: "GetOptions", ..Self::default() })
     }
 
     /// The same parameters, asked for by this method and the program that these headers name.
@@ -60,6 +63,15 @@ impl Query {
             _ => self.options,
         };
         Self { agent, options, ..self }
+    }
+
+    /// The same parameters, asked for by this user.
+    pub fn asked_by(self, user: User) -> Self {
+        Self { user, ..self }
+    }
+
+    pub fn user(&self) -> &User {
+        &self.user
     }
 
     /// Who manages the fields that the request writes.

@@ -1,16 +1,21 @@
-//! Reviews: questions about oneself that are asked by creating an object, which is answered and kept nowhere.
+//! Reviews: questions about who one is and who may what, asked by creating an object, which is answered and kept
+//! nowhere.
 //!
-//! `kubectl auth can-i` and `kubectl auth whoami` ask them. Whoever has a token may do everything, so that there is
-//! nothing to look up.
+//! `kubectl auth can-i` and `kubectl auth whoami` ask them. What is answered is what `access` decides by.
 
+use super::ApiState;
+use super::access::{Attributes, Policy, Verdict};
 use super::auth::User;
 use super::body;
 use super::discovery::Answered;
+use super::kinds::Scope;
 use super::status::{ApiError, json_response};
-use super::value::{set, text};
+use super::value::{items, set, text};
+use crate::tokens::AUDIENCE;
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 pub const VERSION: &str = "v1";
@@ -21,7 +26,18 @@ pub struct Review {
     pub kind: &'static str,
     pub plural: &'static str,
     pub singular: &'static str,
-    status: fn(&User) -> Value,
+    pub scope: Scope,
+    status: fn(&Asking) -> Result<Value, ApiError>,
+}
+
+/// A question as it was asked.
+struct Asking<'a> {
+    review: &'a Review,
+    state: &'a ApiState,
+    user: &'a User,
+    /// Empty for questions that are in none.
+    namespace: &'a str,
+    spec: &'a Value,
 }
 
 pub static ALL: &[Review] = &[
@@ -30,24 +46,56 @@ pub static ALL: &[Review] = &[
         kind: "SelfSubjectReview",
         plural: "selfsubjectreviews",
         singular: "selfsubjectreview",
-        status: |user| json!({"userInfo": {"username": user.name, "groups": user.groups}}),
+        scope: Scope::Cluster,
+        status: |asking| Ok(json!({"userInfo": asking.user.to_info()})),
+    },
+    Review {
+        group: "authentication.k8s.io",
+        kind: "TokenReview",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        scope: Scope::Cluster,
+        status: |asking| asking.token(),
     },
     Review {
         group: "authorization.k8s.io",
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
         singular: "selfsubjectaccessreview",
-        status: |_| json!({"allowed": true, "reason": "whoever has a token of this cluster may do everything"}),
+        scope: Scope::Cluster,
+        status: |asking| asking.may(asking.user),
     },
     Review {
         group: "authorization.k8s.io",
         kind: "SelfSubjectRulesReview",
         plural: "selfsubjectrulesreviews",
         singular: "selfsubjectrulesreview",
-        status: |_| {
-            json!({"incomplete": false,
-                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]})
+        scope: Scope::Cluster,
+        status: |asking| asking.rules(),
+    },
+    Review {
+        group: "authorization.k8s.io",
+        kind: "SubjectAccessReview",
+        plural: "subjectaccessreviews",
+        singular: "subjectaccessreview",
+        scope: Scope::Cluster,
+        status: |asking| asking.may(&asking.subject()?),
+    },
+    Review {
+        group: "authorization.k8s.io",
+        kind: "LocalSubjectAccessReview",
+        plural: "localsubjectaccessreviews",
+        singular: "localsubjectaccessreview",
+        scope: Scope::Namespaced,
+        status: |asking| {
+            let namespace = text(asking.spec, "/resourceAttributes/namespace");
+            match namespace == asking.namespace {
+                true => asking.may(&asking.subject()?),
+                false => Err(ApiError::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {}",
+                    asking.namespace
+                ))),
+            }
         },
     },
 ];
@@ -60,25 +108,128 @@ pub fn answered() -> impl Iterator<Item = Answered> {
         kind: review.kind,
         plural: review.plural,
         singular: review.singular,
-        is_namespaced: false,
+        scope: review.scope,
         verbs: &["create"],
     })
 }
 
+impl Asking<'_> {
+    fn may(&self, user: &User) -> Result<Value, ApiError> {
+        let attributes = Attributes::of_review(self.spec).map_err(|error| self.invalid(&error.message))?;
+        let verdict = self.state.view.read(|store| Policy(store).decide(user, &attributes));
+        let mut status = json!({"allowed": verdict.is_allowed()});
+        if !verdict.reason().is_empty() {
+            set(&mut status, "reason", verdict.reason());
+        }
+        if let Verdict::Denied(reason) = &verdict
+            && !reason.is_empty()
+        {
+            set(&mut status, "evaluationError", reason.as_str());
+        }
+        Ok(status)
+    }
+
+    /// The one that a question is about who is not the one that asks.
+    fn subject(&self) -> Result<User, ApiError> {
+        let groups = items(self.spec, "/groups").iter().filter_map(Value::as_str).map(str::to_owned);
+        let (name, groups) = (text(self.spec, "/user").to_owned(), groups.collect::<Vec<_>>());
+        if name.is_empty() && groups.is_empty() {
+            let why = "spec.user: Invalid value: \"\": at least one of user or group must be specified";
+            return Err(self.invalid(why));
+        }
+        Ok(User { name, groups, ..User::default() })
+    }
+
+    fn token(&self) -> Result<Value, ApiError> {
+        let token = text(self.spec, "/token");
+        if token.is_empty() {
+            return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+        }
+        let mut audiences: Vec<&str> =
+            items(self.spec, "/audiences").iter().filter_map(Value::as_str).collect();
+        if audiences.is_empty() {
+            audiences.push(AUDIENCE);
+        }
+        Ok(match self.state.tokens.review(token, &audiences) {
+            Some((user, audiences)) => {
+                json!({"authenticated": true, "user": user.to_info(), "audiences": audiences})
+            }
+            None => {
+                json!({"user": {}, "error": "the token is not known, not for these audiences, or no longer good"})
+            }
+        })
+    }
+
+    fn rules(&self) -> Result<Value, ApiError> {
+        let namespace = text(self.spec, "/namespace");
+        if namespace.is_empty() {
+            return Err(ApiError::bad_request("no namespace on request"));
+        }
+        let held = self.state.view.read(|store| Policy(store).held(self.user, namespace));
+        let (paths, objects): (Vec<&PolicyRule>, Vec<_>) =
+            held.rules.iter().partition(|rule| rule.non_resource_urls.iter().flatten().next().is_some());
+        let with = |rule: &PolicyRule, fields: &[(&str, &Option<Vec<String>>)]| {
+            let mut shown = json!({"verbs": rule.verbs});
+            for (field, list) in fields {
+                if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
+                    set(&mut shown, field, list.as_slice());
+                }
+            }
+            shown
+        };
+        let objects = objects.into_iter().map(|rule| {
+            let fields = [
+                ("apiGroups", &rule.api_groups),
+                ("resources", &rule.resources),
+                ("resourceNames", &rule.resource_names),
+            ];
+            with(rule, &fields)
+        });
+        let paths = paths.into_iter().map(|rule| with(rule, &[("nonResourceURLs", &rule.non_resource_urls)]));
+        let mut status = json!({"incomplete": false, "resourceRules": objects.collect::<Vec<_>>(),
+            "nonResourceRules": paths.collect::<Vec<_>>()});
+        if !held.missing.is_empty() {
+            set(&mut status, "evaluationError", held.missing.join(", "));
+        }
+        Ok(status)
+    }
+
+    fn invalid(&self, why: &str) -> ApiError {
+        let Review { group, kind, .. } = self.review;
+        ApiError::new(422, "Invalid", format!("{kind}.{group} \"\" is invalid: {why}"))
+    }
+}
+
 impl Review {
-    pub fn path(&self) -> String {
-        format!("/apis/{}/{VERSION}/{}", self.group, self.plural)
+    /// Where it is asked, as the router writes paths.
+    pub fn route(&self) -> String {
+        let inside = if self.scope == Scope::Namespaced { "namespaces/{namespace}/" } else { "" };
+        format!("/apis/{}/{VERSION}/{inside}{}", self.group, self.plural)
     }
 
     /// `POST` of such an object.
-    pub async fn answer(&self, user: &User, headers: &HeaderMap, body: Body) -> Response {
-        match self.answered(user, headers, body).await {
+    pub async fn answer(
+        &self,
+        state: &ApiState,
+        user: &User,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Response {
+        match self.answered(state, user, uri, headers, body).await {
             Ok(answer) => json_response(201, &answer),
             Err(error) => error.into_response(),
         }
     }
 
-    async fn answered(&self, user: &User, headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
+    async fn answered(
+        &self,
+        state: &ApiState,
+        user: &User,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Value, ApiError> {
         let bytes = body::read(body).await?;
         let mut review = body::decode(body::media_type(headers), &bytes)?.value;
         if !review.is_object() {
@@ -95,7 +246,16 @@ impl Review {
             }
             set(&mut review, field, expected);
         }
-        set(&mut review, "status", (self.status)(user));
+        let attributes = Attributes::of(&Method::POST, uri);
+        let asking = Asking {
+            review: self,
+            state,
+            user,
+            namespace: attributes.namespace(),
+            spec: review.get("spec").unwrap_or(&Value::Null),
+        };
+        let status = (self.status)(&asking)?;
+        set(&mut review, "status", status);
         Ok(review)
     }
 }

@@ -54,6 +54,29 @@ impl ApiError {
             .about(kind, name)
     }
 
+    /// Somebody may not do something with a resource, which need not be one that is served.
+    pub fn forbidden_of(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let subject = match (resource, group) {
+            ("", _) => "forbidden".to_owned(),
+            (resource, "") => resource.to_owned(),
+            (resource, group) => format!("{resource}.{group}"),
+        };
+        let message = match (resource, name) {
+            ("", _) => format!("{subject}: {why}"),
+            (_, "") => format!("{subject} is forbidden: {why}"),
+            (_, name) => format!("{subject} {name:?} is forbidden: {why}"),
+        };
+        let mut error = Self::new(403, "Forbidden", message);
+        let mut details = json!({"kind": resource});
+        for (field, value) in [("name", name), ("group", group)] {
+            if !value.is_empty() {
+                details[field] = value.into();
+            }
+        }
+        error.details = Some(Box::new(details));
+        error
+    }
+
     pub fn no_such_path() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }

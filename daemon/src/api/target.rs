@@ -20,12 +20,7 @@ pub struct Target {
 impl Target {
     /// The target of `/api/v1/...` and `/apis/GROUP/VERSION/...`.
     pub fn parse(path: &str) -> Result<Self, ApiError> {
-        let segments = path
-            .trim_matches('/')
-            .split('/')
-            .map(decode_percent)
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(ApiError::no_such_path)?;
+        let segments = segments(path).ok_or_else(ApiError::no_such_path)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -59,6 +54,11 @@ impl Target {
         };
         Ok(Self { kind, namespace: namespace.to_owned(), name: name.to_owned(), subresource })
     }
+}
+
+/// The words of a path; `None` if one of them could name nothing.
+pub(super) fn segments(path: &str) -> Option<Vec<String>> {
+    path.trim_matches('/').split('/').map(decode_percent).collect()
 }
 
 fn decode_percent(segment: &str) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Changing objects: replace, patch, and the parts that are written alone (status, finalizers).
 
 use super::ApiState;
+use super::access::{self, Attributes};
 use super::admission;
 use super::apply::{self, Author, Force, Manager, Operation, Writing};
 use super::body::{self, Decoded};
@@ -144,6 +145,8 @@ async fn apply(
             );
             return Err(ApiError::conflict(kind, &target.name, &why));
         }
+        let made = Attributes::object("create", kind.group, kind.plural, &target.namespace, &target.name);
+        access::authorize(state, query.user(), &made)?;
         let collection = Target { name: String::new(), ..target.clone() };
         let decoded = Decoded { value: config.clone(), twice };
         match create::apply(state, &collection, query, decoded, &author).await {
@@ -227,6 +230,9 @@ pub async fn change(
         apply::write(&mut object, managers);
         if object == *current.value() {
             return Ok((Done { object, warning: None }, warnings));
+        }
+        if part_of(target) == Part::Main {
+            access::check_grants(state, query.user(), kind, Some(current.value()), &object)?;
         }
         let terminating = current.is_terminating();
         let intent = match part_of(target) {

@@ -4,8 +4,9 @@ mod addresses;
 mod facts;
 mod leave;
 mod notes;
+mod revocations;
 
-use crate::agent::{Agent, AgentConfig};
+use crate::agent::{Agent, AgentConfig, ApiPlace};
 use crate::api::{self, ApiState};
 use crate::control::{self, ControlState};
 use crate::datadir::{DataDir, Remembered, write_atomically};
@@ -16,13 +17,14 @@ use crate::options::{UpOptions, WeakPhrase, admin_kubeconfig};
 use crate::owner::{self, OwnerState};
 use crate::pki::{Authority, ServerCertificate};
 use crate::remote::{self, FlockImages, FlockPods};
-use crate::tokens::AdminToken;
+use crate::tokens::{AdminToken, Revocations, SigningKey, TokenKeeper};
 use anyhow::Context;
 use facts::Offer;
 use gaggle_gossip::identity::{ClusterKey, Phrase, Strength};
 use gaggle_gossip::intent::{Intent, KubernetesLists};
 use gaggle_gossip::membership::{Membership, MembershipConfig};
 use gaggle_gossip::transport::{Transport, TransportConfig};
+use gaggle_sched::controller::Settings;
 use gaggle_sched::controller::node::NodeConfig;
 use gaggle_sched::runner;
 use gaggle_sched::state::View;
@@ -160,7 +162,7 @@ impl Daemon {
             &name,
             &[],
         )?);
-        let admin = AdminToken::of(&key);
+        let (admin, cluster) = (AdminToken::of(&key), key.cluster_id());
 
         let remembered = dir.remembered();
         let transport = Transport::start(
@@ -202,6 +204,12 @@ impl Daemon {
         let (net, gossip) = (transport.clone(), membership.clone());
         let flock = Flock::start(flock_config, net, gossip, view.clone(), intent.clone()).await?;
 
+        let revoked = Revocations::default();
+        // Before the first request: what was revoked stays so over a restart, with or without a group.
+        revocations::heed(&intent, &revoked).await;
+        let signing = SigningKey::of(&key);
+        let tokens = Arc::new(TokenKeeper::new(admin.known(), signing, view.clone(), revoked.clone()));
+        let authority_pem: Arc<str> = certificate.authority().certificate_pem().into();
         let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
         let agent_config = AgentConfig {
             node: name.clone(),
@@ -210,6 +218,7 @@ impl Daemon {
             dir: agent_dir(&options.data_dir),
             dns: Vec::new(),
             dns_search: Vec::new(),
+            api: Some(ApiPlace { listens: listener.local_addr()?, authority_pem: authority_pem.clone() }),
         };
         let agent = Agent::start(
             agent_config,
@@ -218,6 +227,7 @@ impl Daemon {
             guard.pass_on(flock.led.clone()).await,
             flock.propose.clone(),
             images,
+            tokens.clone(),
         );
 
         let (keeper, exchange) = flock::exchange(transport.clone(), intent.clone());
@@ -251,7 +261,7 @@ impl Daemon {
             documents,
             usages: pods.clone(),
             pods,
-            auth: Arc::new(admin.known()),
+            tokens,
             node: name.clone(),
             quorum: lasting_quorum(flock.status.clone()),
         };
@@ -261,7 +271,7 @@ impl Daemon {
         let api = tokio::spawn(api::serve(listener, certificate.tls_config(), router, stop_api.clone()));
 
         let server = format!("https://127.0.0.1:{api_port}");
-        let admin = kubeconfig::render(&certificate, &admin, &server, &key.cluster_id());
+        let admin = kubeconfig::render(&certificate, &admin, &server, &cluster);
         write_atomically(&admin_kubeconfig(&options.data_dir), admin.as_bytes())?;
 
         tokio::spawn(remote::serve_logs(transport.clone(), agent.clone()));
@@ -272,11 +282,16 @@ impl Daemon {
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
         tokio::spawn(flock::compact_forever(intent.clone()));
+        tokio::spawn(revocations::heed_forever(intent.clone(), revoked));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));
         for notes in agent.take_notes().into_iter().chain([flock_notes]) {
             tokio::spawn(notes::store_forever(view.clone(), flock.propose.clone(), notes, name.clone()));
         }
-        tokio::spawn(runner::run(view.clone(), flock.propose.clone(), runner_inputs(&flock, &membership)));
+        tokio::spawn(runner::run(
+            view.clone(),
+            flock.propose.clone(),
+            runner_inputs(&flock, &membership, Settings { authority_pem }),
+        ));
 
         let offer = watch::Sender::new(Offer::new(&options, started_ms, api_port));
         Ok(Self {
@@ -373,7 +388,10 @@ impl Daemon {
     fn publish_facts(&self) {
         let addresses: Vec<_> =
             self.transport.listening().borrow().iter().map(|address| address.ip()).collect();
-        if let Err(error) = self.certificate.set_addresses(&addresses) {
+        // Pods look for the API where Docker's network has this desktop, also if other desktops are heard elsewhere.
+        let gateway = self.agent.engine().borrow().gateway;
+        let named: Vec<_> = addresses.iter().copied().chain(gateway).collect();
+        if let Err(error) = self.certificate.set_addresses(&named) {
             tracing::error!(%error, "the API keeps its old certificate");
         }
         let reachable = addresses::reachable(&addresses);
@@ -496,7 +514,7 @@ fn lasting_quorum(mut status: watch::Receiver<FlockStatus>) -> watch::Receiver<b
     receiver
 }
 
-fn runner_inputs(flock: &Flock, membership: &Membership) -> runner::Inputs {
+fn runner_inputs(flock: &Flock, membership: &Membership, settings: Settings) -> runner::Inputs {
     let mut members = membership.members();
     let (status, whole) = (flock.status.clone(), flock.clone());
     let (nodes_tx, nodes) = watch::channel(Arc::default());
@@ -518,7 +536,8 @@ fn runner_inputs(flock: &Flock, membership: &Membership) -> runner::Inputs {
             }
         }
     });
-    runner::Inputs { lead: flock.lead.clone(), nodes, images, now, node_config: NodeConfig::default() }
+    let node_config = NodeConfig::default();
+    runner::Inputs { lead: flock.lead.clone(), nodes, images, now, node_config, settings }
 }
 
 /// The present, as Kubernetes writes it.

@@ -164,7 +164,7 @@ async fn ask(place: &Place, command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Evict(args) => evict::run(place, args).await,
         ClientCommand::Status(args) => status::run(place, args).await,
         ClientCommand::Recover(args) => recover::run(place, args).await,
-        ClientCommand::Kubeconfig(args) => kubeconfig::run(place, args),
+        ClientCommand::Kubeconfig(args) => kubeconfig::run(place, args).await,
         ClientCommand::Image(args) => image::run(place, args).await,
         ClientCommand::Apply(args) => apply::run(place, args).await,
         ClientCommand::Get(args) => get::run(place, args).await,

@@ -5,7 +5,7 @@
 
 use super::node::{NodeConfig, NodeReport, reconcile_nodes};
 use super::pods;
-use super::{Controller, Note, Plan, controllers, deletion};
+use super::{Controller, Note, Plan, Settings, controllers, deletion};
 use crate::scheduler::{Fencing, schedule};
 use crate::state::{Expect, Key, Revision, Store, Txn, Write, resource_of};
 use k8s_openapi::api::core::v1::Pod;
@@ -58,7 +58,7 @@ impl World {
             reports: BTreeMap::new(),
             dice: Dice(seed),
             config: NodeConfig::default(),
-            controllers: controllers(),
+            controllers: controllers(&Settings::default()),
             queue: BTreeSet::new(),
             due: BTreeMap::new(),
             seen: Revision::default(),

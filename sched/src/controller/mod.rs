@@ -3,6 +3,7 @@
 //! No async, no clock, no randomness in here: time is an argument, and names and uids are derived from what the
 //! store holds, so that the same input gives the same plan.
 
+mod access;
 mod birth;
 mod bounds;
 mod cronjob;
@@ -28,11 +29,13 @@ mod quota;
 mod replicaset;
 pub mod schedule;
 pub mod selector;
+pub mod serviceaccount;
 mod statefulset;
 
 #[cfg(test)]
 pub(crate) mod harness;
 
+pub use access::AccessController;
 pub use pods::DISRUPTION_TARGET;
 pub use replicaset::DELETION_COST;
 
@@ -41,6 +44,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a controller wants to happen, and why.
@@ -126,10 +130,19 @@ pub trait Controller: Send + Sync {
     fn reconcile(&self, store: &Store, key: &Key, now: &Time) -> Plan;
 }
 
+/// What controllers are told that no store says.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The certificate of the cluster's authority, which every namespace is told; empty: none is.
+    pub authority_pem: Arc<str>,
+}
+
 /// Every controller that a leader runs. (Nodes come from membership, not from the store: see [`node`].)
-pub fn controllers() -> Vec<Box<dyn Controller>> {
+pub fn controllers(settings: &Settings) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(namespace::NamespaceController),
+        Box::new(access::AccessController),
+        Box::new(serviceaccount::ServiceAccountController { authority_pem: settings.authority_pem.clone() }),
         Box::new(deployment::DeploymentController),
         Box::new(replicaset::ReplicaController::<ReplicaSet>(PhantomData)),
         Box::new(replicaset::ReplicaController::<ReplicationController>(PhantomData)),

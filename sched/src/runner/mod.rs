@@ -11,7 +11,7 @@ mod turn;
 pub use turn::{Origin, Planned, Proposal, Turn};
 
 use crate::controller::node::{NodeConfig, NodeReport};
-use crate::controller::{Note, notes};
+use crate::controller::{Note, Settings, notes};
 use crate::state::{Propose, Store, Txn, Unavailable, View};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,6 +44,7 @@ pub struct Inputs {
     /// The present; injected so that the cores stay without a clock.
     pub now: fn() -> Time,
     pub node_config: NodeConfig,
+    pub settings: Settings,
 }
 
 /// Runs until the senders of its inputs are gone.
@@ -77,7 +78,7 @@ struct Acting<'a> {
 
 impl<'a> Acting<'a> {
     fn new(view: &'a View, propose: &'a Arc<dyn Propose>, inputs: &Inputs, lead: &Lead) -> Self {
-        let turn = view.read(|store| Turn::new(store, lead));
+        let turn = view.read(|store| Turn::new(store, lead, &inputs.settings));
         Self { view, propose, inputs: inputs.clone(), turn, began: Instant::now() }
     }
 

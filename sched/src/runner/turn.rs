@@ -6,7 +6,7 @@
 use super::Lead;
 use super::queue::Queue;
 use crate::controller::node::{NodeConfig, NodeReport, reconcile_nodes};
-use crate::controller::{self, Controller, Note, Plan};
+use crate::controller::{self, Controller, Note, Plan, Settings};
 use crate::scheduler::{self, Fencing};
 use crate::state::{Change, Expired, Key, Seen, Store, Txn, resource_of};
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -64,10 +64,10 @@ pub struct Turn {
 
 impl Turn {
     /// A turn that begins now.
-    pub fn new(store: &Store, lead: &Lead) -> Self {
+    pub fn new(store: &Store, lead: &Lead, settings: &Settings) -> Self {
         Self {
             fencing: Fencing { group: lead.group.clone(), epoch: lead.epoch, term: lead.term },
-            controllers: controller::controllers(),
+            controllers: controller::controllers(settings),
             queue: Queue::default(),
             seen: store.seen(),
             placement_stale: true,
@@ -254,7 +254,7 @@ mod tests {
         let quota = world.create::<ResourceQuota>("default", "q", quota);
         world.run();
         let lead = Lead { group: "g".into(), epoch: 1, term: 1 };
-        let mut turn = Turn::new(&world.store, &lead);
+        let mut turn = Turn::new(&world.store, &lead, &Settings::default());
         for name in ["a", "b", "c"] {
             let template =
                 json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "m"}]}});

@@ -17,6 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -54,6 +55,8 @@ pub struct Facts {
     pub arch: String,
     /// The engine's own clock when it answered: events from then on complete a listing.
     pub clock: Option<Timestamp>,
+    /// This desktop as containers with a network of their own reach it.
+    pub gateway: Option<IpAddr>,
 }
 
 /// A container as the engine has it.

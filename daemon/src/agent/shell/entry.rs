@@ -7,7 +7,7 @@ use crate::agent::planner::Memory;
 use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Key, Object, resource_of};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub struct Entry {
     pub offered: Option<(Arc<Object>, Timestamp)>,
     /// A stop failed: another is not tried sooner.
     pub stop_after: Option<Instant>,
+    /// When its tokens are to be written anew; `None`: not known yet.
+    pub renew_at: Option<Timestamp>,
 }
 
 impl Entry {
@@ -65,6 +67,7 @@ impl Entry {
             of_group: None,
             offered: None,
             stop_after: None,
+            renew_at: None,
         }
     }
 
@@ -97,6 +100,7 @@ impl Shell {
         let (pods, nodes) = (resource_of::<Pod>(), resource_of::<Node>());
         let sets = resource_of::<ReplicaSet>();
         let (config_maps, secrets) = (resource_of::<ConfigMap>(), resource_of::<Secret>());
+        let accounts = resource_of::<ServiceAccount>();
         let mut look = false;
         if let (Some(seen), Some(last)) = (&mut self.seen, changes.last()) {
             seen.revision = last.revision;
@@ -120,6 +124,14 @@ impl Shell {
                 let concerned =
                     self.entries.iter().filter(|(_, entry)| entry.id.namespace == change.key.namespace);
                 self.dirty.extend(concerned.map(|(uid, _)| uid.clone()));
+            } else if *resource == accounts {
+                // Another one of the name has other tokens.
+                for (uid, entry) in &mut self.entries {
+                    if entry.id.namespace == change.key.namespace {
+                        entry.renew_at = None;
+                        self.dirty.insert(uid.clone());
+                    }
+                }
             }
         }
         if look {

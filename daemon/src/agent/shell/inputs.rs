@@ -24,8 +24,8 @@ impl Shell {
     pub fn link(&mut self) {
         let inputs = &self.inputs;
         let (connect, owner, dir) = (inputs.connector.clone(), inputs.owner.clone(), inputs.dir.clone());
-        let (limits, hold) = (self.limits.clone(), inputs.hold.clone());
-        self.tasks.spawn(link::link(connect, owner, dir, limits, hold, self.reports.clone()));
+        let (limits, hold, tokens) = (self.limits.clone(), inputs.hold.clone(), inputs.tokens.clone());
+        self.tasks.spawn(link::link(connect, owner, dir, limits, hold, tokens, self.reports.clone()));
     }
 
     fn linked(&mut self, listing: Listing) {
@@ -34,6 +34,7 @@ impl Shell {
         self.inputs.engine_state.send_replace(EngineState::of(&facts));
         self.desktop.cpus = facts.cpus;
         self.desktop.memory_bytes = facts.memory_bytes;
+        self.desktop.gateway = facts.gateway;
         for entry in self.entries.values_mut() {
             entry.containers.clear();
             entry.concluding.clear();

@@ -2,6 +2,7 @@
 
 use super::work::Hands;
 use super::{Limits, Report};
+use crate::agent::PodTokens;
 use crate::agent::engine::{Engine, EngineError, Facts, Image, PAUSE_IMAGE, RunState, pause_image};
 use crate::agent::hold::Hold;
 use crate::agent::identity::{Observed, Owner};
@@ -32,11 +33,12 @@ pub async fn link(
     dir: PathBuf,
     limits: Arc<Limits>,
     hold: Hold,
+    tokens: Arc<dyn PodTokens>,
     reports: mpsc::Sender<Report>,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
-        match list(&connect, &owner, &dir, &limits, &hold, &reports).await {
+        match list(&connect, &owner, &dir, &limits, &hold, &tokens, &reports).await {
             Ok(listing) => {
                 let _ = reports.send(Report::Linked(Box::new(listing))).await;
                 return;
@@ -58,6 +60,7 @@ async fn list(
     dir: &std::path::Path,
     limits: &Arc<Limits>,
     hold: &Hold,
+    tokens: &Arc<dyn PodTokens>,
     reports: &mpsc::Sender<Report>,
 ) -> Result<Listing, EngineError> {
     let engine = connect().await?;
@@ -73,6 +76,7 @@ async fn list(
         reports: reports.clone(),
         limits: limits.clone(),
         hold: hold.clone(),
+        tokens: tokens.clone(),
     };
     let mut containers = Vec::new();
     for found in engine.list(&owner.labels()).await? {

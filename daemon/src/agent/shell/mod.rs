@@ -21,10 +21,10 @@ pub use reports::Report;
 
 use super::engine::{Engine, EngineEvent};
 use super::hold::Hold;
-use super::identity::Owner;
+use super::identity::{Observed, Owner};
 use super::planner::ImageIndex;
-use super::spec::Desktop;
-use super::{EngineState, ImagePeers};
+use super::spec::{ApiPlace, Desktop};
+use super::{EngineState, ImagePeers, PodTokens};
 use crate::boottime::boottime_ms;
 use entry::Entry;
 use futures::future::BoxFuture;
@@ -60,6 +60,8 @@ pub struct Inputs {
     pub dir: PathBuf,
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
+    pub api: Option<ApiPlace>,
+    pub tokens: Arc<dyn PodTokens>,
     pub view: View,
     pub current: watch::Receiver<bool>,
     pub hold: Hold,
@@ -174,8 +176,12 @@ impl Shell {
     }
 
     fn new(inputs: Inputs, reports: mpsc::Sender<Report>) -> Self {
-        let desktop =
-            Desktop { dns: inputs.dns.clone(), dns_search: inputs.dns_search.clone(), ..Desktop::default() };
+        let desktop = Desktop {
+            dns: inputs.dns.clone(),
+            dns_search: inputs.dns_search.clone(),
+            api: inputs.api.clone(),
+            ..Desktop::default()
+        };
         Self {
             inputs,
             linked: None,
@@ -210,6 +216,9 @@ impl Shell {
             let wait = entry.wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
             wait.into_iter()
                 .chain(entry.retry_at.map(|at| at.saturating_duration_since(Instant::now())))
+                .chain(
+                    renewal(entry).map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default()),
+                )
                 .min()
         };
         self.entries.values().filter_map(planned).min().unwrap_or(longest).min(longest)
@@ -232,7 +241,11 @@ impl Shell {
             if rested {
                 entry.retry_at = None;
             }
-            if planned || rested {
+            let stale = renewal(entry).is_some_and(|at| at <= now);
+            if stale {
+                entry.renew_at = None;
+            }
+            if planned || rested || stale {
                 self.dirty.insert(uid.clone());
             }
         }
@@ -249,6 +262,7 @@ impl Shell {
             reports: self.reports.clone(),
             limits: self.limits.clone(),
             hold: self.inputs.hold.clone(),
+            tokens: self.inputs.tokens.clone(),
         })
     }
 
@@ -257,6 +271,11 @@ impl Shell {
             tracing::debug!("a note is dropped: nobody takes them, or too many wait");
         }
     }
+}
+
+/// When a pod that runs needs new tokens.
+fn renewal(entry: &Entry) -> Option<Timestamp> {
+    entry.renew_at.filter(|_| entry.containers.values().any(Observed::is_running))
 }
 
 async fn next_event(linked: &mut Option<Linked>) -> Option<Result<EngineEvent, super::engine::EngineError>> {

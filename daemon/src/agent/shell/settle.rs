@@ -8,7 +8,7 @@ use crate::agent::hold::May;
 use crate::agent::identity::{Role, attempt_of};
 use crate::agent::offer::{self, Offer};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
-use crate::agent::spec::{Context, find_container};
+use crate::agent::spec::{self, Context, find_container};
 use futures::FutureExt;
 use gaggle_sched::controller::deletion;
 use gaggle_sched::state::{Txn, Write};
@@ -21,6 +21,10 @@ use tokio::time::Instant;
 /// The wait after a status could not be ordered, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Tokens are written anew at least so often, however long they are good for.
+const LONGEST_RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// When to look again whether a pod without tokens has some.
+const LOOK_AGAIN_S: u64 = 600;
 
 impl Shell {
     /// Plans every pod that something changed for.
@@ -83,7 +87,43 @@ impl Shell {
         entry.wake_at = plan.wake_at;
         self.act(uid, plan.actions, now);
         self.watch_health(uid, &wanted.pod);
+        self.renew(uid, &wanted.pod, now);
         self.propose(uid);
+    }
+
+    /// Writes the tokens of a pod that runs anew, long before they expire: a second try still comes in time.
+    fn renew(&mut self, uid: &str, pod: &Pod, now: Timestamp) {
+        let dir = self.pod_dir(uid);
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        let runs = entry.containers.values().any(|observed| observed.is_running());
+        if !runs || entry.renew_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let volumes = self.inputs.view.read(|store| {
+            spec::volumes(&Context {
+                pod,
+                store,
+                owner: &self.inputs.owner,
+                desktop: &self.desktop,
+                pod_ips: &[],
+                dir: &dir,
+            })
+        });
+        // Something that the pod names is gone: it is looked at again in a while.
+        let volumes = volumes.unwrap_or_default();
+        let shortest = files::token_wishes(&volumes).map(|wish| wish.seconds).min();
+        let wait = Duration::from_secs(shortest.map_or(LOOK_AGAIN_S, |seconds| u64::from(seconds) * 2 / 5))
+            .min(LONGEST_RENEWAL);
+        entry.renew_at = Some(now.checked_add(wait).unwrap_or(Timestamp::MAX));
+        if shortest.is_none() {
+            return;
+        }
+        let (tokens, pod) = (self.inputs.tokens.clone(), entry.id.name.clone());
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = files::renew(&volumes, &*tokens) {
+                tracing::warn!(error = %error.full(), pod, "a pod's tokens are not renewed");
+            }
+        });
     }
 
     /// Offers a pod of a group that yielded to the one that is followed now; `false` if it is to end.

@@ -1,6 +1,7 @@
 //! Doing what a plan says to the engine, and reporting each step. One task a pod; it must never decide anything.
 
 use super::{Limits, Report};
+use crate::agent::PodTokens;
 use crate::agent::engine::{
     ContainerSpec, Engine, EngineError, Exit, Found, Network, PAUSE_IMAGE, RunState, pause_image,
 };
@@ -23,6 +24,7 @@ pub struct Hands {
     pub reports: mpsc::Sender<Report>,
     pub limits: Arc<Limits>,
     pub hold: Hold,
+    pub tokens: Arc<dyn PodTokens>,
 }
 
 /// The part of a log that stands in for a termination message: Kubernetes keeps 2 KiB or 80 lines.
@@ -48,7 +50,9 @@ impl Hands {
             match action {
                 Action::StartSandbox { spec } => self.start_sandbox(&pod, &spec).await,
                 Action::StartContainer { name, spec, volumes, message, .. } => {
-                    let prepared = tokio::task::spawn_blocking(move || files::prepare(&volumes, &message));
+                    let tokens = self.tokens.clone();
+                    let prepared =
+                        tokio::task::spawn_blocking(move || files::prepare(&volumes, &message, &*tokens));
                     match prepared.await {
                         Ok(Ok(())) => self.start_container(&pod, &name, &spec).await,
                         Ok(Err(error)) => {

@@ -2,7 +2,7 @@
 
 use super::env::{Environment, environment};
 use super::volumes::mount;
-use super::{Context, SpecError, Volume, is_sidecar, resources};
+use super::{Context, SpecError, Volume, account, is_sidecar, resources};
 use crate::agent::engine::{ContainerSpec, Mount, Network};
 use crate::agent::identity::{self, PodId, Role, container_name, spec_hash};
 use k8s_openapi::api::core::v1::{Capabilities, Container, PodSecurityContext, SecurityContext};
@@ -86,6 +86,7 @@ fn mounts(
         read_only: false,
         propagation: None,
     }];
+    mounts.extend(account::mount(container, volumes));
     for wanted in container.volume_mounts.iter().flatten() {
         let volume = volumes.iter().find(|volume| volume.name == wanted.name).ok_or_else(|| {
             SpecError::Invalid(format!("volume mount \"{}\" names no volume of the pod", wanted.name))

@@ -1,7 +1,7 @@
 //! A container's environment and the `$(VAR)` references in its command.
 
 use super::resources::resource_field;
-use super::{Context, SpecError};
+use super::{Context, SpecError, account};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Secret};
 use std::collections::BTreeMap;
 
@@ -54,6 +54,9 @@ impl Environment {
 
 pub fn environment(context: &Context, container: &Container) -> Result<Environment, SpecError> {
     let mut environment = Environment::default();
+    for (name, value) in account::variables(context) {
+        environment.set(name, value);
+    }
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let mut data = BTreeMap::new();
@@ -164,7 +167,6 @@ pub fn field_value(context: &Context, path: &str) -> Result<String, SpecError> {
         let annotations = metadata.annotations.as_ref();
         return Ok(annotations.and_then(|annotations| annotations.get(&key)).cloned().unwrap_or_default());
     }
-    let spec = context.spec()?;
     Ok(match path {
         "metadata.name" => metadata.name.clone().unwrap_or_default(),
         "metadata.namespace" => context.namespace().to_owned(),
@@ -172,7 +174,7 @@ pub fn field_value(context: &Context, path: &str) -> Result<String, SpecError> {
         "metadata.labels" => all_pairs(metadata.labels.as_ref()),
         "metadata.annotations" => all_pairs(metadata.annotations.as_ref()),
         "spec.nodeName" => context.owner.node.clone(),
-        "spec.serviceAccountName" => spec.service_account_name.clone().unwrap_or_default(),
+        "spec.serviceAccountName" => account::account_name(context.pod).to_owned(),
         "status.hostIP" => context.desktop.host_ips.first().cloned().unwrap_or_default(),
         "status.hostIPs" => context.desktop.host_ips.join(","),
         "status.podIP" => context.pod_ips.first().cloned().unwrap_or_default(),

@@ -2,6 +2,7 @@
 //!
 //! It must never know the engine's API, or do anything: what cannot be built is an error in Kubernetes' words.
 
+mod account;
 mod container;
 mod env;
 mod ephemeral;
@@ -10,15 +11,17 @@ mod resources;
 mod sandbox;
 mod volumes;
 
+pub use account::{ApiPlace, TokenWish};
 pub use container::{MessageFile, container};
 pub use ephemeral::{all_containers, as_container, find_container, is_ephemeral, process_target};
 pub use resources::qos_class;
 pub use sandbox::sandbox;
-pub use volumes::{File, Source, Volume, volumes};
+pub use volumes::{Content, File, Source, Volume, volumes};
 
 use super::identity::Owner;
 use gaggle_sched::state::Store;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Something that a pod names is missing or cannot be; it is looked at again when the store changes.
@@ -41,6 +44,10 @@ pub struct Desktop {
     /// Nameservers for pods with the ClusterFirst policy; empty: the engine's own.
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
+    /// This desktop as containers with a network of their own reach it.
+    pub gateway: Option<IpAddr>,
+    /// `None`: pods are told of no API.
+    pub api: Option<ApiPlace>,
 }
 
 /// What a pod's containers are built from.

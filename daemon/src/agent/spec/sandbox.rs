@@ -2,7 +2,7 @@
 
 use super::container::lasting;
 use super::volumes::memory_volumes;
-use super::{Context, SpecError};
+use super::{Context, SpecError, account};
 use crate::agent::engine::{ContainerSpec, Mount, Network, PAUSE_IMAGE, PublishedPort};
 use crate::agent::identity::{self, PodId, Role, container_name};
 use k8s_openapi::api::core::v1::PodSpec;
@@ -49,8 +49,10 @@ pub fn sandbox(context: &Context, restart_count: u32) -> Result<ContainerSpec, S
         spec.ports = published(pod);
         resolve(context, pod, &mut spec);
         let aliases = pod.host_aliases.iter().flatten();
+        // The pod's own come first, and so count.
         spec.extra_hosts = aliases
             .flat_map(|alias| alias.hostnames.iter().flatten().map(|name| format!("{name}:{}", alias.ip)))
+            .chain(account::hosts(context))
             .collect();
         let sysctls = pod.security_context.as_ref().and_then(|security| security.sysctls.as_ref());
         spec.sysctls =

@@ -219,7 +219,7 @@ fn volumes_are_mounted_where_they_are_wanted() {
     );
     let volumes = setting.with(volumes).unwrap();
     let Source::Files { files, .. } = &volumes[2].source else { panic!("{volumes:?}") };
-    assert_eq!(files, &[File { path: "x/y".into(), content: b"1".to_vec(), mode: 0o400 }]);
+    assert_eq!(files, &[File { path: "x/y".into(), content: b"1".to_vec().into(), mode: 0o400 }]);
 }
 
 #[test]
@@ -241,4 +241,71 @@ fn an_unknown_kind_of_volume_is_named() {
     spec["volumes"] = json!([{"name": "data", "nfs": {"server": "s", "path": "/"}}]);
     let error = Setting::new(spec, json!([])).container().unwrap_err().to_string();
     assert!(error.contains("\"data\""), "{error}");
+}
+
+fn with_api(spec: Value, accounts: Value) -> Setting {
+    let mut setting = Setting::new(spec, accounts);
+    setting.desktop.gateway = Some([172, 17, 0, 1].into());
+    let listens = ([0, 0, 0, 0], 6443).into();
+    setting.desktop.api = Some(ApiPlace { listens, authority_pem: "PEM".into() });
+    setting
+}
+
+const ACCOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+#[test]
+fn a_program_finds_the_api_and_its_token() {
+    let accounts = json!([["serviceaccounts", "default", {}], ["serviceaccounts", "bot", {}]]);
+    let mut spec = main(json!({}));
+    spec["serviceAccountName"] = "bot".into();
+    let setting = with_api(spec, accounts.clone());
+    let built = setting.container().unwrap();
+    for variable in ["KUBERNETES_SERVICE_HOST=172.17.0.1", "KUBERNETES_SERVICE_PORT=6443"] {
+        assert!(built.env.iter().any(|one| one == variable), "{:?}", built.env);
+    }
+    let mounted = |built: &ContainerSpec| {
+        built.mounts.iter().any(|mount| matches!(mount, Mount::Bind { target, .. } if target == ACCOUNT_PATH))
+    };
+    assert!(mounted(&built));
+    let hosts = setting.with(|context| sandbox(context, 0)).unwrap().extra_hosts;
+    assert!(hosts.contains(&"kubernetes.default.svc:172.17.0.1".to_owned()), "{hosts:?}");
+    let volumes = setting.with(volumes).unwrap();
+    let Some(Volume { source: Source::Files { files, .. }, .. }) = volumes.last() else {
+        panic!("{volumes:?}")
+    };
+    let Content::Token(wish) = &files[0].content else { panic!("{files:?}") };
+    let bound = wish.account.bound.as_ref().unwrap();
+    assert_eq!((wish.account.name.as_str(), wish.account.uid.as_str()), ("bot", "bot"));
+    assert_eq!((bound.kind.as_str(), bound.uid.as_str()), ("Pod", "u-1"));
+    assert!(files[1].content == "PEM".into() && files[2].content == "default".into());
+
+    let mut mute = main(json!({}));
+    mute["automountServiceAccountToken"] = false.into();
+    assert!(!mounted(&with_api(mute, accounts.clone()).container().unwrap()));
+    let mut own = main(json!({"volumeMounts": [{"name": "v", "mountPath": ACCOUNT_PATH}]}));
+    own["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+    let built = with_api(own, accounts.clone()).container().unwrap();
+    assert_eq!(built.mounts.len(), 2, "what it has there itself stays: {:?}", built.mounts);
+    let mut on_host = main(json!({}));
+    on_host["hostNetwork"] = true.into();
+    let built = with_api(on_host, accounts).container().unwrap();
+    assert!(built.env.contains(&"KUBERNETES_SERVICE_HOST=127.0.0.1".to_owned()), "{:?}", built.env);
+
+    let mut unknown = main(json!({}));
+    unknown["serviceAccountName"] = "nobody".into();
+    let error = with_api(unknown, json!([])).container().unwrap_err().to_string();
+    assert_eq!(error, "serviceaccount \"nobody\" not found");
+    assert!(with_api(main(json!({})), json!([])).container().is_ok(), "no leader has made one yet");
+}
+
+#[test]
+fn a_token_for_others_is_projected() {
+    let token = json!({"serviceAccountToken": {"path": "vault/token", "audience": "vault", "expirationSeconds": 700}});
+    let mut spec = main(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    spec["volumes"] = json!([{"name": "v", "projected": {"sources": [token]}}]);
+    let setting = Setting::new(spec, json!([["serviceaccounts", "default", {}]]));
+    let volumes = setting.with(volumes).unwrap();
+    let Source::Files { files, .. } = &volumes[0].source else { panic!("{volumes:?}") };
+    let Content::Token(wish) = &files[0].content else { panic!("{files:?}") };
+    assert_eq!((wish.audiences.as_slice(), wish.seconds), (&["vault".to_owned()][..], 700));
 }

@@ -3,7 +3,7 @@
 use super::env::{config_map, field_value, secret};
 use super::quantity::scaled;
 use super::resources::resource_field;
-use super::{Context, SpecError};
+use super::{Context, SpecError, TokenWish, account};
 use crate::agent::engine::Mount;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource,
@@ -45,8 +45,36 @@ pub enum Source {
 pub struct File {
     /// Below the volume's directory.
     pub path: PathBuf,
-    pub content: Vec<u8>,
+    pub content: Content,
     pub mode: u32,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    Bytes(Vec<u8>),
+    /// Signed when it is written, and again before it expires.
+    Token(TokenWish),
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Token(_) => 0,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
+    }
 }
 
 /// The content may be secret.
@@ -131,6 +159,7 @@ pub fn volumes(context: &Context) -> Result<Vec<Volume>, SpecError> {
         }
         volumes.push(Volume { name: volume.name.clone(), source, group });
     }
+    volumes.extend(account::volume(context)?);
     Ok(volumes)
 }
 
@@ -210,8 +239,12 @@ fn pick(
     optional: Option<bool>,
 ) -> Result<Vec<File>, SpecError> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        let file = |(key, content): (String, _)| {
-            Ok(File { path: inside(&key)?.to_owned(), content, mode: mode(None, default_mode) })
+        let file = |(key, content): (String, Vec<u8>)| {
+            Ok(File {
+                path: inside(&key)?.to_owned(),
+                content: content.into(),
+                mode: mode(None, default_mode),
+            })
         };
         return data.into_iter().map(file).collect();
     };
@@ -220,7 +253,7 @@ fn pick(
         match data.remove(&item.key) {
             Some(content) => {
                 let path = inside(&item.path)?.to_owned();
-                files.push(File { path, content, mode: mode(item.mode, default_mode) });
+                files.push(File { path, content: content.into(), mode: mode(item.mode, default_mode) });
             }
             None if optional == Some(true) => {}
             None => return Err(SpecError::Invalid(format!("{missing}: {}", item.key))),
@@ -244,7 +277,7 @@ fn downward_files(
             return Err(SpecError::Invalid(format!("downward API file \"{}\" has no source", item.path)));
         };
         let path = inside(&item.path)?.to_owned();
-        files.push(File { path, content: content.into_bytes(), mode: mode(item.mode, default_mode) });
+        files.push(File { path, content: content.into_bytes().into(), mode: mode(item.mode, default_mode) });
     }
     Ok(files)
 }
@@ -267,9 +300,14 @@ fn projected_files(context: &Context, source: &ProjectedVolumeSource) -> Result<
                 downward.items.as_deref().unwrap_or_default(),
                 default_mode,
             )?);
+        } else if let Some(token) = &part.service_account_token {
+            let (audience, seconds) = (token.audience.as_deref(), token.expiration_seconds);
+            let path = inside(&token.path)?.to_owned();
+            files.push(account::token_file(context, path, audience, seconds, mode(None, default_mode))?);
         } else {
             return Err(SpecError::Invalid(
-                "projected volumes can hold configMap, secret and downwardAPI sources here".to_owned(),
+                "projected volumes can hold configMap, secret, downwardAPI and serviceAccountToken sources here"
+                    .to_owned(),
             ));
         }
     }

@@ -1,6 +1,6 @@
 //! The loop with an engine in memory: what must hold whatever an engine is.
 
-use super::group::{Group, NODE, NoPeers, log_of, within};
+use super::group::{Group, NODE, NoPeers, NoTokens, log_of, within};
 use crate::agent::engine::fake::FakeEngine;
 use crate::agent::engine::{ContainerSpec, Engine};
 use crate::agent::shell::Connector;
@@ -50,6 +50,7 @@ fn start(
         dir: dir.path().into(),
         dns: vec![],
         dns_search: vec![],
+        api: None,
     };
     let engine = engine.clone();
     let connector: Connector = Arc::new(move || {
@@ -65,7 +66,7 @@ fn start(
         group.view.clone(),
         (current.subscribe(), heard.subscribe()),
         Arc::new(group.clone()),
-        peers,
+        (peers, Arc::new(NoTokens)),
         connector,
     )
 }

@@ -1,6 +1,6 @@
 //! A group of one: proposals are applied to the view at once.
 
-use crate::agent::{Agent, ImagePeers};
+use crate::agent::{Agent, ImagePeers, PodTokens, TokenWish};
 use crate::pods::{ByteStream, LogOptions, PodRef};
 use futures::TryStreamExt;
 use gaggle_sched::state::{Applied, Expect, Key, Object, Propose, Refused, Txn, Unavailable, View, Write};
@@ -115,6 +115,15 @@ impl Group {
 }
 
 /// Other desktops that have nothing.
+/// Signs nothing.
+pub struct NoTokens;
+
+impl PodTokens for NoTokens {
+    fn sign(&self, _: &TokenWish) -> String {
+        String::new()
+    }
+}
+
 pub struct NoPeers;
 
 #[async_trait::async_trait]

@@ -1,6 +1,6 @@
 //! Pods on a real Docker engine, from a registry-less image of the static busybox.
 
-use super::group::{Group, NODE, NoPeers, log_of, within};
+use super::group::{Group, NODE, NoPeers, NoTokens, log_of, within};
 use crate::agent::engine::{Docker, Engine};
 use crate::agent::{Agent, AgentConfig, ImagePeers};
 use crate::pods::{ByteStream, LogOptions};
@@ -56,9 +56,18 @@ fn start(
         dir: dir.into(),
         dns: vec![],
         dns_search: vec![],
+        api: None,
     };
     let heard = tokio::sync::watch::channel(crate::boottime::boottime_ms()).1;
-    Agent::start(config, group.view.clone(), current.subscribe(), heard, Arc::new(group.clone()), peers)
+    Agent::start(
+        config,
+        group.view.clone(),
+        current.subscribe(),
+        heard,
+        Arc::new(group.clone()),
+        peers,
+        Arc::new(NoTokens),
+    )
 }
 
 impl Bench {

@@ -337,7 +337,7 @@ pub(super) static KINDS: &[Kind] = &[
         categories: &[],
         scope: Scope::Namespaced,
         keeping: Keeping::Intent,
-        subresources: &[],
+        subresources: &[Subresource::Token],
         fields: &[],
         columns: table::core::SERVICE_ACCOUNT,
         cells: table::core::service_account,

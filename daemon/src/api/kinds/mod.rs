@@ -33,6 +33,7 @@ pub enum Subresource {
     Attach,
     PortForward,
     EphemeralContainers,
+    Token,
 }
 
 impl Subresource {
@@ -47,6 +48,7 @@ impl Subresource {
             Self::Attach => "attach",
             Self::PortForward => "portforward",
             Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Token => "token",
         }
     }
 }

@@ -13,6 +13,7 @@ pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOpt
 pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
+pub const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 pub const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// A reference to a schema.
@@ -60,6 +61,7 @@ pub fn identify(schemas: &mut Map<String, Value>, definitions: &Definitions, gro
     let around = [
         (SCALE, "autoscaling", "v1", "Scale"),
         (EVICTION, "policy", "v1", "Eviction"),
+        (TOKEN_REQUEST, "authentication.k8s.io", "v1", "TokenRequest"),
         (STATUS, "", "v1", "Status"),
         // Each group says that its objects are deleted with these.
         (DELETE_OPTIONS, group, version, "DeleteOptions"),

@@ -171,7 +171,7 @@ fn document(definitions: &Definitions, group: &str, version: &str) -> Value {
     let served: Vec<_> =
         definitions.kinds.iter().filter(|(kind, _)| kind.group == group && kind.version == version).collect();
     let around = [components::DELETE_OPTIONS, components::STATUS, components::LIST_META];
-    let parts = [components::SCALE, components::EVICTION];
+    let parts = [components::SCALE, components::EVICTION, components::TOKEN_REQUEST];
     let names = served.iter().map(|(_, name)| name.as_str());
     let mut schemas = components::closure(definitions, names.chain(around).chain(parts));
     let mut paths = Map::new();

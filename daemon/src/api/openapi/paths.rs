@@ -124,6 +124,7 @@ pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
             (Subresource::PortForward, _) => ("", PORT_FORWARD),
             (_, "Scale") => (components::SCALE, NONE),
             (_, "Eviction") => (components::EVICTION, NONE),
+            (_, "TokenRequest") => (components::TOKEN_REQUEST, NONE),
             (_, own) if own == kind.kind => (schema, NONE),
             _ => ("", NONE),
         };

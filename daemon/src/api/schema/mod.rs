@@ -10,6 +10,7 @@ pub mod rules;
 pub use model::{Elements, List, Node, Scalar, Shape};
 
 use super::kinds::{self, Kind};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
@@ -29,6 +30,7 @@ pub type Describe = fn(&mut SchemaGenerator) -> String;
 const AROUND: &[Describe] = &[
     describe::<Scale>,
     describe::<Eviction>,
+    describe::<TokenRequest>,
     describe::<DeleteOptions>,
     describe::<ListMeta>,
     describe::<Status>,

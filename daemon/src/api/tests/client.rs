@@ -59,11 +59,23 @@ impl Server {
     }
 
     pub async fn call(&self, method: &str, path: &str, media: &str, body: impl Into<Body>) -> Answer {
+        self.call_as(TOKEN, method, path, media, body).await
+    }
+
+    /// The same with another token.
+    pub async fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: impl Into<Body>,
+    ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "localhost")
-            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("authorization", format!("Bearer {token}"))
             .header("content-type", media)
             .body(body.into())
             .unwrap();

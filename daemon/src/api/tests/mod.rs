@@ -1,8 +1,10 @@
 //! The API as its clients see it: a server on loopback whose writes go straight into the view.
 
+mod access;
 mod admission;
 mod apply;
 mod client;
+mod credentials;
 mod ephemeral;
 mod http;
 mod kubectl;

@@ -5,10 +5,12 @@ use crate::documents::{DocumentError, Documents};
 use crate::pods::{
     ByteStream, Connection, LogOptions, PodRef, PodStreams, Process, ProcessOptions, StreamError, fake,
 };
+use crate::tokens::{Revocations, SigningKey, TokenKeeper};
 use crate::usage::{ContainerUsage, Measured, Usage, Usages};
 use futures::StreamExt;
-use gaggle_sched::controller::Controller;
+use gaggle_gossip::identity::ClusterKey;
 use gaggle_sched::controller::namespace::NamespaceController;
+use gaggle_sched::controller::{AccessController, Controller};
 use gaggle_sched::state::{
     Adopted, Applied, Expect, Key, Propose, Refused, Resource, Txn, Unavailable, View, Write,
 };
@@ -22,6 +24,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "a-token-for-tests";
+/// Users beside the administrator, who may nothing that they are not given.
+pub const PEOPLE: [&str; 2] = ["ann", "ben"];
+
+pub fn token_of(name: &str) -> String {
+    format!("a-token-of-{name}")
+}
 
 /// Orders writes by applying them at once.
 pub struct Direct {
@@ -142,6 +150,7 @@ pub struct Server {
     pub view: View,
     pub documents: Arc<Memory>,
     pub quorum: watch::Sender<bool>,
+    pub revoked: Revocations,
     stop: CancellationToken,
 }
 
@@ -155,23 +164,37 @@ impl Server {
     pub async fn start() -> Self {
         let view = View::default();
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::api::now());
-        let founding = view.read(|store| {
-            let keys = NamespaceController.all(store);
-            keys.iter().map(|key| NamespaceController.reconcile(store, key, &now)).collect::<Vec<_>>()
-        });
-        for txn in founding.into_iter().flat_map(|plan| plan.writes) {
-            view.write(|store| store.apply(&txn)).unwrap();
+        let controllers: [&dyn Controller; 2] = [&NamespaceController, &AccessController];
+        // Roles are made of others that are made of others.
+        for controller in std::iter::repeat_n(controllers, 4).flatten() {
+            for key in view.read(|store| controller.all(store)) {
+                let plan = view.read(|store| controller.reconcile(store, &key, &now));
+                for txn in plan.writes {
+                    view.write(|store| store.apply(&txn)).unwrap();
+                }
+            }
         }
         let (quorum, has_quorum) = watch::channel(true);
         let documents = Arc::new(Memory::default());
-        let user = User { name: "admin".into(), groups: vec!["system:masters".into()] };
+        let groups = vec!["system:masters".into()];
+        let user = User { name: "admin".into(), groups, ..User::default() };
+        let revoked = Revocations::default();
+        let people = PEOPLE.iter().map(|name| {
+            let groups = vec!["system:authenticated".into()];
+            (token_of(name), User { name: (*name).into(), groups, ..User::default() })
+        });
         let state = ApiState {
             view: view.clone(),
             propose: Arc::new(Direct { view: view.clone(), quorum: has_quorum.clone() }),
             documents: documents.clone(),
             pods: Arc::new(Echo),
             usages: Arc::new(Echo),
-            auth: Arc::new(Tokens::new([(TOKEN, user)])),
+            tokens: Arc::new(TokenKeeper::new(
+                Tokens::new(people.chain([(TOKEN.to_owned(), user)])),
+                SigningKey::of(&ClusterKey::from_bytes([7; 32])),
+                view.clone(),
+                revoked.clone(),
+            )),
             node: "desktop".into(),
             quorum: has_quorum,
         };
@@ -180,7 +203,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, Arc::new(tls), router(state), stop.clone()));
-        Self { address, ca_pem, view, documents, quorum, stop }
+        Self { address, ca_pem, view, documents, quorum, revoked, stop }
     }
 
     pub fn stop(&self) {

@@ -7,7 +7,7 @@ use gaggle::documents::wish_of;
 use gaggle::flock::adoption::{self, Ahead, Burial};
 use gaggle_gossip::intent::{Beyond, Conflict, KubernetesLists, Wanted, replica};
 use gaggle_sched::controller::node::{NodeConfig, NodeReport};
-use gaggle_sched::controller::{Note, notes};
+use gaggle_sched::controller::{Note, Settings, notes};
 use gaggle_sched::runner::{Lead, Origin, Planned, Proposal, Turn};
 use gaggle_sched::state::{Adopted, Applied, Expect, Key, Lineage, Refused, Txn, Write};
 use std::collections::{BTreeMap, VecDeque};
@@ -94,7 +94,7 @@ impl World<'_> {
         if duties.acting.is_none() {
             let lead = Lead { group: of.0.group.clone(), epoch: of.0.epoch, term: of.1 };
             duties.acting = Some(Acting {
-                turn: Turn::new(&life.store, &lead),
+                turn: Turn::new(&life.store, &lead, &Settings::default()),
                 began_ms: now_ms,
                 stage: Stage::First,
                 plans: BTreeMap::new(),

@@ -107,7 +107,11 @@ impl Engine for Docker {
     }
 
     async fn facts(&self) -> Result<Facts, EngineError> {
-        Ok(translate::facts(self.client.info().await.map_err(self.error_of())?))
+        let mut facts = translate::facts(self.client.info().await.map_err(self.error_of())?);
+        // An engine without the usual network can still run pods of the desktop's own.
+        let network = self.client.inspect_network("bridge", None).await;
+        facts.gateway = network.ok().and_then(translate::gateway);
+        Ok(facts)
     }
 
     async fn list(&self, labels: &[(String, String)]) -> Result<Vec<Found>, EngineError> {

@@ -10,10 +10,11 @@ use bollard::models::{
     ContainerStatsResponse, ContainerSummary, CreateImageInfo, EventMessage, EventMessageTypeEnum,
     HostConfig, HostConfigLogConfig, ImageSummary, Mount as DockerMount, MountBindOptions,
     MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
-    PortBinding, SystemInfo,
+    NetworkInspect, PortBinding, SystemInfo,
 };
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 /// The scheduler's period that CPU quotas are given for.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -42,7 +43,14 @@ pub fn facts(info: SystemInfo) -> Facts {
         kernel: info.kernel_version.unwrap_or_default(),
         arch: info.architecture.unwrap_or_default(),
         clock: time(info.system_time.as_deref()),
+        gateway: None,
     }
+}
+
+/// The address by which a network's containers reach this desktop.
+pub fn gateway(network: NetworkInspect) -> Option<IpAddr> {
+    let addresses = network.ipam?.config?.into_iter().filter_map(|config| config.gateway?.parse().ok());
+    addresses.min_by_key(IpAddr::is_ipv6)
 }
 
 /// Docker writes the year 1 for what has not happened.

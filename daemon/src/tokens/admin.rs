@@ -1,5 +1,6 @@
 //! The cluster's own token, derived from its key, and so the same on every node.
 
+use crate::api::access::{AUTHENTICATED, MASTERS};
 use crate::api::{Tokens, User};
 use gaggle_gossip::identity::ClusterKey;
 use std::fmt;
@@ -25,8 +26,8 @@ impl AdminToken {
 
     /// What the API knows its callers by.
     pub fn known(&self) -> Tokens {
-        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
-        Tokens::new([(self.expose(), User { name: "admin".to_owned(), groups })])
+        let groups = vec![MASTERS.to_owned(), AUTHENTICATED.to_owned()];
+        Tokens::new([(self.expose(), User { name: "admin".to_owned(), groups, ..User::default() })])
     }
 }
 
