@@ -161,7 +161,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata: {name: reader}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
-subjects: [{kind: ServiceAccount, name: reader}]
+subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
 ---
 apiVersion: v1
 kind: Pod

@@ -128,7 +128,7 @@ fn objects(method: &Method, uri: &Uri, path: &str) -> Option<Attributes> {
     };
     let (namespace, rest) = match rest {
         [] => return None,
-        ["namespaces", namespace, part, ..] if NAMESPACE_PARTS.contains(part) => (*namespace, rest),
+        ["namespaces", namespace, part] if NAMESPACE_PARTS.contains(part) => (*namespace, rest),
         ["namespaces", namespace] => (*namespace, rest),
         ["namespaces", namespace, inner @ ..] => (*namespace, inner),
         _ => ("", rest),
@@ -162,6 +162,10 @@ fn objects(method: &Method, uri: &Uri, path: &str) -> Option<Attributes> {
 
 /// The one name that a field selector leaves, so that who may see one object may also list and watch it.
 fn named(selector: &str) -> Option<&str> {
+    // A comma that is escaped belongs to a value, and what follows it is no term.
+    if selector.contains('\\') {
+        return None;
+    }
     selector.split(',').find_map(|term| {
         let name = term.trim().strip_prefix("metadata.name=")?;
         let name = name.strip_prefix('=').unwrap_or(name);

@@ -1,7 +1,9 @@
-use super::attributes::Attributes;
+use super::attributes::{Asked, Attributes};
 use super::policy::{Policy, Verdict};
 use super::rules;
 use crate::api::auth::User;
+use crate::api::kinds::Subresource;
+use crate::api::target::Target;
 use axum::http::{Method, Uri};
 use gaggle_sched::state::{Expect, Key, Resource, Store, Write};
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -232,6 +234,32 @@ proptest! {
             if rules::allows(&wanted, &asked) {
                 prop_assert!(held.iter().any(|rule| rules::allows(rule, &asked)));
             }
+        }
+    }
+
+    /// What is decided about is what would be done: the gate and the handlers read a path alike.
+    #[test]
+    fn a_path_is_decided_about_as_what_it_names(
+        start in prop::sample::select(&["/api/v1", "/apis/apps/v1", "//api/v1", "/api/v1/"][..]),
+        words in prop::collection::vec(
+            prop::sample::select(
+                &["namespaces", "pods", "nodes", "deployments", "a", "status", "finalize", "log", "scale", "%61", "a%2Fb"][..],
+            ),
+            1..6,
+        ),
+    ) {
+        let path = format!("{start}/{}", words.join("/"));
+        let named = Target::parse(&path);
+        let asked = attributes("POST", &path).asked;
+        if let Ok(target) = named {
+            let Asked::Objects { group, resource, subresource, namespace, name } = asked else {
+                return Err(TestCaseError::fail(format!("{path} is taken for a path")));
+            };
+            // A namespace is in itself, so that a role in it may be about it.
+            let inside = if target.kind.is("", "Namespace") { &target.name } else { &target.namespace };
+            let part = target.subresource.map(Subresource::name).unwrap_or_default();
+            prop_assert_eq!((group.as_str(), resource.as_str()), (target.kind.group, target.kind.plural));
+            prop_assert_eq!((subresource.as_str(), &namespace, &name), (part, inside, &target.name));
         }
     }
 }
