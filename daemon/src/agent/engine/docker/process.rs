@@ -70,7 +70,16 @@ pub async fn attach(
     let keys = DETACH_KEYS.replace('^', "%5E").replace('@', "%40").replace(',', "%2C");
     let query = format!("stream=1&stdin={stdin}&stdout={stdout}&stderr={stderr}&detachKeys={keys}");
     let stream = docker.hijack(&format!("/containers/{id}/attach?{query}"), String::new()).await?;
-    Ok(converse(docker.clone(), Peer::Own(id.to_owned()), stream, asked, end))
+    // Docker lets a client wait for the next start of a container that has ended: asked afterwards, since one that
+    // ends from now on ends the conversation.
+    match docker.inspect(id).await?.state {
+        RunState::Running { .. } => {
+            Ok(converse(docker.clone(), Peer::Own(id.to_owned()), stream, asked, end))
+        }
+        RunState::Created | RunState::Exited(_) => {
+            Err(EngineError::Conflict(format!("container {id} is not running")))
+        }
+    }
 }
 
 fn converse(docker: Docker, peer: Peer, stream: TokioIo<Upgraded>, stdio: Stdio, end: EndOfInput) -> Process {
