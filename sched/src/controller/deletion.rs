@@ -3,7 +3,7 @@
 //! The API, the controllers and the agent all delete through here, so that an object is removed by one rule.
 
 use super::instant;
-use super::loaded::{edit_object, set, to_json};
+use super::loaded::{edit_object, set, set_list, to_json};
 use crate::state::{Expect, Key, Object, Resource, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ pub fn without_finalizer(key: &Key, object: &Object, finalizer: &str) -> Option<
         let expect = Expect::Revision(object.revision());
         return Some(Write::Delete { key: key.clone(), expect, intent: None });
     }
-    Some(edit_object(key, object, |value| set(value, &["metadata", "finalizers"], json!(rest))))
+    Some(edit_object(key, object, |value| set_list(value, &["metadata", "finalizers"], &rest)))
 }
 
 /// Whether a terminating object may be removed now: no finalizer holds it, and no agent has to stop it first.

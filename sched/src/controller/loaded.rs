@@ -87,6 +87,14 @@ pub fn set(value: &mut Value, path: &[&str], new: Value) {
     }
 }
 
+/// Sets a list; one that is empty is left out, as Kubernetes writes objects.
+pub fn set_list<T: Serialize>(value: &mut Value, path: &[&str], list: &[T]) {
+    match list {
+        [] => unset(value, path),
+        list => set(value, path, json!(list)),
+    }
+}
+
 /// Removes a field of one of the object's maps.
 pub fn unset(value: &mut Value, path: &[&str]) {
     let Some((field, parents)) = path.split_last() else { return };

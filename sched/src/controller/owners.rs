@@ -1,6 +1,6 @@
 //! Owner references: who made what, adopting what nobody owns, and letting go of what no longer matches.
 
-use super::loaded::{Loaded, set};
+use super::loaded::{Loaded, set, set_list};
 use super::selector;
 use crate::state::{Change, Key, Object, Store, Write, resource_of};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -116,7 +116,7 @@ where
 fn release<T: Metadata<Ty = ObjectMeta>>(dependent: &Loaded<T>, uid: &str) -> Write {
     let owners = dependent.metadata().owner_references.iter().flatten();
     let rest: Vec<&OwnerReference> = owners.filter(|owner| owner.uid != uid).collect();
-    dependent.edit(|value| set(value, &["metadata", "ownerReferences"], json!(rest)))
+    dependent.edit(|value| set_list(value, &["metadata", "ownerReferences"], &rest))
 }
 
 /// An empty selector would adopt everything in its namespace, which nobody means.

@@ -4,11 +4,11 @@
 pub(super) mod finished;
 
 use super::deletion::{self, FOREGROUND, Grace, ORPHAN};
-use super::loaded::{edit_object, set};
+use super::loaded::{edit_object, set_list};
 use super::{Controller, Plan};
 use crate::state::{Change, Key, Object, Store, Write};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn collect(store: &Store, key: &Key, object: &Object, now: &Time) -> Plan {
         write.into_iter().for_each(|write| plan.write(write));
     } else if living.len() < count {
         plan.write(edit_object(key, object, |value| {
-            set(value, &["metadata", "ownerReferences"], json!(living))
+            set_list(value, &["metadata", "ownerReferences"], &living)
         }));
     }
     plan
@@ -124,7 +124,7 @@ fn orphan_dependents(store: &Store, key: &Key, object: &Object) -> Plan {
         let Some(held) = store.get(dependent) else { continue };
         let rest: Vec<&Value> = owners(held).filter(|owner| owner["uid"] != uid).collect();
         writes.push(edit_object(dependent, held, |value| {
-            set(value, &["metadata", "ownerReferences"], json!(rest))
+            set_list(value, &["metadata", "ownerReferences"], &rest)
         }));
     }
     writes.into_iter().for_each(|write| plan.write(write));
