@@ -59,7 +59,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use gaggle_sched::state::{Propose, View};
 use k8s_openapi::jiff::Timestamp;
@@ -99,16 +99,22 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
                   body: Body| async move { review.answer(&state, &user, &uri, &headers, body).await };
         router = router.route(&review.route(), post(answer));
     }
+    // Some clients end these with a slash.
+    let listings: [(&str, MethodRouter<ApiState>); 6] = [
+        ("/version", get(version::version)),
+        ("/api", get(discovery::api)),
+        ("/api/v1", get(discovery::core_resources)),
+        ("/apis", get(discovery::apis)),
+        ("/apis/{group}", get(discovery::api_group)),
+        ("/apis/{group}/{version}", get(discovery::group_resources)),
+    ];
+    for (path, answer) in listings {
+        router = router.route(path, answer.clone()).route(&format!("{path}/"), answer);
+    }
     router
         .route("/healthz", get(version::alive))
         .route("/livez", get(version::alive))
         .route("/readyz", get(version::ready))
-        .route("/version", get(version::version))
-        .route("/api", get(discovery::api))
-        .route("/api/v1", get(discovery::core_resources))
-        .route("/apis", get(discovery::apis))
-        .route("/apis/{group}", get(discovery::api_group))
-        .route("/apis/{group}/{version}", get(discovery::group_resources))
         .route("/openapi/v2", get(openapi::version_2))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::group_document))

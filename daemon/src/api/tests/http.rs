@@ -23,6 +23,9 @@ async fn without_a_token_only_health_and_version_are_told() {
     for (path, token, code) in [
         ("/healthz", "", 200),
         ("/version", "", 200),
+        // As the Python client asks.
+        ("/version/", "", 200),
+        ("/apis/apps/v1/", "Bearer a-token-for-tests", 200),
         ("/readyz", "", 200),
         ("/api/v1/pods", "", 401),
         ("/apis", "Bearer wrong", 401),
