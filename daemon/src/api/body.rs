@@ -189,12 +189,15 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Forms that Go reads and the model does not: quantities as plain numbers (`cpu: 2`), and empty values in maps
-/// of strings (`label:`).
+/// Forms that Go reads and the model does not: quantities as plain numbers (`cpu: 2`), empty values in maps of strings
+/// (`label:`), and base64 of several lines.
 fn normalize(value: &mut Value, of: Node<'_>) {
     match value {
         Value::Number(number) if matches!(of.shape(), Shape::Scalar(Scalar::Quantity)) => {
             *value = number.to_string().into();
+        }
+        Value::String(text) if matches!(of.shape(), Shape::Scalar(Scalar::Bytes)) => {
+            text.retain(|c| !matches!(c, '\n' | '\r'));
         }
         Value::Array(items) => {
             let Some(of) = of.items() else { return };
@@ -205,7 +208,9 @@ fn normalize(value: &mut Value, of: Node<'_>) {
             for (key, value) in fields {
                 let Some(of) = of.child(key) else { continue };
                 match (&*value, of.shape()) {
-                    (Value::Null, Shape::Scalar(Scalar::Text)) if in_map => *value = "".into(),
+                    (Value::Null, Shape::Scalar(Scalar::Text | Scalar::Bytes)) if in_map => {
+                        *value = "".into()
+                    }
                     _ => normalize(value, of),
                 }
             }
@@ -238,6 +243,15 @@ mod tests {
         assert!(value["spec"].get("x").is_none());
         let (_, warnings) = check_yaml(UNKNOWN, FieldValidation::Ignore).unwrap();
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn base64_may_be_wrapped() {
+        let kind = kinds::find("", "v1", "secrets").unwrap();
+        let text = "data: {a: \"aGVs\\nbG8=\\n\", b: }";
+        let decoded = decode("application/yaml", text.as_bytes()).unwrap();
+        let (value, _) = check(kind, decoded, FieldValidation::Strict).unwrap();
+        assert_eq!(value["data"], serde_json::json!({"a": "aGVsbG8=", "b": ""}));
     }
 
     #[test]

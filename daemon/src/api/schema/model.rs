@@ -39,6 +39,8 @@ pub enum Scalar {
     Text,
     /// An amount, which may be written as a number.
     Quantity,
+    /// Any bytes, written as base64.
+    Bytes,
     /// A number, a flag, or either of a number and a text.
     Other,
 }
@@ -235,6 +237,9 @@ impl<'a> Compiler<'a> {
                     None => self.push(Type::Any),
                 };
                 Type::List { list: list_of(rules), items }
+            }
+            Some("string") if schema.get("format").is_some_and(|format| format == "byte") => {
+                Type::Scalar(Scalar::Bytes)
             }
             Some("string") => Type::Scalar(Scalar::Text),
             Some(_) => Type::Scalar(Scalar::Other),
