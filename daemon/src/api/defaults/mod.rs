@@ -40,6 +40,7 @@ pub fn service(service: &mut Value) {
     default_to(spec, "type", "ClusterIP");
     default_to(spec, "sessionAffinity", "None");
     default_to(spec, "internalTrafficPolicy", "Cluster");
+    families(spec);
     for port in items_mut(spec, "ports") {
         default_to(port, "protocol", "TCP");
         let number = port.get("port").cloned().unwrap_or_default();
@@ -47,6 +48,20 @@ pub fn service(service: &mut Value) {
         if target.is_null() || *target == json!(0) || *target == json!("") {
             *target = number;
         }
+    }
+}
+
+/// The addresses that a service has are all of one family here; a name for something outside has none.
+fn families(spec: &mut Value) {
+    if text(spec, "/type") == "ExternalName" {
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            remove(spec, field);
+        }
+        return;
+    }
+    default_to(spec, "ipFamilyPolicy", "SingleStack");
+    if spec.get("ipFamilies").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        set(spec, "ipFamilies", json!(["IPv4"]));
     }
 }
 
@@ -163,7 +178,11 @@ fn job_spec(spec: &mut Value) {
     }
     default_to(spec, "completionMode", "NonIndexed");
     default_to(spec, "suspend", false);
-    let by_failure_policy = spec.get("podFailurePolicy").is_some_and(|policy| !policy.is_null());
+    let failure_policy = spec.get_mut("podFailurePolicy").filter(|policy| !policy.is_null());
+    let by_failure_policy = failure_policy.is_some();
+    for rule in failure_policy.map(|policy| items_mut(policy, "rules")).unwrap_or_default() {
+        items_mut(rule, "onPodConditions").iter_mut().for_each(|one| default_to(one, "status", "True"));
+    }
     let replacement = if by_failure_policy { "Failed" } else { "TerminatingOrFailed" };
     default_to(spec, "podReplacementPolicy", replacement);
     default_to(spec, "manualSelector", false);

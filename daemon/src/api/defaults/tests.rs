@@ -52,3 +52,16 @@ fn what_is_written_as_text_in_a_secret_is_stored_encoded() {
     secret(&mut object);
     assert_eq!(object, json!({"type": "Opaque", "data": {"password": "eA==", "other": "eQ=="}}));
 }
+
+#[test]
+fn a_rule_about_a_pods_condition_is_about_one_that_holds() {
+    let rules =
+        json!([{"action": "FailJob", "onPodConditions": [{"type": "A"}, {"type": "B", "status": "False"}]}]);
+    // The model writes an empty text where nothing was given.
+    let mut object = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"podFailurePolicy": {"rules": rules},
+        "template": {"spec": {"restartPolicy": "Never", "containers": []}}}});
+    object["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["status"] = json!("");
+    job(&mut object);
+    let conditions = &object["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"];
+    assert_eq!(conditions, &json!([{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]));
+}
