@@ -27,6 +27,54 @@ pub fn secret(object: &Value, problems: &mut Problems) {
             problems.invalid(&format!("data[{key}]"), &"<redacted>".into(), "illegal base64 data");
         }
     }
+    of_type(object, problems);
+}
+
+/// What a Secret of a known type must hold: kubernetes.io/docs/concepts/configuration/secret/#secret-types.
+fn of_type(object: &Value, problems: &mut Problems) {
+    let value = |key: &str| object.get("data").and_then(|data| data.get(key)).and_then(Value::as_str);
+    let mut required = |keys: &[&str]| {
+        for key in keys.iter().filter(|key| value(key).is_none()) {
+            problems.required(&format!("data[{key}]"), "");
+        }
+    };
+    match text(object, "/type") {
+        "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+            required(&["username", "password"]);
+        }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(str::is_empty) => {
+            problems.required("data[ssh-privatekey]", "");
+        }
+        "kubernetes.io/tls" => required(&["tls.crt", "tls.key"]),
+        "kubernetes.io/dockercfg" => registries(value(".dockercfg"), ".dockercfg", problems),
+        "kubernetes.io/dockerconfigjson" => {
+            registries(value(".dockerconfigjson"), ".dockerconfigjson", problems);
+        }
+        "kubernetes.io/service-account-token" => {
+            let account = "kubernetes.io/service-account.name";
+            let of = object.pointer("/metadata/annotations").and_then(|all| all.get(account));
+            if of.and_then(Value::as_str).is_none_or(str::is_empty) {
+                problems.required(&format!("metadata.annotations[{account}]"), "");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Registries and their keys: a JSON object.
+fn registries(value: Option<&str>, key: &str, problems: &mut Problems) {
+    let field = format!("data[{key}]");
+    let Some(value) = value else {
+        problems.required(&field, "");
+        return;
+    };
+    // What is no base64 has been told of.
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(value) else { return };
+    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+        // Where it goes wrong, and nothing of what stands there.
+        let why = format!("no JSON object: line {}, column {}", error.line(), error.column());
+        problems.invalid(&field, &"<secret contents redacted>".into(), &why);
+    }
 }
 
 fn data(object: &Value, list: &str, problems: &mut Problems) {
@@ -73,6 +121,7 @@ pub fn service(object: &Value, problems: &mut Problems) {
         problems.required("spec.externalName", "");
     }
     super::metadata::labels("spec.selector", object, "/spec/selector", problems);
+    families(object, problems);
     problems.one_of("spec.sessionAffinity", text(object, "/spec/sessionAffinity"), &["ClientIP", "None"]);
     let (mut seen_names, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for (i, port) in ports.iter().enumerate() {
@@ -95,6 +144,32 @@ pub fn service(object: &Value, problems: &mut Problems) {
         problems.one_of(&format!("{field}.protocol"), protocol, &["SCTP", "TCP", "UDP"]);
         if !seen.insert((protocol, number)) {
             problems.duplicate(&field, &format!("{protocol}/{number}"));
+        }
+    }
+}
+
+/// Addresses are of one family here: kubernetes.io/docs/concepts/services-networking/dual-stack says what a cluster
+/// without the other one refuses.
+fn families(object: &Value, problems: &mut Problems) {
+    let policy = text(object, "/spec/ipFamilyPolicy");
+    match policy {
+        "" => {}
+        "RequireDualStack" => {
+            let why = "this cluster is not configured for dual-stack services";
+            problems.invalid("spec.ipFamilyPolicy", &policy.into(), why);
+        }
+        policy => {
+            let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+            problems.one_of("spec.ipFamilyPolicy", policy, &policies);
+        }
+    }
+    for (i, family) in items(object, "/spec/ipFamilies").iter().enumerate() {
+        let field = format!("spec.ipFamilies[{i}]");
+        match family.as_str().unwrap_or_default() {
+            "IPv4" if i > 0 => problems.duplicate(&field, "IPv4"),
+            "IPv4" => {}
+            "IPv6" => problems.invalid(&field, family, "not configured on this cluster"),
+            other => problems.unsupported(&field, other, &["IPv4", "IPv6"]),
         }
     }
 }

@@ -344,3 +344,54 @@ fn a_replication_controllers_pods_have_no_end_and_subjects_have_their_group() {
         ]
     );
 }
+
+#[test]
+fn secrets_hold_what_their_type_promises() {
+    let wrong = |secret: Value| {
+        let mut problems = Problems::default();
+        core::secret(&secret, &mut problems);
+        let causes = problems.into_causes().into_iter();
+        causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+    };
+    let of = |kind: &str, data: Value| json!({"type": format!("kubernetes.io/{kind}"), "data": data});
+    let required =
+        |keys: &[&str]| keys.iter().map(|key| format!("data[{key}]: Required value")).collect::<Vec<_>>();
+    assert_eq!(wrong(of("basic-auth", json!({}))), required(&["username", "password"]));
+    assert!(wrong(of("basic-auth", json!({"password": ""}))).is_empty(), "one of them is enough");
+    assert_eq!(wrong(of("ssh-auth", json!({"ssh-privatekey": ""}))), required(&["ssh-privatekey"]));
+    assert_eq!(wrong(of("tls", json!({"tls.crt": "eA=="}))), required(&["tls.key"]));
+    assert_eq!(wrong(of("dockercfg", json!({}))), required(&[".dockercfg"]));
+    assert!(wrong(of("dockerconfigjson", json!({".dockerconfigjson": "e30="}))).is_empty());
+    let told = wrong(of("dockerconfigjson", json!({".dockerconfigjson": "c2VjcmV0"})));
+    assert!(
+        told.len() == 1 && told[0].contains("<secret contents redacted>") && !told[0].contains("secret\""),
+        "{told:?}"
+    );
+    let account = wrong(of("service-account-token", json!({})));
+    assert_eq!(account, ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]);
+}
+
+#[test]
+fn services_have_addresses_of_one_family() {
+    let wrong = |spec: Value| {
+        let mut service = json!({"metadata": {"name": "web"}, "spec": spec});
+        service["spec"]["ports"] = json!([{"port": 80}]);
+        defaults::service(&mut service);
+        let mut problems = Problems::default();
+        core::service(&service, &mut problems);
+        let causes = problems.into_causes().into_iter();
+        causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+    };
+    assert!(wrong(json!({})).is_empty());
+    assert!(wrong(json!({"ipFamilyPolicy": "PreferDualStack"})).is_empty(), "it gets the one that there is");
+    assert_eq!(
+        wrong(json!({"ipFamilies": ["IPv6"]})),
+        ["spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"]
+    );
+    assert_eq!(
+        wrong(json!({"ipFamilyPolicy": "RequireDualStack"})),
+        [
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"
+        ]
+    );
+}
