@@ -30,6 +30,8 @@ pub struct Pending<'a> {
     pub intent: Intent,
     /// What happens together with it or not at all; not without an order.
     pub charges: Vec<Write>,
+    /// It was judged by what is ordered, and may not merge with what others write elsewhere meanwhile: not without an order.
+    pub is_judged: bool,
     pub run: Run,
 }
 
@@ -77,7 +79,7 @@ impl CommitError {
 
 /// Brings a write into order, or keeps it as intent when nobody can order it now.
 pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, CommitError> {
-    let Pending { kind, key, object, before, base, expect, intent, charges, run } = pending;
+    let Pending { kind, key, object, before, base, expect, intent, charges, is_judged, run } = pending;
     let shown = object.as_ref().or(before).cloned().unwrap_or_default();
     if shown.to_string().len() > BODY_BYTES {
         return Err(ApiError::too_large(BODY_BYTES).into());
@@ -89,7 +91,7 @@ pub async fn commit(state: &ApiState, pending: Pending<'_>) -> Result<Done, Comm
     let failed = |error| CommitError::Failed(ApiError::from_documents(&error));
     let bears_intent = bears_intent(kind, &shown, intent);
     // A removal that something is charged for may only happen if it can be: kept as intent, it would happen anyhow.
-    let is_conditional = intent == Intent::Drop && !charges.is_empty();
+    let is_conditional = is_judged || (intent == Intent::Drop && !charges.is_empty());
     let refuse = |unavailable: &Unavailable| Err(ApiError::from_unavailable(unavailable).into());
     // The same wish where nobody orders it: the object may have been edited since what is shown of it was ordered.
     let unordered = async |prepared: Option<Adopted>| {

@@ -121,7 +121,10 @@ async fn attempt(
     let charges = admission::admit(state, kind, &object)?;
     let object = Some(object);
     let (expect, intent) = (Expect::Absent, Intent::Wish);
-    commit(state, Pending { kind, key, object, before: None, base: None, expect, intent, charges, run }).await
+    let is_judged = access::is_judged(user, kind);
+    let pending =
+        Pending { kind, key, object, before: None, base: None, expect, intent, charges, is_judged, run };
+    commit(state, pending).await
 }
 
 fn managers_of(kind: &Kind, object: &Value, managed: &Managed<'_>) -> Vec<Manager> {

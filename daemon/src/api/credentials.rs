@@ -15,7 +15,7 @@ use super::status::{ApiError, json_response, warn};
 use super::target::Target;
 use super::update;
 use super::value::text;
-use crate::tokens::{REVOKED, Revocations, revocation_key};
+use crate::tokens::{REVOKED, Revocations, revocation_key, superseded};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -31,6 +31,8 @@ pub const REVOCATIONS: &str = "/gaggle/v1/revocations";
 pub const LONGEST_S: u32 = 366 * 24 * 3600;
 /// The longest name of a user.
 const NAME_BYTES: usize = 128;
+/// The longest key of a ConfigMap.
+const KEY_BYTES: usize = 253;
 /// How often a revocation is written anew because others came between.
 const TRIES: usize = 5;
 
@@ -101,6 +103,11 @@ fn name_of(asked: &Value) -> Result<&str, ApiError> {
             "name: {name:?} cannot be a user's name: write up to {NAME_BYTES} letters, digits and - . _ @ +"
         )));
     }
+    if name.starts_with('.') || revocation_key(name, u32::MAX).len() > KEY_BYTES {
+        return Err(ApiError::bad_request(format!(
+            "name: {name:?} could not be revoked: write a shorter one that does not begin with a dot"
+        )));
+    }
     if name == "admin" {
         return Err(ApiError::bad_request(
             "name: \"admin\" is the user of every desktop's own kubeconfig; choose another name",
@@ -160,7 +167,9 @@ fn forgettable(state: &ApiState) -> Vec<String> {
     };
     state.view.read(|store| {
         let data = store.get(&Revocations::key()).and_then(|object| object.value().get("data")?.as_object());
-        let old = data.into_iter().flatten().filter(|(_, note)| is_old(note));
-        old.map(|(key, _)| key.clone()).collect()
+        let Some(data) = data else { return Vec::new() };
+        // The last note of a user says which issue is the next, for ever.
+        let superseded = superseded(data.keys().map(String::as_str));
+        superseded.filter(|key| data.get(*key).is_some_and(is_old)).map(str::to_owned).collect()
     })
 }

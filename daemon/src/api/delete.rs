@@ -11,6 +11,7 @@ use super::status::ApiError;
 use super::target::Target;
 use super::update::may_go;
 use super::value::{as_map, child, int, is_set, items, set, text};
+use crate::tokens::Revocations;
 use futures::StreamExt;
 use gaggle_sched::controller::{DISRUPTION_TARGET, disruption, namespace};
 use gaggle_sched::state::{Expect, Object, Refused, Write};
@@ -138,6 +139,10 @@ async fn delete_for(
         return Err(ApiError::forbidden(kind, &target.name, "this namespace may not be deleted"));
     }
     let key = kind.key(&target.namespace, &target.name);
+    if key == Revocations::key() {
+        let why = "without it every token that was revoked would be good again";
+        return Err(ApiError::forbidden(kind, &target.name, why));
+    }
     let (mut tries, patience) = (1, Patience::new());
     loop {
         let current = read::current(state, target)?;
@@ -160,6 +165,7 @@ async fn delete_for(
             // The wish ends when deletion is asked for, however long the object takes to go.
             intent: if current.is_terminating() { Intent::None } else { Intent::Drop },
             charges: cause.charges(state, &current)?,
+            is_judged: false,
             run: options.run,
         };
         match commit(state, pending).await {

@@ -254,6 +254,7 @@ pub async fn change(
                 // Quotas count no ephemeral containers: they have no requests.
                 Part::Status | Part::Finalizers | Part::EphemeralContainers => Vec::new(),
             },
+            is_judged: access::is_judged(query.user(), kind),
             run,
         };
         match commit(state, pending).await {

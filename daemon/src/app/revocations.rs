@@ -4,11 +4,17 @@ use crate::flock::adoption::doc_key;
 use crate::tokens::Revocations;
 use gaggle_gossip::intent::Intent;
 
-/// Reads the document once.
-pub async fn heed(intent: &Intent, revocations: &Revocations) {
+/// Reads the document once; whether it could be read.
+pub async fn heed(intent: &Intent, revocations: &Revocations) -> bool {
     match intent.value(&doc_key(&Revocations::key())).await {
-        Ok(document) => revocations.heard(document.as_ref()),
-        Err(error) => tracing::warn!(%error, "the document of revoked tokens cannot be read"),
+        Ok(document) => {
+            revocations.heard(document.as_ref());
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the document of revoked tokens cannot be read");
+            false
+        }
     }
 }
 
@@ -18,8 +24,7 @@ pub async fn heed_forever(intent: Intent, revocations: Revocations) {
     let mut seen = None;
     loop {
         let heads = intent.heads(&doc_key(&Revocations::key()));
-        if heads != seen {
-            heed(&intent, &revocations).await;
+        if heads != seen && heed(&intent, &revocations).await {
             seen = heads;
         }
         if changed.changed().await.is_err() {

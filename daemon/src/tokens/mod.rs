@@ -11,7 +11,7 @@ mod signed;
 
 pub use admin::AdminToken;
 pub use claims::{Account, BoundTo, Holder, Issued};
-pub use revoked::{REVOKED, Revocations, revocation_key};
+pub use revoked::{REVOKED, Revocations, revocation_key, superseded};
 pub use signed::SigningKey;
 
 use crate::agent::{PodTokens, TokenWish};

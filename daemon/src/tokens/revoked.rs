@@ -31,12 +31,21 @@ impl Revocations {
         *self.unordered.write().unwrap_or_else(PoisonError::into_inner) = notes;
     }
 
+    /// The last issue of a user's tokens that was revoked, and every one before it with it; 0 if none was.
+    fn last(&self, store: &Store, user: &str) -> u32 {
+        let ordered = store.get(&Self::key()).and_then(|object| object.value().get("data")?.as_object());
+        let unordered = self.unordered.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = ordered.into_iter().flat_map(|data| data.keys()).chain(unordered.keys());
+        let user = written(user);
+        keys.filter_map(|key| issue_of(key))
+            .filter(|(of, _)| *of == user)
+            .map(|(_, issue)| issue)
+            .max()
+            .unwrap_or(0)
+    }
+
     pub fn is_revoked(&self, store: &Store, user: &str, issue: u32) -> bool {
-        let key = revocation_key(user, issue);
-        let is_ordered = store
-            .get(&Self::key())
-            .is_some_and(|object| object.value().get("data").and_then(|data| data.get(&key)).is_some());
-        is_ordered || self.unordered.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+        issue <= self.last(store, user)
     }
 
     /// What was heard, for whoever writes the ConfigMap: nothing of it may get lost.
@@ -46,12 +55,35 @@ impl Revocations {
 
     /// The issue that a user's tokens belong to now.
     pub fn current_issue(&self, store: &Store, user: &str) -> u32 {
-        (1..u32::MAX).find(|issue| !self.is_revoked(store, user, *issue)).unwrap_or(u32::MAX)
+        self.last(store, user).saturating_add(1)
     }
 }
 
-/// The key in the ConfigMap for one issue of a user's tokens. What a key cannot hold is written by its bytes.
+/// The key in the ConfigMap for one issue of a user's tokens.
 pub fn revocation_key(user: &str, issue: u32) -> String {
+    format!("{}.{issue}", written(user))
+}
+
+/// The user, as [`written`], and the issue of a key.
+fn issue_of(key: &str) -> Option<(&str, u32)> {
+    let (user, issue) = key.rsplit_once('.')?;
+    Some((user, issue.parse().ok()?))
+}
+
+/// The keys that are not the last of their user: what they revoke, a later one does.
+pub fn superseded<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> impl Iterator<Item = &'a str> {
+    let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+    for (user, issue) in keys.clone().filter_map(issue_of) {
+        let newest = last.entry(user).or_default();
+        *newest = issue.max(*newest);
+    }
+    keys.filter(move |key| {
+        issue_of(key).is_some_and(|(user, issue)| last.get(user).is_some_and(|newest| issue < *newest))
+    })
+}
+
+/// A user's name where a key has it: what a key cannot hold is written by its bytes.
+fn written(user: &str) -> String {
     let mut key = String::with_capacity(user.len() + 4);
     for byte in user.bytes() {
         match byte {
@@ -59,5 +91,5 @@ pub fn revocation_key(user: &str, issue: u32) -> String {
             _ => key.push_str(&format!("_{byte:02x}")),
         }
     }
-    format!("{key}.{issue}")
+    key
 }

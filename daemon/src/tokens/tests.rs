@@ -77,6 +77,13 @@ fn what_was_revoked_is_refused_and_what_is_signed_afterwards_is_not() {
     keeper.revoked().heard(None);
     assert!(!known(&ann) && !known(&second) && known(&ben));
     assert!(known(&keeper.for_user("ann", 60).token));
+    // What is forgotten takes nothing back: the last note of a user stays, and stands for all before it.
+    let data =
+        json!({revocation_key("ann", 1): "", revocation_key("ann", 2): "", revocation_key("ann.1", 7): ""});
+    let keys: Vec<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(superseded(keys.into_iter()).collect::<Vec<_>>(), ["ann.1"]);
+    keeper.revoked().heard(Some(&json!({"data": {revocation_key("ann", 2): ""}})));
+    assert!(!known(&ann) && !known(&second) && known(&ben));
     // No name can be taken for another one's issue.
     assert_ne!(revocation_key("a.1", 1), revocation_key("a", 11));
     assert_ne!(revocation_key("a_40", 1), revocation_key("a@", 1));

@@ -18,6 +18,9 @@ const VOLUME: &str = ".kube-api-access";
 const MODE: u32 = 0o644;
 /// How long a token is good for whose pod does not say; it is replaced long before.
 const LIFETIME_S: u32 = 3607;
+/// What a pod may ask for: a shorter one would be replaced all the time, and a longer one outlives most mistakes.
+const SHORTEST_S: u32 = 600;
+const LONGEST_S: u32 = 366 * 24 * 3600;
 /// The names under which the API's certificate can be checked from inside a pod.
 const NAMES: [&str; 4] =
     ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
@@ -111,7 +114,10 @@ pub fn token_file(
             bound: Some(bound),
         },
         audiences: audience.filter(|audience| !audience.is_empty()).map(str::to_owned).into_iter().collect(),
-        seconds: seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(LIFETIME_S),
+        seconds: seconds
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .unwrap_or(LIFETIME_S)
+            .clamp(SHORTEST_S, LONGEST_S),
     };
     Ok(File { path, content: Content::Token(wish), mode })
 }

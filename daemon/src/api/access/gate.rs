@@ -6,6 +6,7 @@ use super::policy::{Policy, Verdict};
 use crate::api::ApiState;
 use crate::api::auth::{User, open_to_all};
 use crate::api::status::ApiError;
+use crate::api::target::segments;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -25,8 +26,13 @@ pub async fn guard(State(state): State<ApiState>, mut request: Request, next: Ne
 fn admitted(state: &ApiState, request: &Request) -> Result<User, ApiError> {
     let user = request.extensions().get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
     let user = impersonation::wished(state, user, request.headers())?;
+    let path = request.uri().path();
+    if ["/api/", "/apis/"].iter().any(|root| path.starts_with(root)) && segments(path).is_none() {
+        // What cannot be read as an object's path must not reach a route that reads it otherwise.
+        return Err(ApiError::no_such_path());
+    }
     // Whether a desktop is well is told to anybody, also before there is anything in its store.
-    if !open_to_all(request.uri().path()) {
+    if !open_to_all(path) {
         authorize(state, &user, &Attributes::of(request.method(), request.uri()))?;
     }
     Ok(user)

@@ -13,6 +13,12 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Whether what somebody writes of a kind was judged by what he holds himself. Without an order it could merge with what others
+/// write of the same name on another side: a binding's role from there, and its subjects from here.
+pub fn is_judged(user: &User, kind: &Kind) -> bool {
+    kind.group == super::GROUP && !policy::is_master(user)
+}
+
 /// Whether `user` may write this role or binding; anything else passes. `before` is what it replaces.
 pub fn check(
     state: &ApiState,

@@ -14,7 +14,7 @@ mod rules;
 
 pub use attributes::{Asked, Attributes};
 pub use gate::{authorize, guard};
-pub use grants::check as check_grants;
+pub use grants::{check as check_grants, is_judged};
 pub use policy::{Policy, Verdict};
 
 /// Whoever is in this group may do everything, whatever the store holds or lacks.

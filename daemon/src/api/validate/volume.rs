@@ -1,7 +1,7 @@
 //! The volumes of a pod.
 
 use super::{Problems, names, quantity};
-use crate::api::value::{is_set, items, text};
+use crate::api::value::{int, is_set, items, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -42,13 +42,9 @@ fn source(field: &str, volume: &Value, problems: &mut Problems) {
             if text(item, "/key").is_empty() {
                 problems.required(&format!("{field}.key"), "");
             }
-            let path = text(item, "/path");
-            if path.is_empty() {
-                problems.required(&format!("{field}.path"), "");
-            } else if path.starts_with('/') {
-                problems.invalid(&format!("{field}.path"), &path.into(), "must be a relative path");
-            } else if path.split('/').any(|part| part == "..") {
-                problems.invalid(&format!("{field}.path"), &path.into(), "must not contain '..'");
+            match text(item, "/path") {
+                "" => problems.required(&format!("{field}.path"), ""),
+                path => relative_path(&format!("{field}.path"), path, problems),
             }
         }
     }
@@ -62,7 +58,39 @@ fn source(field: &str, volume: &Value, problems: &mut Problems) {
         let kind = text(volume, "/hostPath/type");
         problems.one_of(&format!("{field}.hostPath.type"), kind, HOST_PATH_TYPES);
     }
+    for (i, one) in items(volume, "/projected/sources").iter().enumerate() {
+        let Some(token) = one.get("serviceAccountToken").filter(|token| !token.is_null()) else { continue };
+        account_token(&format!("{field}.projected.sources[{i}].serviceAccountToken"), token, problems);
+    }
     if let Some(limit) = volume.pointer("/emptyDir/sizeLimit").filter(|limit| !limit.is_null()) {
         quantity::check(problems, &format!("{field}.emptyDir.sizeLimit"), limit);
+    }
+}
+
+/// A token that is to be written into a volume, and kept fresh there.
+fn account_token(field: &str, token: &Value, problems: &mut Problems) {
+    const SHORTEST_S: i64 = 600;
+    if let Some(seconds) = int(token, "/expirationSeconds") {
+        let why = match seconds {
+            ..SHORTEST_S => "may not specify a duration less than 10 minutes",
+            seconds if seconds > 1 << 32 => "may not specify a duration larger than 2^32 seconds",
+            _ => "",
+        };
+        if !why.is_empty() {
+            problems.invalid(&format!("{field}.expirationSeconds"), &seconds.into(), why);
+        }
+    }
+    let field = format!("{field}.path");
+    match text(token, "/path") {
+        "" => problems.required(&field, ""),
+        path => relative_path(&field, path, problems),
+    }
+}
+
+fn relative_path(field: &str, path: &str, problems: &mut Problems) {
+    if path.starts_with('/') {
+        problems.invalid(field, &path.into(), "must be a relative path");
+    } else if path.split('/').any(|part| part == "..") {
+        problems.invalid(field, &path.into(), "must not contain '..'");
     }
 }
