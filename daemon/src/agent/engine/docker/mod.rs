@@ -110,7 +110,13 @@ impl Engine for Docker {
         let mut facts = translate::facts(self.client.info().await.map_err(self.error_of())?);
         // An engine without the usual network can still run pods of the desktop's own.
         let network = self.client.inspect_network("bridge", None).await;
-        facts.gateway = network.ok().and_then(translate::gateway);
+        facts.gateway = match network {
+            Ok(network) => translate::gateway(network),
+            Err(error) => {
+                tracing::info!(%error, "Docker's usual network cannot be looked at: pods there are told of no API");
+                None
+            }
+        };
         Ok(facts)
     }
 

@@ -14,7 +14,7 @@ use bollard::models::{
 };
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The scheduler's period that CPU quotas are given for.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -49,8 +49,21 @@ pub fn facts(info: SystemInfo) -> Facts {
 
 /// The address by which a network's containers reach this desktop.
 pub fn gateway(network: NetworkInspect) -> Option<IpAddr> {
-    let addresses = network.ipam?.config?.into_iter().filter_map(|config| config.gateway?.parse().ok());
+    let addresses = network.ipam?.config?.into_iter().filter_map(|config| {
+        let said = config.gateway.and_then(|gateway| gateway.parse::<IpAddr>().ok());
+        said.or_else(|| first_of(&config.subnet?))
+    });
     addresses.min_by_key(IpAddr::is_ipv6)
+}
+
+/// The address that Docker takes in a subnet where nobody chose one; of its usual network it says so only after its
+/// second start.
+fn first_of(subnet: &str) -> Option<IpAddr> {
+    let (network, _) = subnet.split_once('/')?;
+    match network.parse::<IpAddr>().ok()? {
+        IpAddr::V4(network) => Some(Ipv4Addr::from(u32::from(network).checked_add(1)?).into()),
+        IpAddr::V6(network) => Some(Ipv6Addr::from(u128::from(network).checked_add(1)?).into()),
+    }
 }
 
 /// Docker writes the year 1 for what has not happened.
