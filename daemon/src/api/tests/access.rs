@@ -264,3 +264,44 @@ async fn kubectl_says_what_somebody_may() {
     assert_eq!(refused, why);
     assert!(k.ok(&["get", "clusterroles"]).await.contains("cluster-admin"));
 }
+
+#[tokio::test]
+async fn rights_that_were_judged_are_not_handed_out_without_an_order() {
+    let server = Server::start().await;
+    server.bind("ann", "default", "admin").await;
+    server.quorum.send_replace(false);
+    let give = binding("given", "ben", "view");
+    let refused = server.post_as("ann", &bindings("default"), &give).await;
+    assert_eq!(refused.code, 503, "{}", refused.json());
+    assert!(server.documents.kept.lock().unwrap().is_empty());
+    // What is no right is kept as ever, and so is what is written by who may do everything.
+    let object = json!({"metadata": {"name": "kept"}});
+    let path = "/api/v1/namespaces/default/configmaps";
+    assert_eq!(server.post_as("ann", path, &object).await.code, 201);
+    assert_eq!(server.post(&bindings("default"), &give).await.code, 201);
+    assert_eq!(server.documents.kept.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_as_a_path_reaches_nothing() {
+    let server = Server::start().await;
+    let name = "%61".repeat(400);
+    for path in
+        [format!("/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/{name}"), format!("{PODS}/{name}")]
+    {
+        assert_eq!(server.get_as("ann", &path).await.code, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_revoked_tokens_is_not_deleted() {
+    let server = Server::start().await;
+    let config_maps = "/api/v1/namespaces/kube-system/configmaps";
+    let list = json!({"metadata": {"name": "gaggle-revoked-users"}, "data": {"ann.1": "{}"}});
+    assert_eq!(server.post(config_maps, &list).await.code, 201);
+    for path in [format!("{config_maps}/gaggle-revoked-users"), config_maps.to_owned()] {
+        let refused = server.call("DELETE", &path, "", Body::empty()).await;
+        assert_eq!(refused.code, 403, "{path}: {}", refused.json());
+    }
+    assert_eq!(server.get(&format!("{config_maps}/gaggle-revoked-users")).await.code, 200);
+}

@@ -93,6 +93,30 @@ fn a_running_job_keeps_its_template_and_a_pod_its_spec() {
 }
 
 #[test]
+fn a_token_in_a_volume_has_a_place_and_a_life_that_can_be_renewed() {
+    let wrong = |token: Value| {
+        let spec =
+            json!({"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": token}]}}]});
+        let mut problems = Problems::default();
+        volume::check("volumes", &spec, &mut problems);
+        problems
+            .into_causes()
+            .into_iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect::<Vec<_>>()
+    };
+    let at = "volumes[0].projected.sources[0].serviceAccountToken";
+    assert!(wrong(json!({"path": "token", "expirationSeconds": 600})).is_empty());
+    let short =
+        format!("{at}.expirationSeconds: Invalid value: 0: may not specify a duration less than 10 minutes");
+    assert_eq!(wrong(json!({"path": "token", "expirationSeconds": 0})), [short]);
+    assert_eq!(wrong(json!({})), [format!("{at}.path: Required value")]);
+    let outside = format!("{at}.path: Invalid value: \"../x\": must not contain '..'");
+    assert_eq!(wrong(json!({"path": "../x"})), [outside]);
+    assert_eq!(wrong(json!({"path": "t", "expirationSeconds": 4_294_967_297_i64})).len(), 1);
+}
+
+#[test]
 fn quantities_are_compared_by_amount() {
     for (text, milli) in [
         ("1", 1000),
