@@ -34,7 +34,7 @@ fn every_desktop_takes_what_another_one_has_signed_and_nothing_else() {
     assert_eq!((user.name.as_str(), user.groups), ("ann@lab", vec![AUTHENTICATED.to_owned()]));
     let key = SigningKey::of(&test_key(8));
     let other = TokenKeeper::new(
-        Tokens::new([("", User::default()); 0]),
+        Tokens::new(std::iter::empty::<(&str, User)>()),
         key,
         View::default(),
         Revocations::default(),

@@ -365,7 +365,10 @@ pub fn version(object: &Value) -> Option<Version> {
     })
 }
 
-/// A list as the API writes it.
+/// What every namespace has without anybody's asking.
+pub const NOT_OURS: &str = "kube-root-ca.crt";
+
+/// A list as the API writes it, without what no client made.
 #[must_use]
 pub fn listed(list: &Value) -> Option<(u64, BTreeMap<String, Version>)> {
     let revision = list["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
@@ -373,7 +376,9 @@ pub fn listed(list: &Value) -> Option<(u64, BTreeMap<String, Version>)> {
         let name = object["metadata"]["name"].as_str()?;
         Some((name.to_owned(), version(object)?))
     });
-    Some((revision, items.collect::<Option<_>>()?))
+    let mut items: BTreeMap<_, _> = items.collect::<Option<_>>()?;
+    items.remove(NOT_OURS);
+    Some((revision, items))
 }
 
 #[cfg(test)]

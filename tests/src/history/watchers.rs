@@ -2,7 +2,7 @@
 //! the last revision that it was told wherever a stream ends.
 
 use super::access::{Access, Failure};
-use super::clients::{Stop, collection, listed, version};
+use super::clients::{NOT_OURS, Stop, collection, listed, version};
 use super::record::{Recorder, Told, Version};
 use crate::seed::Seed;
 use anyhow::{Result, bail};
@@ -92,7 +92,9 @@ impl<'a> Watcher<'a> {
             {
                 self.told = Some(version.revision);
             }
-            self.note(desktop, told);
+            if name != NOT_OURS {
+                self.note(desktop, told);
+            }
             if over {
                 return Ok(true);
             }
