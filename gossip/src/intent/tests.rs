@@ -171,7 +171,7 @@ fn what_is_made_on_another_ones_document_is_not_deleted_with_it() {
     // Nobody who deletes the one knows of the other.
     let end = left.delete();
     let (deleted, known) = (left.state.as_ref().unwrap().marked_heads(), left.clone());
-    assert_eq!(meet(left, right, &[end], &[joined.clone()]), Some(made));
+    assert_eq!(meet(left, right, &[end], std::slice::from_ref(&joined)), Some(made));
     let mut adopter = known;
     adopter.take(&joined);
     let (incarnation, heads) = super::mark::unmarked(&deleted);
