@@ -22,18 +22,17 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Watches the leader's silence and starts elections that can be won, until the group stops.
 ///
-/// `joins`: it has an empty log, which a leader fills. The founder of a group that comes back so is told first that it was
-/// alone once; an entry of a term that it gave itself by that would count for more than all that the others have committed
-/// since. So it is not taken for alone before it has heard of company.
+/// `founder`: this part has founded the group. Where the founder's desktop has lost that part and joins anew, the first entry
+/// that the leader sends says that it is alone, as it was once; an entry of a term that it gave itself by that would count for
+/// more than all that the others have committed since.
 pub(super) async fn run(
     raft: Raft,
     links: Links,
-    (me, joins): (String, bool),
+    (me, founder): (String, bool),
     timings: Timings,
     stop: CancellationToken,
 ) {
     let id = node_id(&me);
-    let mut may_be_alone = !joins;
     let mut poll = Poll::default();
     let mut round = 0;
     loop {
@@ -43,13 +42,13 @@ pub(super) async fn run(
         let remaining = (patience + spread).saturating_sub(links.pulse.silence().unwrap_or_default());
         // A vote that was just asked for gets the time to be counted.
         let until = Instant::now() + remaining.max(timings.heartbeat + spread);
-        let race = Race::of(&raft, id, &mut may_be_alone);
+        let race = Race::of(&raft, id, founder);
         // The first round waits too: after a restart the leader is most likely alive.
         if race.runs() && (race.alone || (round > 1 && links.pulse.silence().is_none_or(|s| s >= patience))) {
             poll.ask(&race, &links);
         }
         loop {
-            let race = Race::of(&raft, id, &mut may_be_alone);
+            let race = Race::of(&raft, id, founder);
             let unheard = links.pulse.silence().is_none_or(|silence| silence >= patience);
             if race.runs() && (race.alone || unheard) && race.is_won_by(poll.fresh(timings.lease)) {
                 // Whoever said so may have voted by the time of the next round.
@@ -84,20 +83,20 @@ struct Race {
     me: NodeId,
     members: Members,
     last: Option<Id>,
-    /// Neither leads already, nor is told of a time when it was alone.
+    /// Neither leads already, nor goes by what was before it joined.
     stands: bool,
     /// Nobody else votes.
     alone: bool,
 }
 
 impl Race {
-    fn of(raft: &Raft, me: NodeId, may_be_alone: &mut bool) -> Self {
+    fn of(raft: &Raft, me: NodeId, founder: bool) -> Self {
         let metrics = raft.metrics().borrow().clone();
         let members = metrics.membership_config.membership().clone();
         let alone = members.voter_ids().all(|voter| voter == me);
-        *may_be_alone |= !alone;
         let last = raft.data_metrics().borrow().last_log;
-        let stands = metrics.state != ServerState::Leader && (*may_be_alone || !alone);
+        let is_first = metrics.membership_config.log_id().is_some_and(|id| id.index == 0);
+        let stands = metrics.state != ServerState::Leader && (founder || !is_first);
         Self { me, members, last, stands, alone }
     }
 

@@ -221,8 +221,7 @@ impl Group {
             let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
             log.purge_behind(machine.covers());
             let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
-            let joins = state.last_log_id.is_none() && !identity.founder;
-            let blank = AtomicBool::new(joins);
+            let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
             let pulse = Arc::new(Pulse::default());
             pulse.settled(machine.voters());
             let links = Links {
@@ -271,7 +270,7 @@ impl Group {
             ));
             let heartbeat = timings.heartbeat;
             tasks.spawn(heart::run(raft.clone(), links.clone(), log.clone(), heartbeat, stop.clone()));
-            let (me, timings) = ((config.me.clone(), joins), timings.clone());
+            let (me, timings) = ((config.me.clone(), identity.founder), timings.clone());
             tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
             tasks.close();
             let inner = Inner {
