@@ -14,6 +14,7 @@ pub mod datadir;
 pub mod documents;
 pub mod flock;
 pub mod guard;
+pub mod jsonpath;
 pub mod kubeconfig;
 pub mod options;
 pub mod owner;

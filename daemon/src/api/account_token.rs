@@ -29,7 +29,7 @@ pub fn request(state: &ApiState, target: &Target, mut request: Value) -> Result<
     }
     let account = read::current(state, target)?;
     if account.is_terminating() {
-        return Err(ApiError::not_found(target.kind, &target.name));
+        return Err(ApiError::not_found(&target.kind, &target.name));
     }
     let seconds = int(&request, "/spec/expirationSeconds").unwrap_or(DEFAULT_S);
     let invalid = |why: &str| {
@@ -90,8 +90,10 @@ fn bound(state: &ApiState, target: &Target, to: Option<&Value>) -> Result<Option
     };
     let of = kinds::find("", "v1", plural).ok_or_else(ApiError::no_such_path)?;
     let namespace = target.namespace.clone();
-    let object: Arc<Object> =
-        read::current(state, &Target { kind: of, namespace, name: name.to_owned(), subresource: None })?;
+    let object: Arc<Object> = read::current(
+        state,
+        &Target { kind: of.clone(), namespace, name: name.to_owned(), subresource: None },
+    )?;
     let pods = text(object.value(), "/spec/serviceAccountName");
     let pods = if pods.is_empty() { "default" } else { pods };
     if kind == "Pod" && pods != target.name {

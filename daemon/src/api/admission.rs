@@ -2,6 +2,7 @@
 //! is their place in a request.
 
 use super::ApiState;
+use super::definition;
 use super::kinds::Kind;
 use super::status::ApiError;
 use super::value::{remove, set, text};
@@ -38,6 +39,9 @@ pub fn admit(state: &ApiState, kind: &Kind, object: &Value) -> Result<Vec<Write>
     if kind.is("scheduling.k8s.io", "PriorityClass") {
         return check_class(state, kind, object).map(|()| Vec::new());
     }
+    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        return check_room(state, kind, object).map(|()| Vec::new());
+    }
     // Events tell of what happens, also of refusals.
     if !kind.is_namespaced() || kind.is("", "Event") {
         return Ok(Vec::new());
@@ -72,6 +76,10 @@ pub fn admit_change(
     if kind.is("scheduling.k8s.io", "PriorityClass") {
         return check_class(state, kind, after).map(|()| Vec::new());
     }
+    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") && before.get("spec") != after.get("spec")
+    {
+        return check_room(state, kind, after).map(|()| Vec::new());
+    }
     let is_claim = kind.is("", "PersistentVolumeClaim");
     if !is_claim && !kind.is("", "Service") {
         return Ok(Vec::new());
@@ -88,6 +96,15 @@ pub fn admit_change(
         Ok(ledger.writes())
     });
     admitted.map_err(forbidden)
+}
+
+fn check_room(state: &ApiState, kind: &Kind, object: &Value) -> Result<(), ApiError> {
+    let name = text(object, "/metadata/name");
+    let fits = state.view.read(|store| {
+        let others = store.list(&kind.resource(), None).filter(|(key, _)| key.name != name);
+        definition::fits(object, others.map(|(_, other)| other.value()))
+    });
+    fits.map_err(|why| ApiError::forbidden(kind, name, &why))
 }
 
 fn check_class(state: &ApiState, kind: &Kind, object: &Value) -> Result<(), ApiError> {

@@ -43,7 +43,7 @@ async fn created(
     body: Body,
 ) -> Result<Response, ApiError> {
     let kind = kinds::find("autoscaling", "v2", "horizontalpodautoscalers");
-    let kind = kind.ok_or_else(ApiError::no_such_path)?;
+    let kind = kind.ok_or_else(ApiError::no_such_path)?.clone();
     let query = Query::of(uri)?.of_request(&Method::POST, headers).asked_by(user);
     let bytes = body::read(body).await?;
     let Decoded { mut value, twice } = body::decode(body::media_type(headers), &bytes)?;

@@ -153,7 +153,7 @@ fn read_as(kind: &Kind, decoded: Decoded) -> Result<Checked, ApiError> {
     if !given.is_object() {
         return Err(cannot(kind, "the body is not an object"));
     }
-    for (field, expected) in [("kind", kind.kind), ("apiVersion", kind.api_version().as_str())] {
+    for (field, expected) in [("kind", kind.kind.as_str()), ("apiVersion", kind.api_version().as_str())] {
         match given.get(field).and_then(Value::as_str).unwrap_or_default() {
             "" => given[field] = expected.into(),
             found if found == expected => {}
@@ -170,7 +170,8 @@ fn read_as(kind: &Kind, decoded: Decoded) -> Result<Checked, ApiError> {
         normalize(&mut given, of);
         unknown = strict::drop_unknown(&mut given, of);
     }
-    let known = (kind.decode)(&given).map_err(|why| match strict::culprit(&given, &kind.decode) {
+    let decode = |value: &Value| kind.decode(value);
+    let known = decode(&given).map_err(|why| match strict::culprit(&given, &decode) {
         field if field.is_empty() => cannot(kind, &why),
         field => cannot(kind, &format!("{field}: {why}")),
     })?;

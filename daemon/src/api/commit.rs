@@ -18,7 +18,7 @@ const ORDER: Duration = Duration::from_secs(30);
 
 /// One write of one object.
 pub struct Pending<'a> {
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     pub key: Key,
     /// `None`: the object is removed.
     pub object: Option<Value>,

@@ -34,7 +34,7 @@ pub async fn create(
     query: &Query,
     decoded: Decoded,
 ) -> Result<(Done, Vec<String>), ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     let (object, warnings) = body::check(kind, decoded, query.field_validation()?)?;
     let author = update::author(target, query, Operation::Update)?;
     let done = make(state, target, query, object, &Managed::By(&author)).await?;
@@ -49,7 +49,7 @@ pub async fn apply(
     config: Decoded,
     author: &Author,
 ) -> Result<Done, ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     let now = super::now().to_string();
     let writing = Writing { author, of: kind.node(), now: &now };
     let applied = writing.applied(&Value::Null, &config.value, Vec::new(), Force::Yes);
@@ -71,7 +71,7 @@ async fn make(
     object: Value,
     managed: &Managed<'_>,
 ) -> Result<Done, ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     if kind.is_namespaced() && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
@@ -108,7 +108,7 @@ async fn attempt(
     managed: &Managed<'_>,
     run: Run,
 ) -> Result<Done, CommitError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     begin(state, kind, &target.namespace, &mut object)?;
     let managers = managers_of(kind, &object, managed);
     apply::write(&mut object, managers);
@@ -119,7 +119,7 @@ async fn attempt(
     }
     access::check_grants(state, user, kind, None, &object)?;
     let charges = admission::admit(state, kind, &object)?;
-    let object = Some(object);
+    let object = Some(kind.stored(object));
     let (expect, intent) = (Expect::Absent, Intent::Wish);
     let is_judged = access::is_judged(user, kind);
     let pending =
@@ -175,13 +175,13 @@ fn begin(state: &ApiState, kind: &Kind, namespace: &str, object: &mut Value) -> 
         true => set(metadata, "generation", 1),
         false => drop(remove(metadata, "generation")),
     }
-    (kind.default)(object);
+    kind.default(object);
     admission::complete(state, kind, object)?;
-    (kind.begin)(object);
+    kind.begin(object);
     let generated_badly = problems.into_causes();
     let mut problems = Problems::default();
     metadata::check(kind, object, &mut problems);
-    (kind.validate)(object, &mut problems);
+    kind.validate(object, None, &mut problems);
     if kind.is("", "Pod") {
         validate::pod::create(object, &mut problems);
     }
@@ -194,6 +194,10 @@ fn begin(state: &ApiState, kind: &Kind, namespace: &str, object: &mut Value) -> 
 
 /// Whether an object may be made where it is wanted.
 fn admit(state: &ApiState, kind: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
+    if kind.definition().is_some_and(|definition| definition.is_terminating()) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::new(405, "MethodNotAllowed", why));
+    }
     if !kind.is_namespaced() {
         return Ok(());
     }

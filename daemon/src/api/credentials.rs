@@ -121,7 +121,7 @@ async fn revoke(state: &ApiState, user: &User, name: &str) -> Result<Option<Stri
     let kind = kinds::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_path)?;
     let (namespace, object) = REVOKED;
     let target = |object: &str| Target {
-        kind,
+        kind: kind.clone(),
         namespace: namespace.to_owned(),
         name: object.to_owned(),
         subresource: None,

@@ -134,7 +134,7 @@ async fn delete_for(
     target: &Target,
     options: &Options,
 ) -> Result<Deleted, ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     if kind.is("", "Namespace") && namespace::ALWAYS.contains(&target.name.as_str()) {
         return Err(ApiError::forbidden(kind, &target.name, "this namespace may not be deleted"));
     }
@@ -184,7 +184,7 @@ async fn delete_for(
 }
 
 fn preconditions(target: &Target, current: &Object, options: &Options) -> Result<(), ApiError> {
-    let (kind, name) = (target.kind, &target.name);
+    let (kind, name) = (&*target.kind, &target.name);
     if !options.uid.is_empty() && options.uid != current.uid() {
         let why = format!(
             "Precondition failed: UID in precondition: {}, UID in object meta: {}",
@@ -268,17 +268,16 @@ pub async fn delete_collection(
     query: &Query,
     options: &Options,
 ) -> Result<(Vec<Value>, Option<String>), ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     if kind.is_namespaced() && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
     let selector = Selector::parse(kind, query.text("labelSelector"), query.text("fieldSelector"))?;
     let namespace = Some(target.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let (_, listing) = state.view.read(|store| read::list_at(store, kind, namespace, None))?;
-    let targets = listing
-        .into_iter()
-        .filter(|(_, object)| selector.matches(object.value()))
-        .map(|((namespace, name), _)| Target { kind, namespace, name, subresource: None });
+    let targets = listing.into_iter().filter(|(_, object)| selector.matches(object.value())).map(
+        |((namespace, name), _)| Target { kind: target.kind.clone(), namespace, name, subresource: None },
+    );
     let mut deletions = futures::stream::iter(targets.collect::<Vec<_>>())
         .map(|target| async move { delete(state, &target, options).await })
         .buffered(AT_ONCE);

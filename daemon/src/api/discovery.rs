@@ -1,7 +1,7 @@
 //! What is served, as clients find it out: the aggregated form that kubectl asks for, and the plain one.
 
 use super::ApiState;
-use super::kinds::{self, Kind, Scope, Subresource, group_version};
+use super::kinds::{self, Catalogue, Kind, Scope, Subresource, group_version};
 use super::metrics;
 use super::reviews;
 use super::status::{ApiError, json_response};
@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -33,7 +34,7 @@ fn answered() -> impl Iterator<Item = Answered> {
 /// `GET /api`
 pub async fn api(State(state): State<ApiState>, headers: HeaderMap) -> Response {
     if wants_aggregated(&headers) {
-        return aggregated(|group| group.is_empty());
+        return Served::by(&state).aggregated(|group| group.is_empty());
     }
     let address = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": state.node}]);
     json_response(
@@ -43,19 +44,22 @@ pub async fn api(State(state): State<ApiState>, headers: HeaderMap) -> Response 
 }
 
 /// `GET /apis`
-pub async fn apis(headers: HeaderMap) -> Response {
+pub async fn apis(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    let served = Served::by(&state);
     if wants_aggregated(&headers) {
-        return aggregated(|group| !group.is_empty());
+        return served.aggregated(|group| !group.is_empty());
     }
-    let groups: Vec<Value> = groups().into_iter().filter(|group| !group.is_empty()).map(group).collect();
+    let groups = served.groups().into_iter().filter(|group| !group.is_empty());
+    let groups: Vec<Value> = groups.map(|group| served.group(group)).collect();
     json_response(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
 }
 
 /// `GET /apis/GROUP`
-pub async fn api_group(Path(name): Path<String>) -> Response {
-    match groups().into_iter().find(|group| !group.is_empty() && *group == name) {
+pub async fn api_group(State(state): State<ApiState>, Path(name): Path<String>) -> Response {
+    let served = Served::by(&state);
+    match served.groups().into_iter().find(|group| !group.is_empty() && *group == name) {
         Some(found) => {
-            let mut group = group(found);
+            let mut group = served.group(found);
             group["kind"] = "APIGroup".into();
             group["apiVersion"] = "v1".into();
             json_response(200, &group)
@@ -65,50 +69,16 @@ pub async fn api_group(Path(name): Path<String>) -> Response {
 }
 
 /// `GET /api/v1`
-pub async fn core_resources() -> Response {
-    resources("", "v1")
+pub async fn core_resources(State(state): State<ApiState>) -> Response {
+    Served::by(&state).resources("", "v1")
 }
 
 /// `GET /apis/GROUP/VERSION`
-pub async fn group_resources(Path((group, version)): Path<(String, String)>) -> Response {
-    resources(&group, &version)
-}
-
-fn resources(group: &str, version: &str) -> Response {
-    let kinds: Vec<&Kind> =
-        kinds::all().filter(|kind| kind.group == group && kind.version == version).collect();
-    let mut resources: Vec<Value> = answered_of(group, version)
-        .map(|one| {
-            json!({"name": one.plural, "singularName": one.singular, "namespaced": one.scope == Scope::Namespaced,
-                "kind": one.kind, "verbs": one.verbs})
-        })
-        .collect();
-    if kinds.is_empty() && resources.is_empty() {
-        return ApiError::no_such_path().into_response();
-    }
-    for kind in kinds {
-        resources.push(json!({
-            "name": kind.plural, "singularName": kind.singular, "namespaced": kind.is_namespaced(),
-            "kind": kind.kind, "verbs": VERBS, "shortNames": kind.short_names, "categories": kind.categories,
-        }));
-        for part in kind.subresources {
-            let (group, version, served) = served_as(kind, *part);
-            let mut resource = json!({
-                "name": format!("{}/{}", kind.plural, part.name()), "singularName": "",
-                "namespaced": kind.is_namespaced(), "kind": served, "verbs": verbs_of(*part),
-            });
-            if group != kind.group {
-                resource["group"] = group.into();
-                resource["version"] = version.into();
-            }
-            resources.push(resource);
-        }
-    }
-    json_response(
-        200,
-        &json!({"kind": "APIResourceList", "apiVersion": "v1",
-            "groupVersion": group_version(group, version), "resources": resources}),
-    )
+pub async fn group_resources(
+    State(state): State<ApiState>,
+    Path((group, version)): Path<(String, String)>,
+) -> Response {
+    Served::by(&state).resources(&group, &version)
 }
 
 fn wants_aggregated(headers: &HeaderMap) -> bool {
@@ -119,84 +89,125 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The group-versions that are served, each once.
-fn group_versions() -> Vec<(&'static str, &'static str)> {
-    let mut all = kinds::group_versions();
-    for one in answered() {
-        if !all.contains(&(one.group, one.version)) {
-            all.push((one.group, one.version));
-        }
-    }
-    all
-}
-
 fn answered_of(group: &str, version: &str) -> impl Iterator<Item = Answered> {
     answered().filter(move |one| one.group == group && one.version == version)
 }
 
-fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
-    groups.dedup();
-    groups
-}
+/// What is served at one moment.
+struct Served(Arc<Catalogue>);
 
-fn versions_of(group: &str) -> Vec<&'static str> {
-    let all = group_versions();
-    all.into_iter().filter(|(found, _)| *found == group).map(|(_, version)| version).collect()
-}
+impl Served {
+    fn by(state: &ApiState) -> Self {
+        Self(state.kinds.now())
+    }
 
-fn group(name: &str) -> Value {
-    let versions: Vec<Value> = versions_of(name)
-        .into_iter()
-        .map(|version| json!({"groupVersion": group_version(name, version), "version": version}))
-        .collect();
-    json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
-}
+    fn kinds(&self, group: &str, version: &str) -> impl Iterator<Item = &Arc<Kind>> {
+        self.0.all().filter(move |kind| kind.group == group && kind.version == version)
+    }
 
-fn aggregated(wanted: impl Fn(&str) -> bool) -> Response {
-    let items: Vec<Value> = groups()
-        .into_iter()
-        .filter(|group| wanted(group))
-        .map(|group| {
+    /// The group-versions that are served, each once.
+    fn group_versions(&self) -> Vec<(&str, &str)> {
+        let mut all = kinds::group_versions(self.0.all());
+        for one in answered() {
+            if !all.contains(&(one.group, one.version)) {
+                all.push((one.group, one.version));
+            }
+        }
+        all
+    }
+
+    fn groups(&self) -> Vec<&str> {
+        let mut groups: Vec<&str> = self.group_versions().into_iter().map(|(group, _)| group).collect();
+        groups.dedup();
+        groups
+    }
+
+    fn versions_of(&self, group: &str) -> Vec<&str> {
+        let all = self.group_versions();
+        all.into_iter().filter(|(found, _)| *found == group).map(|(_, version)| version).collect()
+    }
+
+    fn group(&self, name: &str) -> Value {
+        let versions = self.versions_of(name).into_iter();
+        let versions: Vec<Value> = versions
+            .map(|version| json!({"groupVersion": group_version(name, version), "version": version}))
+            .collect();
+        json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
+    }
+
+    fn resources(&self, group: &str, version: &str) -> Response {
+        let mut resources: Vec<Value> = answered_of(group, version)
+            .map(|one| {
+                json!({"name": one.plural, "singularName": one.singular,
+                    "namespaced": one.scope == Scope::Namespaced, "kind": one.kind, "verbs": one.verbs})
+            })
+            .collect();
+        for kind in self.kinds(group, version) {
+            resources.push(json!({
+                "name": kind.plural, "singularName": kind.singular, "namespaced": kind.is_namespaced(),
+                "kind": kind.kind, "verbs": VERBS, "shortNames": kind.short_names,
+                "categories": kind.categories,
+            }));
+            for part in &kind.subresources {
+                let (group, version, served) = served_as(kind, *part);
+                let mut resource = json!({
+                    "name": format!("{}/{}", kind.plural, part.name()), "singularName": "",
+                    "namespaced": kind.is_namespaced(), "kind": served, "verbs": verbs_of(*part),
+                });
+                if group != kind.group {
+                    resource["group"] = group.into();
+                    resource["version"] = version.into();
+                }
+                resources.push(resource);
+            }
+        }
+        if resources.is_empty() {
+            return ApiError::no_such_path().into_response();
+        }
+        json_response(
+            200,
+            &json!({"kind": "APIResourceList", "apiVersion": "v1",
+                "groupVersion": group_version(group, version), "resources": resources}),
+        )
+    }
+
+    fn aggregated(&self, wanted: impl Fn(&str) -> bool) -> Response {
+        let groups = self.groups().into_iter().filter(|group| wanted(group));
+        let items = groups.map(|group| {
+            let versions = self.versions_of(group).into_iter();
             let versions: Vec<Value> =
-                versions_of(group).into_iter().map(|version| aggregated_version(group, version)).collect();
+                versions.map(|version| self.aggregated_version(group, version)).collect();
             json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
-        })
-        .collect();
-    let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {}, "items": items});
-    let mut response = json_response(200, &list);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
-    response
-}
+        });
+        let items: Vec<Value> = items.collect();
+        let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
+            "metadata": {}, "items": items});
+        let mut response = json_response(200, &list);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+        response
+    }
 
-fn aggregated_version(group: &str, version: &str) -> Value {
-    let answered = answered_of(group, version).map(|one| {
-        json!({"resource": one.plural, "singularResource": one.singular, "scope": scope_of(one.scope),
-            "verbs": one.verbs, "responseKind": {"group": group, "version": version, "kind": one.kind}})
-    });
-    let resources: Vec<Value> = kinds::all()
-        .filter(|kind| kind.group == group && kind.version == version)
-        .map(|kind| {
-            let parts: Vec<Value> = kind
-                .subresources
-                .iter()
-                .map(|part| {
-                    let (group, version, served) = served_as(kind, *part);
-                    json!({"subresource": part.name(), "verbs": verbs_of(*part),
-                        "responseKind": {"group": group, "version": version, "kind": served}})
-                })
-                .collect();
+    fn aggregated_version(&self, group: &str, version: &str) -> Value {
+        let answered = answered_of(group, version).map(|one| {
+            json!({"resource": one.plural, "singularResource": one.singular, "scope": scope_of(one.scope),
+                "verbs": one.verbs, "responseKind": {"group": group, "version": version, "kind": one.kind}})
+        });
+        let kinds = self.kinds(group, version).map(|kind| {
+            let parts = kind.subresources.iter().map(|part| {
+                let (group, version, served) = served_as(kind, *part);
+                json!({"subresource": part.name(), "verbs": verbs_of(*part),
+                    "responseKind": {"group": group, "version": version, "kind": served}})
+            });
             json!({
                 "resource": kind.plural, "singularResource": kind.singular, "shortNames": kind.short_names,
-                "categories": kind.categories, "verbs": VERBS, "subresources": parts,
+                "categories": kind.categories, "verbs": VERBS, "subresources": parts.collect::<Vec<_>>(),
                 "scope": scope_of(kind.scope),
                 "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
             })
-        })
-        .chain(answered)
-        .collect();
-    json!({"version": version, "freshness": "Current", "resources": resources})
+        });
+        let resources: Vec<Value> = kinds.chain(answered).collect();
+        json!({"version": version, "freshness": "Current", "resources": resources})
+    }
 }
 
 fn scope_of(scope: Scope) -> &'static str {
@@ -207,7 +218,7 @@ fn scope_of(scope: Scope) -> &'static str {
 }
 
 /// Group, version and kind of what a subresource reads and writes.
-pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'static str, &'static str) {
+pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&str, &str, &str) {
     match part {
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
@@ -216,7 +227,7 @@ pub(super) fn served_as(kind: &Kind, part: Subresource) -> (&'static str, &'stat
         Subresource::Attach => ("", "v1", "PodAttachOptions"),
         Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
         Subresource::Status | Subresource::Log | Subresource::Finalize | Subresource::EphemeralContainers => {
-            (kind.group, kind.version, kind.kind)
+            (&kind.group, &kind.version, &kind.kind)
         }
     }
 }

@@ -34,7 +34,7 @@ pub async fn resources(State(state): State<ApiState>, request: Request) -> Respo
 
 async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let target = Target::parse(parts.uri.path())?;
+    let target = Target::parse(&state.kinds.now(), parts.uri.path())?;
     let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
     let query = Query::of(&parts.uri)?.of_request(&parts.method, &parts.headers).asked_by(user);
     if let Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)) =
@@ -54,8 +54,9 @@ async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError
     // Negotiated first: a write whose answer nobody would understand must not take place.
     let form = Form::of(&headers, query.text("includeObject"))?;
     let show = |done: Done, code: u16, warnings: Vec<String>| {
-        let object = form.object(target.kind, &done.object, super::now());
-        with_warnings(json_response(code, &object), warnings.into_iter().chain(done.warning))
+        let object = form.object(&target.kind, &done.object, super::now());
+        let told = target.kind.warnings(&done.object);
+        with_warnings(json_response(code, &object), warnings.into_iter().chain(told).chain(done.warning))
     };
     match (parts.method, target.name.is_empty(), target.subresource) {
         (Method::POST, true, None) => {
@@ -168,7 +169,7 @@ async fn delete_collection(
 ) -> Result<Response, ApiError> {
     let (objects, warning) = delete::delete_collection(state, target, query, options).await?;
     let metadata = json!({"resourceVersion": state.view.revision().to_string()});
-    let list = Form::Object.list(target.kind, &objects, metadata, super::now());
+    let list = Form::Object.list(&target.kind, &objects, metadata, super::now());
     Ok(with_warnings(json_response(200, &list), warning))
 }
 
@@ -182,7 +183,7 @@ fn deleted(target: &Target, deleted: Deleted) -> Response {
 
 fn success(target: &Target, uid: &str) -> Value {
     let mut details = json!({"name": target.name, "kind": target.kind.plural});
-    for (field, value) in [("group", target.kind.group), ("uid", uid)] {
+    for (field, value) in [("group", target.kind.group.as_str()), ("uid", uid)] {
         if !value.is_empty() {
             details[field] = value.into();
         }

@@ -18,6 +18,7 @@ mod contention;
 mod create;
 mod credentials;
 mod defaults;
+pub mod definition;
 mod delete;
 mod discovery;
 mod dispatch;
@@ -70,6 +71,8 @@ use tokio::sync::watch::Receiver;
 #[derive(Clone)]
 pub struct ApiState {
     pub view: View,
+    /// What is served.
+    pub kinds: kinds::Kinds,
     pub propose: Arc<dyn Propose>,
     pub documents: Arc<dyn Documents>,
     pub pods: Arc<dyn PodStreams>,
@@ -98,6 +101,18 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
                   headers: HeaderMap,
                   body: Body| async move { review.answer(&state, &user, &uri, &headers, body).await };
         router = router.route(&review.route(), post(answer));
+    }
+    // Some clients end these with a slash.
+    let listings: [(&str, MethodRouter<ApiState>); 6] = [
+        ("/version", get(version::version)),
+        ("/api", get(discovery::api)),
+        ("/api/v1", get(discovery::core_resources)),
+        ("/apis", get(discovery::apis)),
+        ("/apis/{group}", get(discovery::api_group)),
+        ("/apis/{group}/{version}", get(discovery::group_resources)),
+    ];
+    for (path, answer) in listings {
+        router = router.route(path, answer.clone()).route(&format!("{path}/"), answer);
     }
     // Some clients end these with a slash.
     let listings: [(&str, MethodRouter<ApiState>); 6] = [

@@ -48,7 +48,7 @@ impl Form {
     /// One object in this form.
     pub fn object(self, kind: &Kind, object: &Value, now: Timestamp) -> Value {
         match self {
-            Self::Object => object.clone(),
+            Self::Object => kind.shown(object).into_owned(),
             Self::Partial => partial(object),
             Self::Table(with) => {
                 let revision = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
@@ -68,8 +68,8 @@ impl Form {
         match self {
             Self::Table(with) => table(kind, objects, metadata, with, now),
             Self::Object => json!({
-                "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata,
-                "items": objects.into_iter().cloned().collect::<Vec<_>>(),
+                "kind": kind.list, "apiVersion": kind.api_version(), "metadata": metadata,
+                "items": objects.into_iter().map(|object| kind.shown(object).into_owned()).collect::<Vec<_>>(),
             }),
             Self::Partial => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,

@@ -32,14 +32,14 @@ pub async fn get(
     let form = Form::of(headers, query.text("includeObject"))?;
     caught_up(&state.view, query).await?;
     let object = current(state, target)?;
-    Ok(json_response(200, &form.object(target.kind, object.value(), super::now())))
+    Ok(json_response(200, &form.object(&target.kind, object.value(), super::now())))
 }
 
 /// The object as this desktop sees it now.
 pub fn current(state: &ApiState, target: &Target) -> Result<Arc<Object>, ApiError> {
     let key = target.kind.key(&target.namespace, &target.name);
     let found = state.view.read(|store| store.get(&key).cloned());
-    found.ok_or_else(|| ApiError::not_found(target.kind, &target.name))
+    found.ok_or_else(|| ApiError::not_found(&target.kind, &target.name))
 }
 
 /// Waits until this desktop has seen the revision that the request names; `None` if it names none.
@@ -60,7 +60,7 @@ pub async fn list(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let form = Form::of(headers, query.text("includeObject"))?;
-    let selector = Selector::parse(target.kind, query.text("labelSelector"), query.text("fieldSelector"))?;
+    let selector = Selector::parse(&target.kind, query.text("labelSelector"), query.text("fieldSelector"))?;
     let limit = query.number::<usize>("limit")?.unwrap_or(0);
     let resumed = match query.text("continue") {
         "" => None,
@@ -72,7 +72,7 @@ pub async fn list(
         None => caught_up(&state.view, query).await?.filter(|_| exact || (limit > 0 && !is_matched(query))),
     };
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-    let (revision, listing) = state.view.read(|store| list_at(store, target.kind, namespace, wanted))?;
+    let (revision, listing) = state.view.read(|store| list_at(store, &target.kind, namespace, wanted))?;
     let start = match resumed {
         Some(resumed) => Bound::Excluded((resumed.namespace, resumed.name)),
         None => Bound::Unbounded,
@@ -94,7 +94,7 @@ pub async fn list(
         }
     }
     let objects = page.iter().map(|(_, object)| object.value());
-    Ok(json_response(200, &form.list(target.kind, objects, metadata, super::now())))
+    Ok(json_response(200, &form.list(&target.kind, objects, metadata, super::now())))
 }
 
 fn is_matched(query: &Query) -> bool {

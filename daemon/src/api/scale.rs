@@ -3,6 +3,7 @@
 use super::ApiState;
 use super::apply::Operation;
 use super::commit::Done;
+use super::kinds::Kind;
 use super::patch::Patch;
 use super::query::Query;
 use super::read;
@@ -12,22 +13,45 @@ use super::update;
 use super::value::{child, int, items, pairs, set, text};
 use serde_json::{Value, json};
 
+/// Where an object's scale stands in it, as JSON pointers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    pub replicas: String,
+    pub seen: String,
+    /// A text; for kinds without one it is made of `spec.selector`.
+    pub selector: Option<String>,
+}
+
+fn paths_of(kind: &Kind) -> Paths {
+    let defined = kind.definition().and_then(|definition| definition.scale().cloned());
+    defined.unwrap_or_else(|| Paths {
+        replicas: "/spec/replicas".into(),
+        seen: "/status/replicas".into(),
+        selector: None,
+    })
+}
+
 /// The scale of an object.
-pub fn scale_of(object: &Value) -> Value {
+pub fn scale_of(kind: &Kind, object: &Value) -> Value {
+    let paths = paths_of(kind);
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.pointer(&format!("/metadata/{field}")) {
             set(&mut metadata, field, value.clone());
         }
     }
-    let mut status = json!({"replicas": int(object, "/status/replicas").unwrap_or(0)});
-    let selector = selector_text(object);
+    let mut status = json!({"replicas": int(object, &paths.seen).unwrap_or(0)});
+    let selector = match (&paths.selector, kind.definition()) {
+        (Some(path), _) => text(object, path).to_owned(),
+        (None, Some(_)) => String::new(),
+        (None, None) => selector_text(object),
+    };
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": int(object, "/spec/replicas").unwrap_or(0)}, "status": status,
+        "spec": {"replicas": int(object, &paths.replicas).unwrap_or(0)}, "status": status,
     })
 }
 
@@ -50,7 +74,14 @@ fn selector_text(object: &Value) -> String {
 }
 
 pub fn get(state: &ApiState, target: &Target) -> Result<Value, ApiError> {
-    Ok(scale_of(read::current(state, target)?.value()))
+    let current = read::current(state, target)?;
+    let shown = target.kind.shown(current.value());
+    let replicas = paths_of(&target.kind).replicas;
+    if target.kind.definition().is_some() && int(&shown, &replicas).is_none() {
+        let field = replicas.replace('/', ".");
+        return Err(ApiError::internal(format!("the spec replicas field {field:?} does not exist")));
+    }
+    Ok(scale_of(&target.kind, &shown))
 }
 
 /// How the new scale is given.
@@ -59,19 +90,19 @@ pub enum Wish {
     Patch(Patch),
 }
 
-/// `PUT` or `PATCH` of a scale: changes `spec.replicas` of the object and nothing else.
+/// `PUT` or `PATCH` of a scale: changes the number of replicas that the object wishes for, and nothing else.
 pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish) -> Result<Done, ApiError> {
     let main = Target { subresource: None, ..target.clone() };
     let author = update::author(target, query, Operation::Update)?;
     let (mut done, _) = update::change(state, &main, query, &author, |current| {
-        let scale = scale_of(current);
+        let scale = scale_of(&target.kind, current);
         let wished = match &wish {
             Wish::Whole(wished) => wished.clone(),
             Wish::Patch(patch) => patch.apply(&scale, None)?,
         };
         let revision = read::revision_of(&wished);
         if !revision.is_empty() && revision != read::revision_of(current) {
-            return Err(ApiError::modified(target.kind, &target.name));
+            return Err(ApiError::modified(&target.kind, &target.name));
         }
         let replicas = match wished.pointer("/spec/replicas") {
             None | Some(Value::Null) => 0,
@@ -80,10 +111,15 @@ pub async fn change(state: &ApiState, target: &Target, query: &Query, wish: Wish
             })?,
         };
         let mut object = current.clone();
-        set(child(&mut object, "spec"), "replicas", replicas);
+        let path = paths_of(&target.kind).replicas;
+        let steps: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        if let Some((last, parents)) = steps.split_last() {
+            let parent = parents.iter().fold(&mut object, |parent, step| child(parent, step));
+            set(parent, last, replicas);
+        }
         Ok((object, Vec::new()).into())
     })
     .await?;
-    done.object = scale_of(&done.object);
+    done.object = scale_of(&target.kind, &done.object);
     Ok(done)
 }

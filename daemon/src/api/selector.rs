@@ -177,7 +177,8 @@ fn parse_fields(kind: &Kind, selector: &str) -> Result<Vec<(String, String, Want
                 "invalid selector: '{part}'; can't understand '{part}'"
             )));
         };
-        let known = ["metadata.name", "metadata.namespace"].contains(&name) || kind.fields.contains(&name);
+        let known = ["metadata.name", "metadata.namespace"].contains(&name)
+            || kind.fields.iter().any(|field| field == name);
         if !known {
             let message = format!("field label not supported: {name}");
             return Err(ApiError::bad_request(message));

@@ -155,8 +155,8 @@ impl ApiError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let subject = match kind.group {
-            "" => kind.kind.to_owned(),
+        let subject = match kind.group.as_str() {
+            "" => kind.kind.clone(),
             group => format!("{}.{group}", kind.kind),
         };
         let mut error = Self::new(422, "Invalid", format!("{subject} \"{name}\" is invalid: {all}"));
@@ -227,7 +227,8 @@ impl ApiError {
     pub fn refused(kind: &Kind, refused: &Refused) -> Self {
         let (name, resource) = (&refused.key().name, &refused.key().resource);
         if *resource != kind.resource() {
-            let other = kinds::all().find(|other| other.resource() == *resource).unwrap_or(kind);
+            let other =
+                kinds::all().find(|other| other.resource() == *resource).map_or(kind, |other| &**other);
             if other.is("policy", "PodDisruptionBudget") {
                 return Self::disrupts(&Blocked::NotCounted(name.clone()));
             }

@@ -262,8 +262,11 @@ mod tests {
         assert_eq!(given["metadata"]["labels"], json!({"any": "name"}));
         let wrong = json!({"kind": "Deployment", "apiVersion": "apps/v1",
             "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "a"}, {"name": 3}]}}}});
-        assert!((kind.decode)(&wrong).is_err());
-        assert_eq!(culprit(&wrong, &kind.decode), "spec.template.spec.containers[1].name");
+        assert!(kind.decode(&wrong).is_err());
+        assert_eq!(
+            culprit(&wrong, &|value: &Value| kind.decode(value)),
+            "spec.template.spec.containers[1].name"
+        );
     }
 
     proptest! {

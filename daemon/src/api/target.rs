@@ -1,7 +1,8 @@
 //! Which object or collection a path names.
 
-use super::kinds::{self, Kind, Subresource};
+use super::kinds::{Catalogue, Kind, Subresource};
 use super::status::ApiError;
+use std::sync::Arc;
 
 /// Longer segments name nothing that could exist.
 const SEGMENT: usize = 512;
@@ -9,7 +10,7 @@ const SEGMENT: usize = 512;
 /// What a request is about.
 #[derive(Clone)]
 pub struct Target {
-    pub kind: &'static Kind,
+    pub kind: Arc<Kind>,
     /// Empty for cluster-scoped kinds, and for all namespaces.
     pub namespace: String,
     /// Empty for a collection.
@@ -18,8 +19,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The target of `/api/v1/...` and `/apis/GROUP/VERSION/...`.
-    pub fn parse(path: &str) -> Result<Self, ApiError> {
+    /// The target of `/api/v1/...` and `/apis/GROUP/VERSION/...`, among the kinds that are served.
+    pub fn parse(kinds: &Catalogue, path: &str) -> Result<Self, ApiError> {
         let segments = segments(path).ok_or_else(ApiError::no_such_path)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match segments.as_slice() {
@@ -40,7 +41,7 @@ impl Target {
             [plural, name, part] => (*plural, *name, Some(*part)),
             _ => return Err(ApiError::no_such_path()),
         };
-        let kind = kinds::find(group, version, plural).ok_or_else(ApiError::no_such_path)?;
+        let kind = kinds.find(group, version, plural).ok_or_else(ApiError::no_such_path)?;
         let in_namespace = !namespace.is_empty();
         if in_namespace != kind.is_namespaced() && (in_namespace || !name.is_empty()) {
             return Err(ApiError::no_such_path());
@@ -82,15 +83,24 @@ fn decode_percent(segment: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::kinds::Kinds;
+    use gaggle_sched::state::View;
 
     #[test]
     fn paths_name_what_kubernetes_says() {
+        let kinds = Kinds::new(View::default()).now();
         let parts = |path: &str| {
-            let target = Target::parse(path).ok()?;
-            Some((target.kind.kind, target.namespace, target.name, target.subresource.map(Subresource::name)))
+            let target = Target::parse(&kinds, path).ok()?;
+            Some((
+                target.kind.kind.clone(),
+                target.namespace,
+                target.name,
+                target.subresource.map(Subresource::name),
+            ))
         };
-        let some =
-            |kind, namespace: &str, name: &str, part| Some((kind, namespace.into(), name.into(), part));
+        let some = |kind: &str, namespace: &str, name: &str, part| {
+            Some((kind.to_owned(), namespace.into(), name.into(), part))
+        };
         for (path, expected) in [
             ("/api/v1/pods", some("Pod", "", "", None)),
             ("/api/v1/namespaces/a/pods", some("Pod", "a", "", None)),

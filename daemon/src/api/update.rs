@@ -75,7 +75,7 @@ pub async fn replace(
     query: &Query,
     decoded: Decoded,
 ) -> Result<(Done, Vec<String>), ApiError> {
-    let (wished, warnings) = body::check(target.kind, decoded, query.field_validation()?)?;
+    let (wished, warnings) = body::check(&target.kind, decoded, query.field_validation()?)?;
     let author = author(target, query, Operation::Update)?;
     let done = change(state, target, query, &author, |_| Ok((wished.clone(), Vec::new()).into())).await?;
     Ok((done.0, warnings))
@@ -90,7 +90,7 @@ pub async fn patch(
     media: &str,
     bytes: &[u8],
 ) -> Result<(Done, Vec<String>, Made), ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     let (patch, twice) = Patch::parse(media, bytes)?;
     if let Patch::Apply(config) = patch {
         return apply(state, target, query, Decoded { value: config, twice }).await;
@@ -98,6 +98,9 @@ pub async fn patch(
     if !query.text("force").is_empty() {
         let why = "force: Forbidden: may not be specified for non-apply patch";
         return Err(ApiError::options("PatchOptions", why));
+    }
+    if kind.definition().is_some() && matches!(patch, Patch::Strategic(_)) {
+        return Err(ApiError::unsupported_media_type(media, super::patch::ACCEPTED_OF_DEFINED));
     }
     let validation = query.field_validation()?;
     let author = author(target, query, Operation::Update)?;
@@ -119,7 +122,7 @@ async fn apply(
     query: &Query,
     mut decoded: Decoded,
 ) -> Result<(Done, Vec<String>, Made), ApiError> {
-    let (kind, validation) = (target.kind, query.field_validation()?);
+    let (kind, validation) = (&*target.kind, query.field_validation()?);
     if query.text("fieldManager").is_empty() {
         let why = "fieldManager: Required value: is required for apply patch";
         return Err(ApiError::options("PatchOptions", why));
@@ -145,7 +148,7 @@ async fn apply(
             );
             return Err(ApiError::conflict(kind, &target.name, &why));
         }
-        let made = Attributes::object("create", kind.group, kind.plural, &target.namespace, &target.name);
+        let made = Attributes::object("create", &kind.group, &kind.plural, &target.namespace, &target.name);
         access::authorize(state, query.user(), &made)?;
         let collection = Target { name: String::new(), ..target.clone() };
         let decoded = Decoded { value: config.clone(), twice };
@@ -214,20 +217,22 @@ pub async fn change(
     author: &Author,
     wish: impl Fn(&Value) -> Result<Wished, ApiError>,
 ) -> Result<(Done, Vec<String>), ApiError> {
-    let (kind, run) = (target.kind, query.run()?);
+    let (kind, run) = (&*target.kind, query.run()?);
     let key = kind.key(&target.namespace, &target.name);
     let (mut tries, patience) = (1, Patience::new());
     loop {
         let current = read::current(state, target)?;
-        let Wished { object: wished, warnings, managers } = wish(current.value())?;
+        let shown = kind.shown(current.value());
+        let Wished { object: wished, warnings, managers } = wish(&shown)?;
         // With a part of an object a client has no say in who manages it.
         let sent = if part_of(target) == Part::Main { apply::wished(&wished) } else { None };
-        let (before, mut object) = prepare(target, current.value(), wished)?;
+        let (before, mut object) = prepare(target, &shown, wished)?;
         let managers = managers.unwrap_or_else(|| {
             let managers = sent.unwrap_or_else(|| apply::read(&before));
             managers_after(target, author, (&before, &object), managers)
         });
         apply::write(&mut object, managers);
+        let object = kind.stored(object);
         if object == *current.value() {
             return Ok((Done { object, warning: None }, warnings));
         }
@@ -309,7 +314,7 @@ fn is_running_identity(pod: &Value) -> bool {
 /// What was there, with its defaults, and the object to store: what the client may change from `wished`, the rest from
 /// `current`; checked.
 fn prepare(target: &Target, current: &Value, wished: Value) -> Result<(Value, Value), ApiError> {
-    let kind = target.kind;
+    let kind = &*target.kind;
     identity_matches(target, current, &wished)?;
     let mut object = match part_of(target) {
         Part::Status => {
@@ -338,26 +343,27 @@ fn prepare(target: &Target, current: &Value, wished: Value) -> Result<(Value, Va
     // A controller may have stored the object without the defaults, and filling them in is no change.
     let mut before = current.clone();
     let part = part_of(target);
-    if matches!(part, Part::Main | Part::EphemeralContainers) {
-        (kind.default)(&mut object);
-        (kind.default)(&mut before);
+    let is_checked = matches!(part, Part::Main | Part::EphemeralContainers) || kind.validates_status();
+    if is_checked {
+        kind.default(&mut object);
+        kind.default(&mut before);
     }
     let mut problems = Problems::default();
     metadata::check(kind, &object, &mut problems);
     metadata::check_update(&object, current, &mut problems);
-    if matches!(part, Part::Main | Part::EphemeralContainers) {
-        (kind.validate)(&object, &mut problems);
-    }
     match part {
-        Part::Main => (kind.validate_update)(&object, &before, &mut problems),
-        Part::EphemeralContainers => validate::pod::ephemeral_update(&object, &before, &mut problems),
-        Part::Status | Part::Finalizers => {}
+        Part::EphemeralContainers => {
+            kind.validate(&object, None, &mut problems);
+            validate::pod::ephemeral_update(&object, &before, &mut problems);
+        }
+        _ if is_checked => kind.validate(&object, Some(&before), &mut problems),
+        Part::Main | Part::Status | Part::Finalizers => {}
     }
     let causes = problems.into_causes();
     if !causes.is_empty() {
         return Err(ApiError::invalid(kind, &target.name, &causes));
     }
-    if kind.counts_generations() && object.get("spec") != before.get("spec") {
+    if kind.is_new_generation(&before, &object) {
         let generation = int(current, "/metadata/generation").unwrap_or(0) + 1;
         set(child(&mut object, "metadata"), "generation", generation);
     }
@@ -385,6 +391,7 @@ fn main_part(kind: &Kind, current: &Value, wished: Value) -> Value {
         }
     }
     match current.get("status") {
+        _ if !kind.keeps_status_apart() => {}
         Some(status) => set(&mut object, "status", status.clone()),
         None => drop(remove(&mut object, "status")),
     }
@@ -421,11 +428,11 @@ fn identity_matches(target: &Target, current: &Value, wished: &Value) -> Result<
     let (uid, is) = (text(wished, "/metadata/uid"), text(current, "/metadata/uid"));
     if !uid.is_empty() && uid != is {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
-        return Err(ApiError::conflict(target.kind, &target.name, &why));
+        return Err(ApiError::conflict(&target.kind, &target.name, &why));
     }
     let revision = read::revision_of(wished);
     if !revision.is_empty() && revision != read::revision_of(current) {
-        return Err(ApiError::modified(target.kind, &target.name));
+        return Err(ApiError::modified(&target.kind, &target.name));
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ const CHUNK: usize = 64;
 
 struct Watch {
     view: View,
-    kind: &'static Kind,
+    kind: Arc<Kind>,
     namespace: Option<String>,
     /// Empty for a collection.
     name: String,
@@ -63,7 +63,7 @@ pub async fn watch(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let form = Form::of(headers, query.text("includeObject"))?;
-    let selector = Selector::parse(target.kind, query.text("labelSelector"), query.text("fieldSelector"))?;
+    let selector = Selector::parse(&target.kind, query.text("labelSelector"), query.text("fieldSelector"))?;
     let timeout = query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
     let timeout = timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds).min(TIMEOUT));
     let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
@@ -84,7 +84,7 @@ pub async fn watch(
         None if none_first => (seen.revision, VecDeque::new()),
         None => {
             let listed =
-                state.view.read(|store| read::list_at(store, target.kind, namespace.as_deref(), None))?;
+                state.view.read(|store| read::list_at(store, &target.kind, namespace.as_deref(), None))?;
             let objects = listed.1.into_iter().filter(|((_, name), object)| {
                 (target.name.is_empty() || *name == target.name) && selector.matches(object.value())
             });
@@ -94,7 +94,7 @@ pub async fn watch(
     seen.revision = cursor;
     let watch = Watch {
         view: state.view.clone(),
-        kind: target.kind,
+        kind: target.kind.clone(),
         namespace,
         name: target.name.clone(),
         selector,
@@ -224,7 +224,7 @@ impl Watch {
     }
 
     fn line(&self, kind: &str, object: &Value) -> String {
-        let object = self.form.object(self.kind, object, super::now());
+        let object = self.form.object(&self.kind, object, super::now());
         format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
     }
 
@@ -238,7 +238,7 @@ impl Watch {
             Form::Object => {
                 json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
             }
-            form => form.list(self.kind, [], metadata, super::now()),
+            form => form.list(&self.kind, [], metadata, super::now()),
         };
         format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n")
     }

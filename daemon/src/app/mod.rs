@@ -257,6 +257,7 @@ impl Daemon {
         });
         let state = ApiState {
             view: view.clone(),
+            kinds: api::kinds::Kinds::new(view.clone()),
             propose: flock.propose.clone(),
             documents,
             usages: pods.clone(),

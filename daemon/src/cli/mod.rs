@@ -17,7 +17,6 @@ mod get;
 mod guard;
 mod hand_over;
 mod image;
-mod jsonpath;
 mod kubeconfig;
 mod logs;
 mod manifests;

@@ -1,6 +1,6 @@
 //! The forms of `-o`: an object as JSON, YAML, a name, or what a path leads to.
 
-use super::jsonpath::Template;
+use crate::jsonpath::Template;
 use serde_json::Value;
 use std::io::Write;
 use std::str::FromStr;

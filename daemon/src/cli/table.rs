@@ -1,5 +1,7 @@
 //! Columns of text, aligned the way kubectl aligns them, and the server's `Table` answers in them.
 
+pub use crate::jsonpath::text;
+
 use serde_json::Value;
 use std::io::{self, Write};
 
@@ -163,15 +165,6 @@ fn choose(definitions: &[Value], detail: Detail) -> Vec<Column> {
         .filter(|(_, column)| detail == Detail::Wide || column["priority"].as_i64().unwrap_or(0) == 0)
         .map(|(index, column)| Column { index, is_name: column["format"] == "name" })
         .collect()
-}
-
-/// A scalar as it is shown.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// `a=b,c=d`, or `<none>`.

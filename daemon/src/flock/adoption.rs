@@ -5,6 +5,7 @@
 use crate::api::apply::note_adoption;
 use gaggle_gossip::intent::{Beyond, Conflict, Heads, Noted};
 use gaggle_sched::controller::Note;
+use gaggle_sched::controller::definition::definition_of;
 use gaggle_sched::controller::deletion::{self, Grace};
 use gaggle_sched::scheduler::{ATTEMPT, GROUP};
 use gaggle_sched::state::{Adopted, Expect, Key, Object, Resource, Store, Txn, Write};
@@ -184,7 +185,8 @@ pub fn adoption(
                 }
             }
             if let Some(current) = current {
-                note_adoption(current.value(), &mut value, &now.0.to_string());
+                let definition = store.get(&definition_of(&key.resource)).map(|found| found.value());
+                note_adoption(current.value(), &mut value, definition, &now.0.to_string());
             }
             let expect = current.map_or(Expect::Absent, |current| Expect::Revision(current.revision()));
             Write::Put { key: key.clone(), value, expect, intent: adopted }
@@ -310,6 +312,34 @@ mod tests {
         assert_eq!(managers[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
         assert_eq!(managers[1]["manager"], "gaggle-adoption");
         assert_eq!(managers[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    }
+
+    #[test]
+    fn an_adopted_edit_of_a_kind_that_people_defined_is_noted_by_its_schema() {
+        let mut store = Store::default();
+        let resource = Resource::new("example.com", "tabs");
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}}});
+        let definition = json!({"metadata": {}, "spec": {"group": "example.com", "scope": "Namespaced", "versions":
+            [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
+            "status": {"conditions": [{"type": "Established", "status": "True"}],
+                "acceptedNames": {"plural": "tabs", "kind": "Tab"}}});
+        let managed = json!([{"manager": "ci", "operation": "Apply", "apiVersion": "example.com/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:spec": {"f:a": {}, "f:b": {}}}}]);
+        let mut value = json!({"apiVersion": "example.com/v1", "kind": "Tab", "metadata": {"managedFields": managed},
+            "spec": {"a": 1, "b": 1}});
+        let key = Key::new(resource.clone(), "default", "one");
+        for (key, value) in [(definition_of(&resource), definition), (key.clone(), value.clone())] {
+            store.apply(&Write::Put { key, value, expect: Expect::Absent, intent: None }.into()).unwrap();
+        }
+        value["metadata"] = json!({});
+        value["spec"]["a"] = json!(2);
+        let seen = found(None, vec![[1; 32]]);
+        let txn = adoption(&store, &key, Some(value), &seen, vec![], &crate::app::now()).unwrap();
+        store.apply(&txn).unwrap();
+        let managers = store.get(&key).unwrap().value()["metadata"]["managedFields"].clone();
+        assert_eq!(managers[0]["fieldsV1"], json!({"f:spec": {"f:b": {}}}));
+        assert_eq!(managers[1]["fieldsV1"], json!({"f:spec": {"f:a": {}}}));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod birth;
 mod bounds;
 mod cronjob;
 mod daemonset;
+pub mod definition;
 pub mod deletion;
 mod deployment;
 pub mod disruption;
@@ -143,6 +144,7 @@ pub fn controllers(settings: &Settings) -> Vec<Box<dyn Controller>> {
         Box::new(namespace::NamespaceController),
         Box::new(access::AccessController),
         Box::new(serviceaccount::ServiceAccountController { authority_pem: settings.authority_pem.clone() }),
+        Box::new(definition::DefinitionController),
         Box::new(deployment::DeploymentController),
         Box::new(replicaset::ReplicaController::<ReplicaSet>(PhantomData)),
         Box::new(replicaset::ReplicaController::<ReplicationController>(PhantomData)),

@@ -38,9 +38,9 @@ pub fn check(
         let attributes = Attributes::object(verb, super::GROUP, resource, namespace, name);
         state.view.read(|store| Policy(store).decide(user, &attributes).is_allowed())
     };
-    let wanted = match kind.kind {
+    let wanted = match kind.kind.as_str() {
         "Role" | "ClusterRole" => {
-            if may("escalate", kind.plural, name) {
+            if may("escalate", &kind.plural, name) {
                 return Ok(());
             }
             let mut wanted: Vec<PolicyRule> = typed(after.get("rules"))?;

@@ -16,6 +16,7 @@ mod typed;
 pub use managers::{Author, Manager, Operation, read, wished, write};
 pub use typed::Malformed;
 
+use super::definition::kinds_of;
 use super::schema::{self, Node};
 use super::value::text;
 use fields::{Fields, Step};
@@ -294,12 +295,15 @@ impl Writing<'_> {
 }
 
 /// Notes that an object was changed by whoever edited its document where nobody ordered writes: what they set is theirs
-/// then, so that who applies afterwards is told of it.
-pub fn note_adoption(before: &Value, object: &mut Value, now: &str) {
+/// then, so that who applies afterwards is told of it. `definition` is that of the kind, where people defined it.
+pub fn note_adoption(before: &Value, object: &mut Value, definition: Option<&Value>, now: &str) {
     let mut managers = read(before);
     let api_version = text(object, "/apiVersion").to_owned();
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let of = schema::of(group, version, text(object, "/kind"));
+    let kind = text(object, "/kind").to_owned();
+    let defined = definition.map(kinds_of).unwrap_or_default();
+    let defined = defined.iter().find(|one| one.kind == kind && one.api_version() == api_version);
+    let of = schema::of(group, version, &kind).or_else(|| defined?.node());
     let author = Author {
         name: ADOPTION.into(),
         operation: Operation::Update,

@@ -58,9 +58,9 @@ fn step_of(element: &Value, elements: &Elements, of: Of<'_>) -> Result<Step, Str
     };
     let element = element.as_object().ok_or("an element of a keyed list is not an object")?;
     let found = keys.iter().filter_map(|key| {
-        let default = || of?.items()?.child(key)?.default().map(Value::from);
-        let value = element.get(*key).filter(|value| !value.is_null()).cloned().or_else(default)?;
-        Some(((*key).to_owned(), value))
+        let default = || of?.items()?.child(key)?.default().cloned();
+        let value = element.get(key).filter(|value| !value.is_null()).cloned().or_else(default)?;
+        Some((key.clone(), value))
     });
     let found: Map<String, Value> = found.collect();
     match found.is_empty() {

@@ -3,6 +3,7 @@
 //! Every function may be run again on its own result and changes nothing then: updates are defaulted too.
 
 pub mod access;
+pub mod extensions;
 pub mod network;
 mod pod;
 pub mod policy;

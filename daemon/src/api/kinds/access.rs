@@ -1,12 +1,12 @@
 //! The kinds of the group `rbac.authorization.k8s.io`.
 
-use super::{Keeping, Kind, Scope, any_update, decode_as, nothing};
+use super::{Entry, Keeping, Scope, any_update, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "rbac.authorization.k8s.io",
         version: "v1",
         kind: "ClusterRole",
@@ -28,7 +28,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ClusterRole>,
         decode: decode_as::<ClusterRole>,
     },
-    Kind {
+    Entry {
         group: "rbac.authorization.k8s.io",
         version: "v1",
         kind: "Role",
@@ -50,7 +50,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Role>,
         decode: decode_as::<Role>,
     },
-    Kind {
+    Entry {
         group: "rbac.authorization.k8s.io",
         version: "v1",
         kind: "ClusterRoleBinding",
@@ -72,7 +72,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ClusterRoleBinding>,
         decode: decode_as::<ClusterRoleBinding>,
     },
-    Kind {
+    Entry {
         group: "rbac.authorization.k8s.io",
         version: "v1",
         kind: "RoleBinding",

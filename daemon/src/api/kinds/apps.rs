@@ -1,14 +1,14 @@
 //! The kinds of the group `apps`.
 
-use super::{Keeping, Kind, Scope, Subresource, decode_as, nothing};
+use super::{Entry, Keeping, Scope, Subresource, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use serde_json::{Value, json};
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "apps",
         version: "v1",
         kind: "ControllerRevision",
@@ -30,7 +30,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ControllerRevision>,
         decode: decode_as::<ControllerRevision>,
     },
-    Kind {
+    Entry {
         group: "apps",
         version: "v1",
         kind: "DaemonSet",
@@ -52,7 +52,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<DaemonSet>,
         decode: decode_as::<DaemonSet>,
     },
-    Kind {
+    Entry {
         group: "apps",
         version: "v1",
         kind: "Deployment",
@@ -74,7 +74,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Deployment>,
         decode: decode_as::<Deployment>,
     },
-    Kind {
+    Entry {
         group: "apps",
         version: "v1",
         kind: "ReplicaSet",
@@ -96,7 +96,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ReplicaSet>,
         decode: decode_as::<ReplicaSet>,
     },
-    Kind {
+    Entry {
         group: "apps",
         version: "v1",
         kind: "StatefulSet",

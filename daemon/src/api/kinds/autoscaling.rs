@@ -1,13 +1,13 @@
 //! The kinds of the group `autoscaling`.
 
-use super::{Keeping, Kind, Scope, Subresource, any_update, decode_as};
+use super::{Entry, Keeping, Scope, Subresource, any_update, decode_as};
 use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use serde_json::{Value, json};
 
-pub(super) static KINDS: &[Kind] = &[Kind {
+pub(super) static KINDS: &[Entry] = &[Entry {
     group: "autoscaling",
     version: "v2",
     kind: "HorizontalPodAutoscaler",

@@ -1,14 +1,14 @@
 //! The kinds of the group `batch`.
 
-use super::{Keeping, Kind, Scope, Subresource, decode_as};
+use super::{Entry, Keeping, Scope, Subresource, decode_as};
 use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use serde_json::{Value, json};
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "batch",
         version: "v1",
         kind: "Job",
@@ -30,7 +30,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Job>,
         decode: decode_as::<Job>,
     },
-    Kind {
+    Entry {
         group: "batch",
         version: "v1",
         kind: "CronJob",

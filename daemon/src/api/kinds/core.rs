@@ -1,6 +1,6 @@
 //! The kinds of the core group, and leases.
 
-use super::{Keeping, Kind, Scope, Subresource, any_content, any_update, decode_as, nothing};
+use super::{Entry, Keeping, Scope, Subresource, any_content, any_update, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::value::{as_map, child, default_to, set, text};
 use crate::api::{defaults, table, validate};
@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::{Value, json};
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "",
         version: "v1",
         kind: "ConfigMap",
@@ -34,7 +34,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ConfigMap>,
         decode: decode_as::<ConfigMap>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Endpoints",
@@ -56,7 +56,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Endpoints>,
         decode: decode_as::<Endpoints>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Event",
@@ -90,7 +90,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Event>,
         decode: decode_as::<Event>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "LimitRange",
@@ -112,7 +112,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<LimitRange>,
         decode: decode_as::<LimitRange>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Namespace",
@@ -134,7 +134,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Namespace>,
         decode: decode_as::<Namespace>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Node",
@@ -156,7 +156,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Node>,
         decode: decode_as::<Node>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "PersistentVolume",
@@ -178,7 +178,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<PersistentVolume>,
         decode: decode_as::<PersistentVolume>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "PersistentVolumeClaim",
@@ -200,7 +200,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<PersistentVolumeClaim>,
         decode: decode_as::<PersistentVolumeClaim>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Pod",
@@ -239,7 +239,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Pod>,
         decode: decode_as::<Pod>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "PodTemplate",
@@ -261,7 +261,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<PodTemplate>,
         decode: decode_as::<PodTemplate>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "ReplicationController",
@@ -283,7 +283,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ReplicationController>,
         decode: decode_as::<ReplicationController>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "ResourceQuota",
@@ -305,7 +305,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ResourceQuota>,
         decode: decode_as::<ResourceQuota>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Secret",
@@ -327,7 +327,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Secret>,
         decode: decode_as::<Secret>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "ServiceAccount",
@@ -349,7 +349,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<ServiceAccount>,
         decode: decode_as::<ServiceAccount>,
     },
-    Kind {
+    Entry {
         group: "",
         version: "v1",
         kind: "Service",
@@ -371,7 +371,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Service>,
         decode: decode_as::<Service>,
     },
-    Kind {
+    Entry {
         group: "coordination.k8s.io",
         version: "v1",
         kind: "Lease",

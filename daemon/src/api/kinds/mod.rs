@@ -1,25 +1,33 @@
-//! The table of kinds: everything that is particular to one kind of object, one entry each.
+//! Kinds of objects: everything that is particular to one.
 //!
-//! Handlers never name a kind; what differs stands here as data and small functions. To serve another kind, add
-//! an entry to one of the files below.
+//! Handlers never name a kind; what differs stands here as data and small functions. Kinds come from two places: the
+//! table, one entry each in the files below, and people's CustomResourceDefinitions ([`definition`]). What is served now
+//! is the [`Catalogue`] of both. To serve another kind of Kubernetes', add an entry to the table.
 
 mod access;
 mod apps;
 mod autoscaling;
 mod batch;
+mod catalogue;
 mod core;
+mod extensions;
+mod kind;
 mod network;
 mod policy;
 mod storage;
+pub mod version;
 
-use super::schema::{self, Describe, Node};
+pub use catalogue::{Catalogue, Kinds};
+pub use kind::{Kind, Names};
+
+use super::schema::Describe;
 use super::table::Column;
 use super::validate::Problems;
-use gaggle_sched::state::{Key, Resource};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::{Arc, LazyLock};
 
 /// A part of an object with a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +74,8 @@ pub enum Keeping {
     Ordered,
 }
 
-/// One kind of object.
-pub struct Kind {
+/// One kind of Kubernetes' own, as the table has it.
+pub struct Entry {
     /// Empty for the core group.
     pub group: &'static str,
     pub version: &'static str,
@@ -99,49 +107,6 @@ pub struct Kind {
     pub decode: fn(&Value) -> Result<Value, String>,
 }
 
-impl Kind {
-    /// `deployments.apps`, as errors name it; also the store's resource.
-    pub fn qualified(&self) -> String {
-        self.resource().to_string()
-    }
-
-    pub fn resource(&self) -> Resource {
-        Resource::new(self.group, self.plural)
-    }
-
-    pub fn key(&self, namespace: &str, name: &str) -> Key {
-        Key::new(self.resource(), namespace, name)
-    }
-
-    /// `v1` or `apps/v1`.
-    pub fn api_version(&self) -> String {
-        group_version(self.group, self.version)
-    }
-
-    pub fn is_namespaced(&self) -> bool {
-        self.scope == Scope::Namespaced
-    }
-
-    pub fn has(&self, subresource: Subresource) -> bool {
-        self.subresources.contains(&subresource)
-    }
-
-    /// Whether `metadata.generation` grows with every change of `spec`.
-    pub fn counts_generations(&self) -> bool {
-        let has_controller = !self.group.is_empty() || self.kind == "ReplicationController";
-        has_controller && self.has(Subresource::Status)
-    }
-
-    /// The type of its objects.
-    pub fn node(&self) -> Option<Node<'static>> {
-        schema::of(self.group, self.version, self.kind)
-    }
-
-    pub fn is(&self, group: &str, kind: &str) -> bool {
-        self.group == group && self.kind == kind
-    }
-}
-
 pub fn group_version(group: &str, version: &str) -> String {
     match group {
         "" => version.to_owned(),
@@ -149,9 +114,8 @@ pub fn group_version(group: &str, version: &str) -> String {
     }
 }
 
-/// Every kind, in the order in which discovery lists them.
-pub fn all() -> impl Iterator<Item = &'static Kind> {
-    core::KINDS
+static TABLE: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
+    let entries = core::KINDS
         .iter()
         .chain(apps::KINDS)
         .chain(autoscaling::KINDS)
@@ -160,18 +124,27 @@ pub fn all() -> impl Iterator<Item = &'static Kind> {
         .chain(policy::KINDS)
         .chain(access::KINDS)
         .chain(storage::KINDS)
+        .chain(extensions::KINDS);
+    entries.map(|entry| Arc::new(Kind::of_entry(entry))).collect()
+});
+
+/// Every kind of the table, in the order in which discovery lists them.
+pub fn all() -> impl Iterator<Item = &'static Arc<Kind>> {
+    TABLE.iter()
 }
 
-pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+/// A kind of the table.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Arc<Kind>> {
     all().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
 }
 
-/// The group-versions that are served, each once, in discovery's order.
-pub fn group_versions() -> Vec<(&'static str, &'static str)> {
+/// The group-versions of kinds, each once, in discovery's order.
+pub fn group_versions<'a>(kinds: impl Iterator<Item = &'a Arc<Kind>>) -> Vec<(&'a str, &'a str)> {
     let mut found = Vec::new();
-    for kind in all() {
-        if !found.contains(&(kind.group, kind.version)) {
-            found.push((kind.group, kind.version));
+    for kind in kinds {
+        let of_kind = (kind.group.as_str(), kind.version.as_str());
+        if !found.contains(&of_kind) {
+            found.push(of_kind);
         }
     }
     found

@@ -1,6 +1,6 @@
 //! The kinds of the groups `networking.k8s.io` and `discovery.k8s.io`. They are kept for who asks for them.
 
-use super::{Keeping, Kind, Scope, Subresource, any_update, decode_as, nothing};
+use super::{Entry, Keeping, Scope, Subresource, any_update, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
@@ -8,8 +8,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use serde_json::{Value, json};
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "networking.k8s.io",
         version: "v1",
         kind: "IngressClass",
@@ -31,7 +31,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<IngressClass>,
         decode: decode_as::<IngressClass>,
     },
-    Kind {
+    Entry {
         group: "networking.k8s.io",
         version: "v1",
         kind: "Ingress",
@@ -53,7 +53,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<Ingress>,
         decode: decode_as::<Ingress>,
     },
-    Kind {
+    Entry {
         group: "networking.k8s.io",
         version: "v1",
         kind: "NetworkPolicy",
@@ -75,7 +75,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<NetworkPolicy>,
         decode: decode_as::<NetworkPolicy>,
     },
-    Kind {
+    Entry {
         group: "discovery.k8s.io",
         version: "v1",
         kind: "EndpointSlice",

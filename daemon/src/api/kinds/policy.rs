@@ -1,6 +1,6 @@
 //! The kinds of the groups `policy` and `scheduling.k8s.io`.
 
-use super::{Keeping, Kind, Scope, Subresource, any_update, decode_as, nothing};
+use super::{Entry, Keeping, Scope, Subresource, any_update, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::value::set;
 use crate::api::{defaults, table, validate};
@@ -8,8 +8,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "policy",
         version: "v1",
         kind: "PodDisruptionBudget",
@@ -31,7 +31,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<PodDisruptionBudget>,
         decode: decode_as::<PodDisruptionBudget>,
     },
-    Kind {
+    Entry {
         group: "scheduling.k8s.io",
         version: "v1",
         kind: "PriorityClass",

@@ -1,13 +1,13 @@
 //! The kinds of the group `storage.k8s.io`, and `node.k8s.io`.
 
-use super::{Keeping, Kind, Scope, decode_as, nothing};
+use super::{Entry, Keeping, Scope, decode_as, nothing};
 use crate::api::schema::describe;
 use crate::api::{defaults, table, validate};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 
-pub(super) static KINDS: &[Kind] = &[
-    Kind {
+pub(super) static KINDS: &[Entry] = &[
+    Entry {
         group: "storage.k8s.io",
         version: "v1",
         kind: "StorageClass",
@@ -29,7 +29,7 @@ pub(super) static KINDS: &[Kind] = &[
         schema: describe::<StorageClass>,
         decode: decode_as::<StorageClass>,
     },
-    Kind {
+    Entry {
         group: "node.k8s.io",
         version: "v1",
         kind: "RuntimeClass",

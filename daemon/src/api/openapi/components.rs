@@ -1,5 +1,6 @@
 //! The schemas of one group-version, in the words in which Kubernetes publishes its own.
 
+use crate::api::definition;
 use crate::api::kinds::Kind;
 use crate::api::schema::rules::{self, FieldRules};
 use crate::api::schema::{Definitions, REFERENCE, referred};
@@ -7,6 +8,8 @@ use crate::api::value::remove;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
+/// What every document has, also one of kinds that people defined.
+pub const AROUND: &[&str] = &[DELETE_OPTIONS, STATUS, LIST_META];
 /// A patch's body: its form is its media type's.
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -14,7 +17,16 @@ pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
 pub const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
+pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+/// Types that Kubernetes publishes without saying what they hold.
+const ANYTHING: &[&str] = &[
+    ".apiextensions.v1.JSON",
+    ".JSONSchemaPropsOrArray",
+    ".JSONSchemaPropsOrBool",
+    ".JSONSchemaPropsOrStringArray",
+];
 
 /// A reference to a schema.
 pub fn refer(name: &str) -> Value {
@@ -55,9 +67,13 @@ fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
 }
 
 /// Says which kinds the schemas are of, also where another group's objects hold them.
-pub fn identify(schemas: &mut Map<String, Value>, definitions: &Definitions, group_version: (&str, &str)) {
+pub fn identify<'a>(
+    schemas: &mut Map<String, Value>,
+    kinds: impl Iterator<Item = (&'a str, &'a Kind)>,
+    group_version: (&str, &str),
+) {
     let (group, version) = group_version;
-    let kinds = definitions.kinds.iter().map(|(kind, name)| (name.as_str(), identity(kind, kind.kind)));
+    let kinds = kinds.map(|(name, kind)| (name, identity(kind, &kind.kind)));
     let around = [
         (SCALE, "autoscaling", "v1", "Scale"),
         (EVICTION, "policy", "v1", "Eviction"),
@@ -76,11 +92,21 @@ pub fn identify(schemas: &mut Map<String, Value>, definitions: &Definitions, gro
     }
 }
 
+/// Adds the schema that somebody defined a kind with, and tells its name: `com.example.stable.v1.CronTab`.
+pub fn add_defined(schemas: &mut Map<String, Value>, kind: &Kind, published: &Value) -> String {
+    let mut parts: Vec<&str> = kind.group.split('.').rev().collect();
+    parts.extend([kind.version.as_str(), kind.kind.as_str()]);
+    let metadata = json!({"description": "Standard object metadata.", "allOf": [refer(OBJECT_META)]});
+    let name = parts.join(".");
+    schemas.insert(name.clone(), definition::with_identity(published.clone(), metadata));
+    name
+}
+
 /// Adds the schema of a kind's lists.
 pub fn add_list(schemas: &mut Map<String, Value>, kind: &Kind, name: &str) {
     let text = |of: &str| schemas.get(name).and_then(|schema| schema["properties"][of].as_object().cloned());
     let (kind_field, version_field) = (text("kind"), text("apiVersion"));
-    let list = format!("{}List", kind.kind);
+    let list = kind.list.as_str();
     let schema = json!({
         "description": format!("{list} is a list of objects of kind {}.", kind.kind),
         "type": "object",
@@ -90,7 +116,7 @@ pub fn add_list(schemas: &mut Map<String, Value>, kind: &Kind, name: &str) {
             "items": {"description": "The objects.", "type": "array", "items": refer(name)},
             "metadata": {"description": "Standard list metadata.", "allOf": [refer(LIST_META)]},
         },
-        "x-kubernetes-group-version-kind": [identity(kind, &list)],
+        "x-kubernetes-group-version-kind": [identity(kind, list)],
     });
     schemas.insert(list_of(name), schema);
 }
@@ -103,6 +129,9 @@ pub fn identity(kind: &Kind, name: &str) -> Value {
 fn published(name: &str, definition: &Value) -> Value {
     let own = rules::of(name);
     let mut schema = definition.clone();
+    if ANYTHING.iter().any(|anything| name.ends_with(anything)) {
+        return json!({"description": definition["description"]});
+    }
     if own.is_some_and(|own| own.is_atomic) {
         schema["x-kubernetes-map-type"] = "atomic".into();
     }

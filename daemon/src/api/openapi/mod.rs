@@ -6,14 +6,15 @@
 mod components;
 mod paths;
 
-use super::kinds::{self, group_version};
+use super::ApiState;
+use super::kinds::{self, Catalogue, Kind, group_version};
 use super::negotiate::Form;
 use super::query::Query;
 use super::schema::{self, Definitions};
 use super::status::{ApiError, json_response};
 use super::version::GIT_VERSION;
 use axum::body::Bytes;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
@@ -22,15 +23,15 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// How long a document that is asked for with its hash may be kept: another version has another hash.
 const FOR_EVER: &str = "public, immutable, max-age=31536000";
 const ASK_AGAIN: &str = "no-cache, private";
 
 /// `GET /openapi/v3`
-pub async fn index() -> Response {
-    let documents = match documents().await {
+pub async fn index(State(state): State<ApiState>) -> Response {
+    let documents = match All::of(&state).await {
         Ok(documents) => documents,
         Err(error) => return error.into_response(),
     };
@@ -45,14 +46,25 @@ pub async fn index() -> Response {
 }
 
 /// `GET /openapi/v3/api/v1` and `GET /openapi/v3/apis/GROUP/VERSION`
-pub async fn group_document(Path(wanted): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&wanted, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response)
+pub async fn group_document(
+    State(state): State<ApiState>,
+    Path(wanted): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&state, &wanted, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(wanted: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
+async fn answer(
+    state: &ApiState,
+    wanted: &str,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     // Who takes nothing but protobuf has to hear that there is none.
     Form::of(headers, "")?;
-    let document = documents().await?.get(wanted).ok_or_else(ApiError::no_such_path)?;
+    let documents = All::of(state).await?;
+    let document = documents.get(wanted).ok_or_else(ApiError::no_such_path)?;
     let query = Query::of(uri)?;
     let asked = query.text("hash");
     if !asked.is_empty() && asked != document.hash {
@@ -133,20 +145,62 @@ struct Document {
     hash: String,
 }
 
-/// Made when somebody asks first: it takes a moment, and nobody may ever ask this desktop.
-static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
+/// Documents by their path below `/openapi/v3`.
+pub struct Documents(BTreeMap<String, Document>);
+
+/// Those of Kubernetes' own kinds, made when somebody asks first: it takes a moment, and nobody may ever ask this desktop.
+static OF_TABLE: LazyLock<Documents> = LazyLock::new(|| {
     let definitions = schema::definitions();
-    let documents = kinds::group_versions().into_iter().map(|(group, version)| {
-        let text = document(&definitions, group, version).to_string();
-        let hash = Sha256::digest(&text).iter().take(16).map(|byte| format!("{byte:02X}")).collect();
-        (path_of(group, version), Document { packed: packed(text.as_bytes()), hash })
-    });
-    documents.collect()
+    let of_table = kinds::group_versions(kinds::all()).into_iter();
+    Documents::of(of_table.map(|group_version| (group_version, document(&definitions, group_version))))
 });
 
-/// The documents, made where it holds nobody up.
-async fn documents() -> Result<&'static BTreeMap<String, Document>, ApiError> {
-    tokio::task::spawn_blocking(|| &*DOCUMENTS).await.map_err(ApiError::internal)
+/// The schemas beside the kinds, for documents that have none of Kubernetes' kinds.
+static AROUND: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let names = components::AROUND.iter().copied().chain([components::OBJECT_META, components::SCALE]);
+    components::closure(&schema::definitions(), names)
+});
+
+impl Documents {
+    fn of<'a>(all: impl Iterator<Item = ((&'a str, &'a str), Value)>) -> Self {
+        let documents = all.map(|((group, version), document)| {
+            let text = document.to_string();
+            let hash = Sha256::digest(&text).iter().take(16).map(|byte| format!("{byte:02X}")).collect();
+            (path_of(group, version), Document { packed: packed(text.as_bytes()), hash })
+        });
+        Self(documents.collect())
+    }
+
+    /// Those of the groups that people defined.
+    pub fn of_defined(catalogue: &Catalogue) -> Self {
+        let all = kinds::group_versions(catalogue.defined()).into_iter();
+        Self::of(all.map(|group_version| (group_version, defined_document(catalogue, group_version))))
+    }
+}
+
+/// All documents, of one moment.
+struct All(Arc<Catalogue>);
+
+impl All {
+    /// Made where it holds nobody up.
+    async fn of(state: &ApiState) -> Result<Self, ApiError> {
+        let kinds = state.kinds.clone();
+        let all = tokio::task::spawn_blocking(move || {
+            let catalogue = kinds.now();
+            LazyLock::force(&OF_TABLE);
+            catalogue.documents();
+            Self(catalogue)
+        });
+        all.await.map_err(ApiError::internal)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&String, &Document)> {
+        OF_TABLE.0.iter().chain(&self.0.documents().0)
+    }
+
+    fn get(&self, name: &str) -> Option<&Document> {
+        OF_TABLE.0.get(name).or_else(|| self.0.documents().0.get(name))
+    }
 }
 
 fn packed(text: &[u8]) -> Bytes {
@@ -167,16 +221,36 @@ fn unpacked(packed: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn document(definitions: &Definitions, group: &str, version: &str) -> Value {
+fn document(definitions: &Definitions, (group, version): (&str, &str)) -> Value {
     let served: Vec<_> =
         definitions.kinds.iter().filter(|(kind, _)| kind.group == group && kind.version == version).collect();
-    let around = [components::DELETE_OPTIONS, components::STATUS, components::LIST_META];
     let parts = [components::SCALE, components::EVICTION, components::TOKEN_REQUEST];
     let names = served.iter().map(|(_, name)| name.as_str());
+    let around = components::AROUND.iter().copied();
     let mut schemas = components::closure(definitions, names.chain(around).chain(parts));
+    let kinds = definitions.kinds.iter().map(|(kind, name)| (name.as_str(), *kind));
+    components::identify(&mut schemas, kinds, (group, version));
+    whole(schemas, served.into_iter().map(|(kind, name)| (*kind, name.as_str())))
+}
+
+fn defined_document(catalogue: &Catalogue, (group, version): (&str, &str)) -> Value {
+    let mut schemas = AROUND.clone();
+    let served = catalogue.defined().filter(|kind| kind.group == group && kind.version == version);
+    let served: Vec<(&Kind, String)> = served
+        .filter_map(|kind| {
+            let published = kind.definition()?.published();
+            Some((&**kind, components::add_defined(&mut schemas, kind, published)))
+        })
+        .collect();
+    let kinds = || served.iter().map(|(kind, name)| (*kind, name.as_str()));
+    components::identify(&mut schemas, kinds().map(|(kind, name)| (name, kind)), (group, version));
+    whole(schemas, kinds())
+}
+
+/// The document of these schemas, with the paths and lists of the kinds.
+fn whole<'a>(mut schemas: Map<String, Value>, kinds: impl Iterator<Item = (&'a Kind, &'a str)>) -> Value {
     let mut paths = Map::new();
-    components::identify(&mut schemas, definitions, (group, version));
-    for (kind, name) in served {
+    for (kind, name) in kinds {
         components::add_list(&mut schemas, kind, name);
         paths::add(&mut paths, kind, name);
     }

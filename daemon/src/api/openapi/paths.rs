@@ -79,12 +79,16 @@ const PART_PATCH_BODIES: &[&str] = &[
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
+/// ... and of kinds whose lists have no keys that a strategic merge patch could go by.
+const DEFINED_PATCH_BODIES: &[&str] =
+    &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+const DEFINED_PART_PATCH_BODIES: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
 const OBJECT_BODIES: &[&str] =
     &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
 /// Adds everything that can be asked about a kind. `schema` is its schema's name.
 pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
-    let start = format!("/{}", path_of(kind.group, kind.version));
+    let start = format!("/{}", path_of(&kind.group, &kind.version));
     let all = format!("{start}/{}", kind.plural);
     let collection = match kind.is_namespaced() {
         true => format!("{start}/namespaces/{{namespace}}/{}", kind.plural),
@@ -92,7 +96,7 @@ pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
     };
     let item = format!("{collection}/{{name}}");
     let (list, removed) = (components::list_of(schema), components::STATUS);
-    let whole = Part { kind, name: "", of: (kind.group, kind.version, kind.kind), schema };
+    let whole = Part { kind, name: "", of: (&kind.group, &kind.version, &kind.kind), schema };
     if kind.is_namespaced() {
         paths.insert(all, json!({"get": whole.operation("listForAllNamespaces", "list", LIST, &list)}));
     }
@@ -114,7 +118,7 @@ pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
     });
     operations["delete"]["requestBody"] = options;
     paths.insert(item.clone(), operations);
-    for part in kind.subresources {
+    for part in &kind.subresources {
         let path = format!("{item}/{}", part.name());
         let of = discovery::served_as(kind, *part);
         let (schema, parameters) = match (part, of.2) {
@@ -162,7 +166,7 @@ struct Part<'a> {
     /// Empty for the whole object.
     name: &'static str,
     /// Group, version and kind of what is read and written.
-    of: (&'static str, &'static str, &'static str),
+    of: (&'a str, &'a str, &'a str),
     /// The schema of that; empty for plain text.
     schema: &'a str,
 }
@@ -176,8 +180,13 @@ impl Part<'_> {
 
     fn patch(&self) -> Value {
         let mut operation = self.operation("patch", "patch", PATCH, self.schema);
-        let is_managed = self.of == (self.kind.group, self.kind.version, self.kind.kind);
-        let bodies = if is_managed { PATCH_BODIES } else { PART_PATCH_BODIES };
+        let own = (self.kind.group.as_str(), self.kind.version.as_str(), self.kind.kind.as_str());
+        let bodies = match (self.of == own, self.kind.definition().is_some()) {
+            (true, false) => PATCH_BODIES,
+            (true, true) => DEFINED_PATCH_BODIES,
+            (false, false) => PART_PATCH_BODIES,
+            (false, true) => DEFINED_PART_PATCH_BODIES,
+        };
         operation["requestBody"] = body(bodies, components::PATCH);
         operation
     }
@@ -202,7 +211,7 @@ impl Part<'_> {
         let (group, version, kind) = self.of;
         json!({
             "operationId": self.operation_id(verb, ""),
-            "tags": [format!("{}_{}", short_group(self.kind.group), self.kind.version)],
+            "tags": [format!("{}_{}", short_group(&self.kind.group), self.kind.version)],
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
             "parameters": parameters,
@@ -219,7 +228,7 @@ impl Part<'_> {
             (false, false) => (verb, ""),
         };
         let end = if everywhere { "ForAllNamespaces" } else { "" };
-        let (group, version) = (capital(short_group(self.kind.group)), capital(self.kind.version));
+        let (group, version) = (capital(short_group(&self.kind.group)), capital(&self.kind.version));
         format!("{verb}{group}{version}{method}{scope}{}{}{end}", self.kind.kind, capital(self.name))
     }
 }

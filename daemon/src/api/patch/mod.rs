@@ -12,6 +12,9 @@ use serde_json::Value;
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, \
                         application/strategic-merge-patch+json, application/apply-patch+yaml";
+/// Of objects whose lists nobody could merge by keys.
+pub const ACCEPTED_OF_DEFINED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 /// Of a part that has no managers of its own.
 const ACCEPTED_OF_PARTS: &str =
     "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";

@@ -103,7 +103,7 @@ fn merge_lists(
             list.retain(|item| seen.insert(item.clone()));
             return Ok(in_order(list, patch, &before, elements));
         }
-        Elements::Keyed(keys) => keys.first().copied().unwrap_or_default(),
+        Elements::Keyed(keys) => keys.first().map(String::as_str).unwrap_or_default(),
     };
     // An element that is only the directive speaks for the whole list.
     if patch.iter().any(|item| item.as_object().is_some_and(|item| item.len() == 1 && replaces(item))) {

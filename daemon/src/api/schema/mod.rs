@@ -7,7 +7,7 @@
 mod model;
 pub mod rules;
 
-pub use model::{Elements, List, Node, Scalar, Shape};
+pub use model::{Elements, List, Model, Node, Scalar, Shape};
 
 use super::kinds::{self, Kind};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -16,7 +16,6 @@ use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
 use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::schemars::generate::{SchemaGenerator, SchemaSettings};
-use model::Model;
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
@@ -62,7 +61,7 @@ pub fn definitions() -> Definitions {
         settings.meta_schema = None;
     });
     let mut generator = settings.into_generator();
-    let kinds = kinds::all().map(|kind| (kind, (kind.schema)(&mut generator))).collect();
+    let kinds = kinds::all().filter_map(|kind| Some((&**kind, kind.describe(&mut generator)?))).collect();
     for around in AROUND {
         around(&mut generator);
     }

@@ -1,5 +1,7 @@
 //! The types, reduced to what merging asks for: small enough to be kept for as long as the process runs.
 
+mod defined;
+
 use super::rules::{self, FieldRules};
 use super::{Definitions, referred};
 use serde_json::Value;
@@ -19,9 +21,22 @@ pub struct Model {
 enum Type {
     Scalar(Scalar),
     Any,
-    Struct { fields: BTreeMap<String, Field>, is_atomic: bool },
-    Map { values: Id, is_atomic: bool },
-    List { list: List, items: Id },
+    /// Named fields, and what other ones hold where they are allowed.
+    Struct {
+        fields: BTreeMap<String, Field>,
+        rest: Option<Id>,
+        is_atomic: bool,
+    },
+    Map {
+        values: Id,
+        is_atomic: bool,
+    },
+    List {
+        list: List,
+        items: Id,
+    },
+    /// A type of Kubernetes' own, in the model of those.
+    Elsewhere(Node<'static>),
 }
 
 #[derive(Debug)]
@@ -30,7 +45,7 @@ struct Field {
     retains_keys: bool,
     is_replaced: bool,
     is_granular: bool,
-    default: Option<&'static str>,
+    default: Option<Value>,
 }
 
 /// What a plain value is.
@@ -61,7 +76,7 @@ pub enum Elements {
     /// Plain values, each there once.
     Set,
     /// Objects, by these fields.
-    Keyed(Vec<&'static str>),
+    Keyed(Vec<String>),
 }
 
 /// A type as one value's.
@@ -94,6 +109,7 @@ impl<'a> Node<'a> {
         match self.of {
             Type::Scalar(scalar) => Shape::Scalar(*scalar),
             Type::Any => Shape::Any,
+            Type::Elsewhere(node) => node.shape(),
             Type::Struct { is_atomic, .. } => {
                 let is_granular = self.field.is_some_and(|field| field.is_granular);
                 Shape::Struct { is_atomic: *is_atomic && !is_granular }
@@ -106,23 +122,29 @@ impl<'a> Node<'a> {
     /// What stands under a key of an object: a field, or a value of a map.
     pub fn child(self, key: &str) -> Option<Self> {
         match self.of {
-            Type::Struct { fields, .. } => {
-                let field = fields.get(key)?;
-                Some(Self { of: self.model.types.get(field.of)?, field: Some(field), ..self })
-            }
-            Type::Map { values, .. } => self.at(*values),
+            Type::Struct { fields, rest, .. } => match fields.get(key) {
+                Some(field) => self.at(field.of, Some(field)),
+                None => self.at((*rest)?, None),
+            },
+            Type::Map { values, .. } => self.at(*values, None),
+            Type::Elsewhere(node) => node.child(key),
             Type::Scalar(_) | Type::Any | Type::List { .. } => None,
         }
     }
 
     /// Whether `key` is a field that the type names.
     pub fn has_field(self, key: &str) -> bool {
-        matches!(self.of, Type::Struct { fields, .. } if fields.contains_key(key))
+        match self.of {
+            Type::Struct { fields, .. } => fields.contains_key(key),
+            Type::Elsewhere(node) => node.has_field(key),
+            _ => false,
+        }
     }
 
     pub fn items(self) -> Option<Self> {
         match self.of {
-            Type::List { items, .. } => self.at(*items),
+            Type::List { items, .. } => self.at(*items, None),
+            Type::Elsewhere(node) => node.items(),
             _ => None,
         }
     }
@@ -131,6 +153,7 @@ impl<'a> Node<'a> {
     pub fn merged(self) -> &'a Elements {
         match self.of {
             Type::List { list, .. } => &list.merged,
+            Type::Elsewhere(node) => node.merged(),
             _ => &Elements::Atomic,
         }
     }
@@ -147,12 +170,12 @@ impl<'a> Node<'a> {
     }
 
     /// What the field means where it is not written.
-    pub fn default(self) -> Option<&'static str> {
-        self.field?.default
+    pub fn default(self) -> Option<&'a Value> {
+        self.field?.default.as_ref()
     }
 
-    fn at(self, id: Id) -> Option<Self> {
-        Some(Self { of: self.model.types.get(id)?, field: None, ..self })
+    fn at(self, id: Id, field: Option<&'a Field>) -> Option<Self> {
+        Some(Self { of: self.model.types.get(id)?, field, ..self })
     }
 }
 
@@ -161,7 +184,7 @@ impl Model {
         let mut compiler = Compiler { definitions, model: Self::default(), named: HashMap::new() };
         for (kind, name) in &definitions.kinds {
             let id = compiler.named(name);
-            compiler.model.roots.insert((kind.group, kind.version, kind.kind), id);
+            compiler.model.roots.insert((kind.group.as_str(), kind.version.as_str(), kind.kind.as_str()), id);
         }
         compiler.model
     }
@@ -220,11 +243,12 @@ impl<'a> Compiler<'a> {
                         let rules = own.map(|own| own.field(field)).unwrap_or_default();
                         let of = self.nested(schema, &rules);
                         let FieldRules { retains_keys, is_replaced, is_granular, default, .. } = rules;
+                        let default = default.map(Value::from);
                         let compiled = Field { of, retains_keys, is_replaced, is_granular, default };
                         (field.clone(), compiled)
                     });
                     let fields = fields.collect();
-                    Type::Struct { fields, is_atomic: own.is_some_and(|own| own.is_atomic) }
+                    Type::Struct { fields, rest: None, is_atomic: own.is_some_and(|own| own.is_atomic) }
                 }
                 (None, Some(values)) => {
                     Type::Map { values: self.nested(values, &plain), is_atomic: rules.is_atomic }
@@ -254,12 +278,12 @@ fn list_of(rules: &FieldRules) -> List {
     let elements = match (rules.map_keys.as_slice(), rules.is_set) {
         ([], false) => Elements::Atomic,
         ([], true) => Elements::Set,
-        (keys, _) => Elements::Keyed(keys.to_vec()),
+        (keys, _) => Elements::Keyed(keys.iter().map(|key| (*key).to_owned()).collect()),
     };
     let merged = match rules.merge {
         None => Elements::Atomic,
         Some(None) => Elements::Set,
-        Some(Some(key)) => Elements::Keyed(vec![key]),
+        Some(Some(key)) => Elements::Keyed(vec![key.to_owned()]),
     };
     List { elements, merged }
 }
@@ -282,7 +306,7 @@ mod tests {
     #[test]
     fn every_kind_that_is_served_has_a_schema() {
         for kind in kinds::all() {
-            let node = schema::of(kind.group, kind.version, kind.kind);
+            let node = schema::of(&kind.group, &kind.version, &kind.kind);
             let fields = ["apiVersion", "kind", "metadata"];
             assert!(fields.iter().all(|field| node.unwrap().has_field(field)), "{}", kind.kind);
         }
@@ -292,7 +316,7 @@ mod tests {
     #[test]
     fn lists_are_told_apart_as_kubernetes_says() {
         let container = "spec.template.spec.containers.[]";
-        let keyed = |keys: &[&'static str]| Elements::Keyed(keys.to_vec());
+        let keyed = |keys: &[&str]| Elements::Keyed(keys.iter().map(|key| (*key).to_owned()).collect());
         for (path, elements, merged) in [
             (format!("{container}.ports"), keyed(&["containerPort", "protocol"]), keyed(&["containerPort"])),
             (format!("{container}.env"), keyed(&["name"]), keyed(&["name"])),
@@ -318,7 +342,7 @@ mod tests {
         assert!(at(DEPLOYMENT, "spec.strategy").retains_keys());
         assert!(at(DEPLOYMENT, "spec.template.spec.volumes").retains_keys());
         let protocol = at(DEPLOYMENT, "spec.template.spec.containers.[].ports.[].protocol");
-        assert_eq!(protocol.default(), Some("TCP"));
+        assert_eq!(protocol.default(), Some(&"TCP".into()));
         assert!(matches!(at(("apps", "v1", "ControllerRevision"), "data").shape(), Shape::Any));
         let volume = at(("", "v1", "PersistentVolume"), "spec.claimRef");
         assert!(

@@ -40,7 +40,7 @@ pub fn of(type_name: &str) -> Option<&'static TypeRules> {
 
 /// `core.v1.PodSpec` of `io.k8s.api.core.v1.PodSpec`.
 fn short(type_name: &str) -> &str {
-    let known = ["io.k8s.api.", "io.k8s.apimachinery.pkg.apis."];
+    let known = ["io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.apiextensions-apiserver.pkg.apis."];
     known.iter().find_map(|prefix| type_name.strip_prefix(prefix)).unwrap_or(type_name)
 }
 

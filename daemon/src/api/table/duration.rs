@@ -33,7 +33,12 @@ pub fn human(seconds: i64) -> String {
 
 /// How long ago the time at `pointer` was.
 pub fn since(object: &Value, pointer: &str, now: Timestamp) -> String {
-    match text(object, pointer).parse::<Timestamp>() {
+    since_text(text(object, pointer), now)
+}
+
+/// How long ago a time was.
+pub fn since_text(time: &str, now: Timestamp) -> String {
+    match time.parse::<Timestamp>() {
         Ok(then) => human(now.as_second() - then.as_second()),
         Err(_) => "<unknown>".into(),
     }

@@ -4,7 +4,8 @@
 
 pub mod access;
 pub mod core;
-mod duration;
+pub mod duration;
+pub mod extensions;
 pub mod network;
 pub mod pod;
 pub mod policy;
@@ -35,6 +36,14 @@ pub struct Column {
     /// `name` marks the column that identifies the object.
     pub format: &'static str,
     pub shown: Shown,
+}
+
+impl Column {
+    /// As `columnDefinitions` holds it.
+    pub fn definition(&self) -> Value {
+        json!({"name": self.name, "type": self.kind, "format": self.format, "description": self.name,
+            "priority": i32::from(self.shown == Shown::Wide)})
+    }
 }
 
 pub(super) const fn name_column() -> Column {
@@ -69,25 +78,17 @@ pub fn table<'a>(
     with: RowObject,
     now: Timestamp,
 ) -> Value {
-    let columns: Vec<Value> = kind
-        .columns
-        .iter()
-        .map(|column| {
-            json!({"name": column.name, "type": column.kind, "format": column.format,
-                "description": column.name, "priority": i32::from(column.shown == Shown::Wide)})
-        })
-        .collect();
     let rows: Vec<Value> = objects.into_iter().map(|object| row(kind, object, with, now)).collect();
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": columns, "rows": rows})
+        "columnDefinitions": kind.columns, "rows": rows})
 }
 
 fn row(kind: &Kind, object: &Value, with: RowObject, now: Timestamp) -> Value {
-    let mut row = json!({"cells": (kind.cells)(object, now)});
+    let mut row = json!({"cells": kind.cells(object, now)});
     match with {
         RowObject::None => {}
         RowObject::Metadata => row["object"] = partial(object),
-        RowObject::Object => row["object"] = object.clone(),
+        RowObject::Object => row["object"] = kind.shown(object).into_owned(),
     }
     row
 }

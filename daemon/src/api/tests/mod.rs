@@ -5,6 +5,7 @@ mod admission;
 mod apply;
 mod client;
 mod credentials;
+mod definitions;
 mod ephemeral;
 mod http;
 mod kubectl;

@@ -9,6 +9,7 @@ use crate::tokens::{Revocations, SigningKey, TokenKeeper};
 use crate::usage::{ContainerUsage, Measured, Usage, Usages};
 use futures::StreamExt;
 use gaggle_gossip::identity::ClusterKey;
+use gaggle_sched::controller::definition::DefinitionController;
 use gaggle_sched::controller::namespace::NamespaceController;
 use gaggle_sched::controller::{AccessController, Controller};
 use gaggle_sched::state::{
@@ -185,6 +186,7 @@ impl Server {
         });
         let state = ApiState {
             view: view.clone(),
+            kinds: crate::api::kinds::Kinds::new(view.clone()),
             propose: Arc::new(Direct { view: view.clone(), quorum: has_quorum.clone() }),
             documents: documents.clone(),
             pods: Arc::new(Echo),
@@ -232,6 +234,28 @@ impl Server {
 }
 
 impl Server {
+    /// Plays the leader where it judges definitions.
+    pub fn play_definitions(&self) -> tokio::task::JoinHandle<()> {
+        let view = self.view.clone();
+        tokio::spawn(async move {
+            let mut bell = view.subscribe();
+            loop {
+                bell.mark_unchanged();
+                let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::api::now());
+                for key in view.read(|store| DefinitionController.all(store)) {
+                    let plan = view.read(|store| DefinitionController.reconcile(store, &key, &now));
+                    for txn in plan.writes {
+                        // A refusal comes round again.
+                        let _ = view.write(|store| store.apply(&txn));
+                    }
+                }
+                if bell.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
     /// Plays the agents: pods that are to end do so at once.
     pub fn play_agent(&self) -> tokio::task::JoinHandle<()> {
         let view = self.view.clone();

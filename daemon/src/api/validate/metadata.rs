@@ -15,7 +15,7 @@ pub fn check(kind: &Kind, object: &Value, problems: &mut Problems) {
     if name.is_empty() {
         problems.required("metadata.name", "name or generateName is required");
     } else {
-        problems.form("metadata.name", name, kind.name);
+        problems.form("metadata.name", name, |name| kind.check_name(name));
     }
     labels("metadata.labels", object, "/metadata/labels", problems);
     annotations("metadata.annotations", object, "/metadata/annotations", problems);
@@ -90,7 +90,7 @@ pub fn check_update(new: &Value, old: &Value, problems: &mut Problems) {
 /// The prefix of generated names.
 pub fn check_generate_name(kind: &Kind, prefix: &str, problems: &mut Problems) {
     // The prefix may end in a dash, as what follows is a letter or digit.
-    problems.form("metadata.generateName", &format!("{}x", prefix), kind.name);
+    problems.form("metadata.generateName", &format!("{}x", prefix), |name| kind.check_name(name));
 }
 
 /// A label selector (`matchLabels`, `matchExpressions`).

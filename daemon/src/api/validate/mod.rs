@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod core;
+pub mod definition;
 pub mod metadata;
 mod names;
 pub mod network;
@@ -32,7 +33,7 @@ impl Problems {
         self.0
     }
 
-    fn add(&mut self, reason: &'static str, field: &str, message: String) {
+    pub(in crate::api) fn add(&mut self, reason: &'static str, field: &str, message: String) {
         if self.0.len() < CAUSES {
             self.0.push(Cause { reason, message, field: field.to_owned() });
         }
@@ -80,13 +81,18 @@ impl Problems {
     }
 
     /// Checks the form of a string.
-    fn form(&mut self, field: &str, value: &str, check: impl Fn(&str) -> Result<(), String>) {
+    pub(in crate::api) fn form(
+        &mut self,
+        field: &str,
+        value: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) {
         if let Err(why) = check(value) {
             self.invalid(field, &value.into(), &why);
         }
     }
 
-    fn same(&mut self, field: &str, new: Option<&Value>, old: Option<&Value>) {
+    pub(in crate::api) fn same(&mut self, field: &str, new: Option<&Value>, old: Option<&Value>) {
         if new != old {
             self.invalid(field, new.unwrap_or(&Value::Null), "field is immutable");
         }

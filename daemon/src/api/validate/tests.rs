@@ -157,12 +157,11 @@ proptest! {
         for value in [json!(text), json!(number), json!([text]), json!({"x": number}), Value::Null] {
             let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
                 "metadata": {"name": text, "labels": {field.clone(): text}}, "spec": {field.clone(): value}});
-            (kind.default)(&mut object);
-            (kind.begin)(&mut object);
+            kind.default(&mut object);
+            kind.begin(&mut object);
             let mut problems = Problems::default();
             metadata::check(kind, &object, &mut problems);
-            (kind.validate)(&object, &mut problems);
-            (kind.validate_update)(&object, &object, &mut problems);
+            kind.validate(&object, Some(&object), &mut problems);
         }
     }
 

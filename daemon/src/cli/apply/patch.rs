@@ -76,7 +76,7 @@ fn list(
         Elements::Atomic => (modified != live).then(|| Value::Array(modified.to_vec())),
         Elements::Set => return set(last, modified, live, field, patch),
         Elements::Keyed(keys) => {
-            let key = keys.first().copied().unwrap_or_default();
+            let key = keys.first().map(String::as_str).unwrap_or_default();
             match (by_key(last, key), by_key(modified, key), by_key(live, key)) {
                 (Some(last), Some(modified), Some(live)) => {
                     return keyed(&KeyedList { key, field, of, last, modified, live }, patch);
@@ -146,7 +146,7 @@ fn keyed(list: &KeyedList<'_>, patch: &mut Map<String, Value>) {
 type ByKey<'a> = Vec<(&'a Value, &'a Value)>;
 
 struct KeyedList<'a> {
-    key: &'static str,
+    key: &'a str,
     field: &'a str,
     /// The list's type.
     of: Option<Node<'a>>,

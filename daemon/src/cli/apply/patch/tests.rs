@@ -150,7 +150,7 @@ fn satisfies(is: &Value, wanted: &Value, of: Option<Node<'_>>) -> bool {
             Elements::Atomic => is == wanted,
             Elements::Set => wanted.iter().all(|item| is.contains(item)),
             Elements::Keyed(keys) => wanted.iter().all(|wanted| {
-                let same = |is: &Value| is[keys[0]] == wanted[keys[0]];
+                let same = |is: &Value| is[keys[0].as_str()] == wanted[keys[0].as_str()];
                 is.iter().any(|is| same(is) && satisfies(is, wanted, of.and_then(Node::items)))
             }),
         },

@@ -1,8 +1,16 @@
-//! The part of kubectl's JSONPath that scripts use: `{.a.b[0]['c'][*]}` and `[?(@.type=="Ready")]`.
+//! The part of kubectl's JSONPath that scripts and printer columns use: `{.a.b[0]['c'][*]}` and `[?(@.type=="Ready")]`.
 
-use super::table::text;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+
+/// A plain value as it is shown.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
 
 /// One step from a value to some of its parts.
 #[derive(Clone, Debug, PartialEq)]
