@@ -6,10 +6,12 @@
 
 pub mod bench;
 pub mod comparison;
+pub mod corpus;
 pub mod engine;
 pub mod history;
 pub mod http;
 pub mod kube;
 pub mod nemesis;
+pub mod script;
 pub mod seed;
 pub mod simulation;

@@ -1,4 +1,4 @@
-//! Images without a registry: one layer with busybox, under any names.
+//! Images without a registry: a layer with busybox, and more if one likes, under any names.
 
 use super::desktop::Desktop;
 use super::{Bench, outcome};
@@ -17,8 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Image {
     /// `name:tag`s that it will answer to.
     pub names: Vec<String>,
-    /// What runs where a container names nothing.
+    /// What runs where a container names no command, with its arguments.
+    pub entrypoint: Vec<String>,
+    /// The arguments where a container names none.
     pub command: Vec<String>,
+    /// A directory that is laid over busybox's.
+    pub over: Option<PathBuf>,
     /// Something that tells it from any other image: a label's value.
     pub label: String,
 }
@@ -35,7 +39,9 @@ impl Image {
     pub fn named(names: &[&str]) -> Self {
         Self {
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            entrypoint: Vec::new(),
             command: vec!["sh".to_owned()],
+            over: None,
             label: "bench".to_owned(),
         }
     }
@@ -51,23 +57,26 @@ impl Image {
 impl Bench {
     /// Makes an image as a file for `docker load` and `gaggle image load`.
     pub fn image(&self, image: &Image) -> Result<PathBuf> {
-        let layer = self.layer()?;
-        let layer_digest = digest(&std::fs::read(&layer)?);
+        let mut layers = vec![self.layer()?];
+        layers.extend(image.over.as_deref().map(|dir| self.layer_of(dir)).transpose()?);
+        let digests = layers.iter().map(|layer| digest_of(layer)).collect::<Result<Vec<_>>>()?;
+        let files: Vec<String> = (0..layers.len()).map(|index| format!("layer-{index}.tar")).collect();
         let config = serde_json::json!({
             "architecture": architecture(),
             "os": "linux",
             "created": "2024-01-01T00:00:00Z",
             "config": {
                 "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"],
+                "Entrypoint": image.entrypoint,
                 "Cmd": image.command,
                 "Labels": { "bench": image.label },
             },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+            "rootfs": { "type": "layers", "diff_ids": digests },
         })
         .to_string();
         let config_name = format!("{}.json", digest(config.as_bytes()));
         let manifest = serde_json::json!([{
-            "Config": config_name, "RepoTags": image.names, "Layers": ["layer.tar"],
+            "Config": config_name, "RepoTags": image.names, "Layers": files,
         }])
         .to_string();
         let name = digest(format!("{manifest}{config}").as_bytes());
@@ -78,12 +87,24 @@ impl Bench {
         let scratch = tempfile::tempdir_in(self.layout().dir.join("images"))?;
         std::fs::write(scratch.path().join(&config_name), config)?;
         std::fs::write(scratch.path().join("manifest.json"), manifest)?;
-        std::fs::hard_link(&layer, scratch.path().join("layer.tar"))?;
+        for (layer, file) in layers.iter().zip(&files) {
+            std::fs::hard_link(layer, scratch.path().join(file))?;
+        }
         pack(scratch.path(), &file)?;
         Ok(file)
     }
 
-    /// The one layer: busybox and a link for each of its programs.
+    /// A layer of what is in a directory, which does not change any more.
+    fn layer_of(&self, dir: &Path) -> Result<PathBuf> {
+        let name = digest(dir.as_os_str().as_encoded_bytes());
+        let file = self.layout().dir.join("images").join(format!("layer-{}.tar", &name[..16]));
+        if !file.exists() {
+            pack(dir, &file)?;
+        }
+        Ok(file)
+    }
+
+    /// The first layer: busybox and a link for each of its programs.
     fn layer(&self) -> Result<PathBuf> {
         let images = self.layout().dir.join("images");
         std::fs::create_dir_all(&images)?;
@@ -135,6 +156,17 @@ fn pack(dir: &Path, file: &Path) -> Result<()> {
     outcome::run(tar, b"", DEADLINE)?.ok()?;
     partial.persist(file).with_context(|| format!("writing {}", file.display()))?;
     Ok(())
+}
+
+/// A layer's digest, which is noted beside it: several images have it.
+fn digest_of(layer: &Path) -> Result<String> {
+    let note = layer.with_extension("digest");
+    if let Ok(known) = std::fs::read_to_string(&note) {
+        return Ok(known);
+    }
+    let found = format!("sha256:{}", digest(&std::fs::read(layer)?));
+    std::fs::write(&note, &found)?;
+    Ok(found)
 }
 
 fn digest(bytes: &[u8]) -> String {
