@@ -114,18 +114,6 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
     for (path, answer) in listings {
         router = router.route(path, answer.clone()).route(&format!("{path}/"), answer);
     }
-    // Some clients end these with a slash.
-    let listings: [(&str, MethodRouter<ApiState>); 6] = [
-        ("/version", get(version::version)),
-        ("/api", get(discovery::api)),
-        ("/api/v1", get(discovery::core_resources)),
-        ("/apis", get(discovery::apis)),
-        ("/apis/{group}", get(discovery::api_group)),
-        ("/apis/{group}/{version}", get(discovery::group_resources)),
-    ];
-    for (path, answer) in listings {
-        router = router.route(path, answer.clone()).route(&format!("{path}/"), answer);
-    }
     router
         .route("/healthz", get(version::alive))
         .route("/livez", get(version::alive))
