@@ -6,8 +6,8 @@
 //! that goes on may run it already.
 
 use super::identity::Owner;
-use gaggle_sched::controller::DELETION_COST;
 use gaggle_sched::controller::identity::is_single;
+use gaggle_sched::controller::{DELETION_COST, is_ready};
 use gaggle_sched::state::{Expect, Key, Object, Store, Write};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -55,9 +55,8 @@ pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
                 return Offer::Never;
             }
             value["metadata"]["ownerReferences"][0]["uid"] = json!(found.uid());
-            // The new group may have made its replicas already: those go, however many of these a desktop runs.
             if last.annotation(DELETION_COST).is_none() {
-                value["metadata"]["annotations"][DELETION_COST] = json!("1");
+                value["metadata"]["annotations"][DELETION_COST] = json!(cost(&pod));
             }
         }
         // What a Job has counted, and who else may own a pod, only their own group knows.
@@ -74,6 +73,13 @@ pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
         Some(_) => return Offer::Never,
     };
     Offer::Make(Box::new(Write::Put { key, value, expect, intent: None }))
+}
+
+/// What deleting an offered pod costs, beside the replicas that the new group has made already: those go, however many of
+/// these a desktop runs. But two groups hear of each other's objects before one yields, and what it made of them in its last
+/// moments ran nowhere yet: that goes before pods that the other group runs since long.
+fn cost(pod: &Pod) -> &'static str {
+    if is_ready(pod) { "1" } else { "-1" }
 }
 
 /// Whether a ReplicaSet of the new group makes just such pods, and any at all.
@@ -123,7 +129,7 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "old",
                     "controller": true}]},
             "spec": {"nodeName": "ada", "containers": []},
-            "status": {"phase": "Running"}})
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
     }
 
     fn offered(others: &[(Key, Value)], pod: Value) -> Offer {
@@ -154,6 +160,13 @@ mod tests {
         let Offer::Make(write) = offered(&[node(), set("1", 2)], priced) else { panic!("it is wanted") };
         let Write::Put { value, .. } = *write else { panic!("{write:?}") };
         assert_eq!(value["metadata"]["annotations"][DELETION_COST], "-3", "people's word counts");
+        let new = with("/status/conditions", json!([{"type": "Ready", "status": "False"}]));
+        let Offer::Make(write) = offered(&[node(), set("1", 2)], new) else { panic!("it is wanted") };
+        let Write::Put { value, .. } = *write else { panic!("{write:?}") };
+        assert_eq!(
+            value["metadata"]["annotations"][DELETION_COST], "-1",
+            "it had not come up before its group yielded"
+        );
     }
 
     #[test]
