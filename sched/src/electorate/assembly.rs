@@ -40,11 +40,13 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mine {
     pub lineage: Lineage,
-    /// As the leader counted them last.
+    /// As this node knows it; what the leader says counts for more, where it is heard.
     pub members: usize,
     pub quorum: bool,
     /// Whether this node has heard of a quorum of it since it started: otherwise it only remembers the group.
     pub heard: bool,
+    /// Whether this node holds anything of what the group has ordered.
+    pub holds: bool,
     /// How long there has been no quorum; since the start if there was none yet.
     pub without_quorum_ms: u64,
 }
@@ -122,7 +124,7 @@ pub fn rival(situation: &Situation) -> Option<Lineage> {
     let best = living_groups(situation)
         .filter(|group| group.lineage.group != mine.lineage.group)
         .max_by_key(Group::rank)?;
-    gives_way(mine, &best).then(|| best.lineage.clone())
+    (own(situation, mine).rank() < best.rank() || !mine.quorum).then(|| best.lineage.clone())
 }
 
 /// A group that others speak of.
@@ -154,12 +156,32 @@ fn living_groups<'a>(situation: &Situation<'a>) -> impl Iterator<Item = Group<'a
     })
 }
 
-fn gives_way(mine: &Mine, other: &Group) -> bool {
-    let own = Group { lineage: &mine.lineage, members: mine.members };
-    own.rank() < other.rank() || !mine.quorum
+/// This node's own group, counted by its leader as well: a count that came here a moment ago may be smaller than what the
+/// other group's leader goes by, and then both groups would yield.
+fn own<'a>(situation: &Situation, mine: &'a Mine) -> Group<'a> {
+    let mut leaders = claims(situation).filter(|(_, claim)| claim.part == Part::Leader);
+    let leader = leaders.find(|(_, claim)| claim.lineage == mine.lineage);
+    Group { lineage: &mine.lineage, members: leader.map_or(mine.members, |(_, claim)| claim.members) }
+}
+
+/// A group to go to where this node's own brought it nothing and cannot be followed: whoever led it has yielded itself, say.
+/// Nothing is lost with it, and the other group may need this very node to act again.
+fn way_out(situation: &Situation, mine: &Mine) -> Option<Lineage> {
+    let can_be_followed = |(_, claim): &(&Seen, &Claim)| claim.part != Part::Follower;
+    let waited = mine.without_quorum_ms >= situation.rules.rejoin_grace_ms;
+    let is_followed =
+        claims(situation).filter(can_be_followed).any(|(_, claim)| claim.lineage == mine.lineage);
+    if mine.holds || !waited || is_followed {
+        return None;
+    }
+    best_to_follow(situation).map(|(_, claim)| claim.lineage.clone())
 }
 
 fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
+    if let Some(to) = way_out(situation, mine) {
+        let why = "nothing came of the group that this node followed, and none of its voters is here".into();
+        return Decision::Yield { to, why };
+    }
     let Some(to) = rival(situation) else { return Decision::Stay };
     if to.group == mine.lineage.group {
         let why = "the group was founded anew while this node was away".into();
@@ -169,7 +191,7 @@ fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
     let held = situation.contest.is_some_and(|c| c.lineage == to && c.for_ms >= rules.yield_hold_ms);
     let outranked = living_groups(situation)
         .filter(|group| *group.lineage == to)
-        .any(|group| Group { lineage: &mine.lineage, members: mine.members }.rank() < group.rank());
+        .any(|group| own(situation, mine).rank() < group.rank());
     // A group that this node heard of and that is the smaller one has lost already, quorum or not. One that is only
     // remembered, or was the larger one, may come back.
     let lost = outranked && mine.heard;
@@ -181,13 +203,17 @@ fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
     Decision::Stay
 }
 
-fn assemble(situation: &Situation) -> Decision {
+/// Whom a node follows that has no group to lose.
+fn best_to_follow<'a>(situation: &Situation<'a>) -> Option<(&'a Seen, &'a Claim)> {
     let followable = claims(situation).filter(|(_, claim)| claim.part != Part::Follower);
-    let best = followable.max_by_key(|(seen, claim)| {
+    followable.max_by_key(|(seen, claim)| {
         let rank = Group { lineage: &claim.lineage, members: claim.members }.rank();
         (claim.quorum, rank, claim.part == Part::Leader, Reverse(&seen.peer))
-    });
-    if let Some((seen, claim)) = best {
+    })
+}
+
+fn assemble(situation: &Situation) -> Decision {
+    if let Some((seen, claim)) = best_to_follow(situation) {
         let why =
             if claim.quorum { "its group acts" } else { "its group is known, and waits for its quorum" };
         return Decision::Follow { peer: seen.peer.clone(), lineage: claim.lineage.clone(), why: why.into() };

@@ -278,10 +278,11 @@ impl Shell {
         let others: Vec<Seen> = others.collect();
         let of = self.of.borrow().clone();
         let mine = of.map(|lineage| Mine {
-            lineage,
             members: self.roster(),
             quorum: self.acting().is_some(),
             heard: self.confirmed,
+            holds: self.holds_anything_of(&lineage),
+            lineage,
             without_quorum_ms: millis(self.without_quorum_since),
         });
         let me = self.me.to_string();
@@ -330,6 +331,14 @@ impl Shell {
         let listed = |store: &gaggle_sched::state::Store| store.list(&Resource::fixed("nodes"), None).count();
         self.view
             .read(|store| Roster::of(store).map_or_else(|| listed(store), |(roster, _)| roster.members.len()))
+    }
+
+    /// Whether a part, what was set aside of one, or the view came here from that group.
+    fn holds_anything_of(&self, lineage: &Lineage) -> bool {
+        let is_it = |other: &Lineage| other.group == lineage.group;
+        self.part.borrow().is_some()
+            || self.aside.as_ref().is_some_and(|left| is_it(&left.lineage))
+            || self.view.read(|store| store.lineage().is_some_and(is_it))
     }
 
     /// From now on this node is of that group.

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn lineage(group: &str, epoch: u64) -> Lineage {
     Lineage { group: group.into(), epoch }
@@ -15,7 +15,7 @@ fn seen(peer: &str, group: Option<Claim>) -> Seen {
 }
 
 fn mine(group: &str, members: usize) -> Mine {
-    Mine { lineage: lineage(group, 1), members, quorum: true, heard: true, without_quorum_ms: 0 }
+    Mine { lineage: lineage(group, 1), members, quorum: true, heard: true, holds: true, without_quorum_ms: 0 }
 }
 
 fn situation<'a>(
@@ -99,6 +99,43 @@ fn a_remembered_group_is_waited_for() {
     );
 }
 
+#[test]
+fn a_group_of_which_nothing_came_is_not_waited_for_where_another_one_can_be_followed() {
+    let rules = AssemblyRules::default();
+    let waits = Claim { quorum: false, ..claim("g2", 3, Part::Leader) };
+    let decide_with = |holds, without_quorum_ms, others: &[Seen]| {
+        let mine = Mine { quorum: false, heard: false, holds, without_quorum_ms, ..mine("g1", 3) };
+        decide(&situation("a", Some(&mine), others, &rules))
+    };
+    let others = [
+        seen("z", Some(waits.clone())),
+        seen("y", Some(Claim { quorum: false, ..claim("g1", 3, Part::Follower) })),
+    ];
+    assert!(
+        matches!(decide_with(false, 10_000, &others), Decision::Yield { to, .. } if to == lineage("g2", 1))
+    );
+    assert_eq!(decide_with(false, 9_000, &others), Decision::Stay, "its voters may be on their way");
+    assert_eq!(decide_with(true, 100_000, &others), Decision::Stay, "what it holds may be the newest");
+    let voter =
+        [seen("z", Some(waits)), seen("y", Some(Claim { quorum: false, ..claim("g1", 3, Part::Voter) }))];
+    assert_eq!(decide_with(false, 100_000, &voter), Decision::Stay, "somebody there knows more");
+    assert_eq!(decide_with(false, 100_000, &others[1..]), Decision::Stay, "there is nobody to follow");
+}
+
+#[test]
+fn the_leaders_count_is_what_a_group_is_compared_by_also_by_its_followers() {
+    let rules = AssemblyRules::default();
+    let contest = Contest { lineage: lineage("g2", 1), for_ms: 900 };
+    let stale = mine("g1", 1);
+    let yields = |others: &[Seen]| {
+        let situation = Situation { contest: Some(&contest), ..situation("a", Some(&stale), others, &rules) };
+        matches!(decide(&situation), Decision::Yield { .. })
+    };
+    let other = seen("z", Some(claim("g2", 2, Part::Leader)));
+    assert!(yields(std::slice::from_ref(&other)));
+    assert!(!yields(&[other, seen("y", Some(claim("g1", 3, Part::Leader)))]));
+}
+
 /// A flock in virtual time: nodes start when they like, hear of each other late, and act on what they hear.
 struct Sim {
     now: u64,
@@ -113,6 +150,8 @@ struct Node {
     starts: u64,
     mine: Option<Mine>,
     leads: bool,
+    /// Who belongs, as the leader of the node's group has written it down while it acted.
+    roster: BTreeSet<String>,
     contest: Option<(Lineage, u64)>,
     known: Vec<String>,
     changed: u64,
@@ -130,6 +169,7 @@ impl Sim {
             starts: *starts,
             mine: None,
             leads: false,
+            roster: BTreeSet::new(),
             contest: None,
             known: Vec::new(),
             changed: *starts,
@@ -162,23 +202,33 @@ impl Sim {
             node.known = peers;
             node.changed = now;
         }
-        // The leader counts its followers; they copy the count and hear of a quorum only from it.
+        // A leader acts while more than half of its roster follow it; then it writes down who does. They copy what it
+        // wrote, and hear of a quorum only from it.
         if let Some(mine) = &mut node.mine {
             let of_mine = |seen: &&Seen| seen.group.as_ref().is_some_and(|g| g.lineage == mine.lineage);
+            let followers: BTreeSet<String> =
+                others.iter().filter(of_mine).map(|seen| seen.peer.clone()).collect();
             let leader = others
                 .iter()
                 .filter(of_mine)
                 .filter_map(|s| s.group.as_ref())
                 .find(|g| g.part == Part::Leader);
             if node.leads {
-                mine.members = 1 + others.iter().filter(of_mine).count();
-            } else if let Some(leader) = leader {
-                (mine.members, mine.quorum, mine.heard, mine.without_quorum_ms) =
-                    (leader.members, true, true, 0);
+                let there = 1 + node.roster.intersection(&followers).count();
+                mine.quorum = there * 2 > node.roster.len();
+                if mine.quorum {
+                    node.roster = followers;
+                    node.roster.insert(node.peer.clone());
+                }
+                mine.members = node.roster.len();
             } else {
-                mine.quorum = false;
-                mine.without_quorum_ms += TICK;
+                mine.quorum = leader.is_some_and(|leader| leader.quorum);
+                if let Some(leader) = leader {
+                    (mine.members, mine.holds) = (leader.members, true);
+                }
             }
+            mine.heard |= mine.quorum;
+            mine.without_quorum_ms = if mine.quorum { 0 } else { mine.without_quorum_ms + TICK };
         }
         let base = Situation {
             me: &node.peer,
@@ -200,14 +250,13 @@ impl Sim {
                 self.founded += 1;
                 let group = format!("{:016x}", self.founded.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 node.mine = Some(Mine { lineage: lineage(&group, 1), ..mine("", 1) });
+                node.roster = BTreeSet::from([node.peer.clone()]);
                 node.leads = true;
             }
-            Decision::Follow { lineage, .. } => {
-                node.mine = Some(Mine { lineage, ..mine("", 1) });
-                node.leads = false;
-            }
-            Decision::Yield { .. } => {
-                node.mine = None;
+            Decision::Follow { lineage, .. } | Decision::Yield { to: lineage, .. } => {
+                let members = node.mine.as_ref().map_or(0, |mine| mine.members);
+                let remembered = Mine { quorum: false, heard: false, holds: false, ..mine("", members) };
+                node.mine = Some(Mine { lineage, ..remembered });
                 node.leads = false;
             }
         }
@@ -232,7 +281,7 @@ proptest! {
     ) {
         let rules = AssemblyRules::default();
         let mut sim = Sim::new(&starts, &delays);
-        while sim.now < 40_000 {
+        while sim.now < 60_000 {
             for i in 0..sim.nodes.len() {
                 if sim.now >= sim.nodes[i].starts {
                     sim.step(i, &rules);
@@ -240,7 +289,7 @@ proptest! {
             }
             sim.now += TICK;
         }
-        let groups: std::collections::BTreeSet<_> = sim.nodes.iter().map(|n| n.mine.as_ref().map(|m| &m.lineage)).collect();
+        let groups: BTreeSet<_> = sim.nodes.iter().map(|n| n.mine.as_ref().map(|m| &m.lineage)).collect();
         prop_assert_eq!(groups.len(), 1, "{:?}", groups);
         prop_assert!(!groups.contains(&None));
         prop_assert_eq!(sim.nodes.iter().filter(|n| n.leads).count(), 1);

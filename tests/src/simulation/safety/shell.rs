@@ -118,12 +118,14 @@ impl World<'_> {
             .collect();
         let quorum = self.acting(node).is_some();
         let members = self.count_members(node);
+        let holds = self.holds_anything(node);
         let process = self.process(node);
         let mine = process.of.as_ref().map(|of| Mine {
             lineage: (**of).clone(),
             members,
             quorum,
             heard: process.confirmed,
+            holds,
             without_quorum_ms: now_ms.saturating_sub(process.without_quorum_since_ms),
         });
         let (quiet_for_ms, up_for_ms) = (now_ms - process.live_since_ms, now_ms - process.started_ms);
@@ -147,6 +149,15 @@ impl World<'_> {
         let contest = contest.map(|(of, since)| Contest { lineage: (*of).clone(), for_ms: now_ms - since });
         situation.contest = contest.as_ref();
         assembly::decide(&situation)
+    }
+
+    /// Whether a part, or the view, came here from the group that it follows.
+    fn holds_anything(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let Some(process) = &machine.process else { return false };
+        let view = process.view.map(|view| &self.ledger.get(view).lineage.group);
+        machine.disk.part.is_some()
+            || view.is_some_and(|group| process.of.as_ref().is_some_and(|of| of.group == *group))
     }
 
     pub fn count_members(&self, node: usize) -> usize {
