@@ -95,8 +95,8 @@ impl Race {
         let members = metrics.membership_config.membership().clone();
         let alone = members.voter_ids().all(|voter| voter == me);
         let last = raft.data_metrics().borrow().last_log;
-        let is_first = metrics.membership_config.log_id().is_some_and(|id| id.index == 0);
-        let stands = metrics.state != ServerState::Leader && (founder || !is_first);
+        let members_of = metrics.membership_config.log_id().map(|id| id.index);
+        let stands = metrics.state != ServerState::Leader && may_go_by(members_of, founder);
         Self { me, members, last, stands, alone }
     }
 
@@ -110,6 +110,13 @@ impl Race {
         granted.insert(self.me);
         is_quorum(&self.members, &granted)
     }
+}
+
+/// Whether a node may stand by the membership that the entry of this index set. The first entry of all names the founder
+/// alone: a founder that lost its part and joined anew is sent it again before those that name the others, and would need
+/// nobody's vote by it.
+fn may_go_by(index: Option<u64>, founder: bool) -> bool {
+    founder || index != Some(0)
 }
 
 /// Who would vote for this node. A question is not given up when a round is over: on a slow network the answers to all
@@ -155,4 +162,16 @@ pub(super) fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
     let configs = members.get_joint_config();
     !configs.is_empty()
         && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_the_first_line_of_a_groups_history_only_its_founder_stands() {
+        assert!(may_go_by(Some(0), true));
+        assert!(!may_go_by(Some(0), false), "it joined anew, and more entries are on their way");
+        assert!(may_go_by(Some(1), false) && may_go_by(None, false));
+    }
 }
