@@ -30,8 +30,10 @@ pub async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let form = Form::of(headers, query.text("includeObject"))?;
-    caught_up(&state.view, query).await?;
-    let object = current(state, target)?;
+    let asked = caught_up(&state.view, query).await?;
+    let key = target.kind.key(&target.namespace, &target.name);
+    let found = state.view.read(|store| still_valid(store, asked).map(|()| store.get(&key).cloned()))?;
+    let object = found.ok_or_else(|| ApiError::not_found(&target.kind, &target.name))?;
     Ok(json_response(200, &form.object(&target.kind, object.value(), super::now())))
 }
 
@@ -50,7 +52,20 @@ pub async fn caught_up(view: &View, query: &Query) -> Result<Option<Revision>, A
     if tokio::time::timeout(CATCH_UP, view.reached(asked)).await.is_err() {
         return Err(ApiError::not_yet(asked.0, view.revision().0));
     }
+    view.read(|store| still_valid(store, Some(asked)))?;
     Ok(Some(asked))
+}
+
+/// A revision of which a founding of the group anew knew nothing is answered with 410: what is there now may be without
+/// what was shown with it.
+fn still_valid(store: &Store, asked: Option<Revision>) -> Result<(), ApiError> {
+    match asked.filter(|asked| store.has_lost(*asked)) {
+        None => Ok(()),
+        Some(asked) => Err(ApiError::expired(format!(
+            "too old resource version: {asked}: the group was founded anew without it; read again without a \
+             resourceVersion"
+        ))),
+    }
 }
 
 pub async fn list(
@@ -67,12 +82,19 @@ pub async fn list(
         token => Some(Continue::parse(token)?),
     };
     let exact = check_revision_options(query)?;
+    let asked = match &resumed {
+        Some(_) => None,
+        None => caught_up(&state.view, query).await?,
+    };
     let wanted = match &resumed {
         Some(resumed) => Some(resumed.revision),
-        None => caught_up(&state.view, query).await?.filter(|_| exact || (limit > 0 && !is_matched(query))),
+        None => asked.filter(|_| exact || (limit > 0 && !is_matched(query))),
     };
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-    let (revision, listing) = state.view.read(|store| list_at(store, &target.kind, namespace, wanted))?;
+    let (revision, listing) = state.view.read(|store| {
+        still_valid(store, asked)?;
+        list_at(store, &target.kind, namespace, wanted)
+    })?;
     let start = match resumed {
         Some(resumed) => Bound::Excluded((resumed.namespace, resumed.name)),
         None => Bound::Unbounded,

@@ -6,7 +6,7 @@ use super::codec::{CodecError, seal, unseal};
 use super::files;
 use super::storage::Storage;
 use super::types::{GroupId, Id, Meta};
-use crate::state::{Frozen, Heads, Key, Revision, Snapshot, Store, TxnId};
+use crate::state::{Frozen, Gaps, Heads, Key, Revision, Snapshot, Store, TxnId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
@@ -77,6 +77,7 @@ pub(super) struct BorrowedState<'a> {
     adopted: &'a [(Key, Heads)],
     ordered: &'a [(TxnId, Revision)],
     term: u64,
+    gaps: &'a Gaps,
 }
 
 impl<'a> From<&'a Frozen> for BorrowedState<'a> {
@@ -88,6 +89,7 @@ impl<'a> From<&'a Frozen> for BorrowedState<'a> {
             adopted: &state.adopted,
             ordered: &state.ordered,
             term: state.term,
+            gaps: &state.gaps,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure and deterministic: the same transactions in the same order give the same store on every node. It knows
 //! objects as JSON with Kubernetes metadata, and nothing of what any kind means.
 
+mod gaps;
 mod key;
 mod object;
 mod ordered;
@@ -10,6 +11,7 @@ mod store;
 mod txn;
 mod view;
 
+pub use gaps::Gaps;
 pub use key::{Key, Resource, resource_of};
 pub use object::Object;
 pub use store::{Change, Claim, Expired, Frozen, HISTORY_LIMIT, Lineage, Snapshot, Store};
@@ -29,6 +31,11 @@ impl Revision {
     /// The revision before the first write of an epoch.
     pub fn first_of(epoch: u64) -> Self {
         Self(epoch << Self::COUNTER_BITS)
+    }
+
+    /// The epoch that it was ordered in, or an earlier one of a group that went on above another one's revisions.
+    pub fn epoch(self) -> u64 {
+        self.0 >> Self::COUNTER_BITS
     }
 
     pub fn next(self) -> Self {

@@ -2,7 +2,7 @@
 
 use super::ordered::Ordered;
 use super::{
-    Adopted, Applied, Expect, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId, Write,
+    Adopted, Applied, Expect, Gaps, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId, Write,
     resource_of,
 };
 use serde::de::DeserializeOwned;
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub ordered: Vec<(TxnId, Revision)>,
     #[serde(default)]
     pub term: u64,
+    #[serde(default)]
+    pub gaps: Gaps,
 }
 
 /// Which group's order a store holds, and the how-manieth founding of that group.
@@ -65,6 +67,7 @@ pub struct Frozen {
     pub adopted: Vec<(Key, Heads)>,
     pub ordered: Vec<(TxnId, Revision)>,
     pub term: u64,
+    pub gaps: Gaps,
 }
 
 /// Objects by key, with indexes by owner and by node.
@@ -88,6 +91,7 @@ pub struct Store {
     adopted: BTreeMap<Key, Heads>,
     /// Known to those who vote: what is followed says nothing of it.
     ordered: Ordered,
+    gaps: Gaps,
     history: VecDeque<Arc<Change>>,
 }
 
@@ -105,6 +109,7 @@ impl Store {
         store.adopted = snapshot.adopted.into_iter().collect();
         store.ordered = snapshot.ordered.into_iter().collect();
         store.term = snapshot.term;
+        store.gaps = snapshot.gaps;
         store
     }
 
@@ -117,6 +122,7 @@ impl Store {
         store.adopted = frozen.adopted.into_iter().collect();
         store.ordered = frozen.ordered.into_iter().collect();
         store.term = frozen.term;
+        store.gaps = frozen.gaps;
         store
     }
 
@@ -133,6 +139,7 @@ impl Store {
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
             ordered: self.ordered.list(),
             term: self.term,
+            gaps: self.gaps.clone(),
         }
     }
 
@@ -149,6 +156,7 @@ impl Store {
             adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
             ordered: self.ordered.list(),
             term: self.term,
+            gaps: self.gaps.clone(),
         }
     }
 
@@ -158,6 +166,12 @@ impl Store {
 
     pub fn lineage(&self) -> Option<&Lineage> {
         self.lineage.as_ref()
+    }
+
+    /// Whether this is a revision of those who were left behind when the group was founded anew: what was shown of it is
+    /// not part of this store.
+    pub fn has_lost(&self, revision: Revision) -> bool {
+        self.gaps.contain(revision)
     }
 
     /// Raft's term of the last entry: of two copies of one lineage, the one of the later term has seen more.
@@ -221,7 +235,12 @@ impl Store {
     pub fn found(&mut self, lineage: Lineage) {
         let other_group = self.lineage.as_ref().is_some_and(|old| old.group != lineage.group);
         self.generation += u64::from(other_group);
-        self.revision = self.revision.max(Revision::first_of(lineage.epoch)).next();
+        if other_group {
+            self.gaps = Gaps::default();
+        }
+        let before = self.revision;
+        self.revision = before.max(Revision::first_of(lineage.epoch)).next();
+        self.gaps.note(before, self.revision);
         self.compacted = self.revision;
         self.term = 0;
         self.history.clear();

@@ -78,6 +78,19 @@ fn a_watch_that_fell_behind_is_told_so() {
 }
 
 #[test]
+fn what_a_founding_left_behind_is_known_also_after_a_snapshot() {
+    let lineage = |epoch| Lineage { group: "lab".into(), epoch };
+    let mut store = Store::default();
+    store.found(lineage(1));
+    let held = store.apply(&put("a", "1", Expect::Any).into()).unwrap().revision;
+    store.found(lineage(2));
+    for store in [Store::from_snapshot(store.snapshot()), Store::from_frozen(store.freeze()), store] {
+        assert!(!store.has_lost(held) && !store.has_lost(store.revision()));
+        assert!(store.has_lost(held.next()), "another one may have ordered it, and shown it");
+    }
+}
+
+#[test]
 fn who_reads_a_change_reads_its_revision_too() {
     const CHANGES: u64 = 20_000;
     let view = View::default();

@@ -276,7 +276,11 @@ impl<'a> Client<'a> {
             Outcome::Listed { revision, .. } => *revision,
             _ => 0,
         };
-        self.session = self.session.max(seen);
+        self.session = match &outcome {
+            // The group was founded anew without what this client was shown: it begins anew as well.
+            Outcome::Refused { code: 410, .. } => 0,
+            _ => self.session.max(seen),
+        };
         outcome
     }
 }

@@ -153,6 +153,28 @@ async fn a_watch_from_a_forgotten_revision_is_told_to_list_again() {
 }
 
 #[tokio::test]
+async fn a_revision_that_a_founding_left_behind_is_valid_no_more() {
+    let server = Server::start().await;
+    let made = server.config_map("a", json!({"color": "red"})).await.json();
+    let held: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let anew = gaggle_sched::state::Lineage { group: "lab".into(), epoch: 7 };
+    server.view.write(|store| store.found(anew));
+    // What another desktop had ordered, and shown, before it was lost.
+    let lost = held + 1;
+    for path in [CONFIG_MAPS.to_owned(), format!("{CONFIG_MAPS}/a"), format!("{CONFIG_MAPS}/gone")] {
+        let answer = server.get(&format!("{path}?resourceVersion={lost}")).await;
+        let told = answer.json();
+        assert_eq!((answer.code, &told["reason"]), (410, &json!("Expired")), "{path}: {told}");
+        assert!(told["message"].as_str().unwrap().contains("founded anew without it"), "{told}");
+    }
+    for path in [CONFIG_MAPS.to_owned(), format!("{CONFIG_MAPS}/a")] {
+        assert_eq!(server.get(&format!("{path}?resourceVersion={held}")).await.code, 200, "{path}");
+        assert_eq!(server.get(&format!("{path}?resourceVersion=0")).await.code, 200, "{path}");
+    }
+    assert_eq!(server.get(&format!("{CONFIG_MAPS}?watch=true&resourceVersion={lost}")).await.code, 410);
+}
+
+#[tokio::test]
 async fn stale_writes_conflict_and_patches_do_not() {
     let server = Server::start().await;
     let made = server.config_map("a", json!({"color": "red"})).await.json();

@@ -3,6 +3,7 @@
 use super::Violation;
 use super::operations::{Operation, Operations};
 use crate::history::record::{Action, Fields, Outcome, Version};
+use gaggle_sched::state::Revision;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All three rules.
@@ -46,7 +47,9 @@ fn one_state(operations: &Operations) -> Vec<Violation> {
         .collect()
 }
 
-/// In an object that only grows, a field that was ordered, or once seen, is in every later revision.
+/// In an object that only grows, a field that was ordered, or once seen, is in every later revision of the same epoch. A
+/// group that is founded anew, because most of its voters are lost, does without what only they had acknowledged until they
+/// return; who was shown that is told so ([`super::sessions`]), and at the end it has to be there.
 fn never_missing(operations: &Operations, name: &str, writes: &[&Operation]) -> Vec<Violation> {
     let writers: BTreeMap<&str, usize> = writes
         .iter()
@@ -62,6 +65,7 @@ fn never_missing(operations: &Operations, name: &str, writes: &[&Operation]) -> 
     let mut before: Option<&Version> = None;
     for version in versions.into_values() {
         if let Some(before) = before
+            && Revision(before.revision).epoch() == Revision(version.revision).epoch()
             && let Some(lost) = before.fields.keys().find(|field| !version.fields.contains_key(*field))
         {
             let what = format!(

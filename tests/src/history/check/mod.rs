@@ -5,11 +5,11 @@
 //! | answer | promise | judged by |
 //! |---|---|---|
 //! | acknowledged, no warning | it happened once, between request and answer, in one order with all others | [`linear`], [`order`] |
-//! | the same | it is never missing afterwards: not in a later revision, not at the end | [`durable`] |
+//! | the same | it is never missing afterwards: not in a later revision of the same epoch, not at the end | [`durable`] |
 //! | acknowledged with a `Warning:` | it happens at some later moment, field by field; a field that somebody else writes meanwhile may go either way, and a deletion wins over edits | [`durable`] |
 //! | refused (409, 404, 503, never sent) | it did not happen, and never will | [`agreement`] |
 //! | 504, 500, no answer | it happened wholly or not at all | [`linear`], [`durable`] |
-//! | a read from a named revision on | nothing older than what the client was shown | [`sessions`] |
+//! | a read from a named revision on | nothing older than what the client was shown, or 410 | [`sessions`] |
 //! | any read or event | one revision of an object is the same everywhere, and somebody wrote it | [`agreement`] |
 //! | a watch | every change in its order, without a gap, until it says 410 | [`watches`] |
 //!

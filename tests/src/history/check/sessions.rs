@@ -1,4 +1,5 @@
-//! A client that says which revision it has been shown is never shown anything older, through whichever desktop.
+//! A client that says which revision it has been shown is never shown anything older, through whichever desktop, or is told
+//! that its revision is valid no more (410), and begins anew.
 
 use super::Violation;
 use super::operations::Operations;
@@ -14,6 +15,9 @@ pub fn check(operations: &Operations) -> Vec<Violation> {
     let mut shown: BTreeMap<(usize, &str), (u64, usize)> = BTreeMap::new();
     for operation in &operations.all {
         let client = operation.client;
+        if let Some(Outcome::Refused { code: 410, .. }) = operation.outcome {
+            shown.retain(|(whose, _), _| *whose != client);
+        }
         let (at_least, listed) = match operation.action {
             Action::Get { at_least, .. } => (*at_least, None),
             Action::List { at_least } => (*at_least, operation.outcome),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::history::record::{Action, Entry, Fields, Outcome, Told, Version};
+use gaggle_sched::state::Revision;
 use std::collections::BTreeMap;
 
 fn fields(value: &str) -> Fields {
@@ -329,6 +330,36 @@ fn what_is_missing_for_a_while_is_seen() {
     let outcome = Outcome::Found { version: grown(6, &["y"]) };
     let story = log().does(0, get("log", None), outcome).ends_with(&[("log", grown(7, &["x", "y"]))]);
     assert_wrong(&story, "x was in log at revision 5 and is not at 6");
+}
+
+#[test]
+fn a_group_founded_anew_may_do_without_for_a_while_but_not_for_ever() {
+    let anew = Revision::first_of(1).0;
+    let without = |revision| Outcome::Found { version: grown(revision, &["y"]) };
+    let story = || log().does(0, get("log", None), without(anew + 1));
+    assert_good(&story().ends_with(&[("log", grown(anew + 2, &["x", "y"]))]));
+    assert_wrong(&story().ends_with(&[("log", grown(anew + 1, &["y"]))]), "these are missing: x=1");
+    let again = story().does(0, get("log", None), Outcome::Found { version: grown(anew + 2, &["x", "y"]) });
+    let again = again
+        .does(0, get("log", None), without(anew + 3))
+        .ends_with(&[("log", grown(anew + 4, &["x", "y"]))]);
+    assert_wrong(&again, "x was in log at revision");
+}
+
+#[test]
+fn a_client_whose_revision_is_valid_no_more_begins_anew() {
+    let seen =
+        || Story::default().does(0, create("r", "a"), ordered(5, "a")).does(1, get("r", None), found(5, "a"));
+    let gone = Outcome::Refused { code: 410, why: "too old".into() };
+    let ends = |story: Story| story.ends_with(&[("r", version(5, "a"))]);
+    assert_wrong(&ends(seen().does(1, get("r", Some(5)), Outcome::Absent)), "later that there is none");
+    assert_good(&ends(seen().does(1, get("r", Some(5)), gone.clone()).does(
+        1,
+        get("r", Some(1)),
+        Outcome::Absent,
+    )));
+    let another = seen().does(2, get("r", Some(5)), gone).does(1, get("r", Some(5)), Outcome::Absent);
+    assert_wrong(&ends(another), "later that there is none");
 }
 
 #[test]
