@@ -267,4 +267,4 @@ fn time(of: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// A field with a length.
-fn sized(number: u8, bytes: &[u8]) -> Vec<u8> {
+pub fn sized(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
     let mut length = bytes.len();
     while length >= 0x80 {
@@ -14,11 +14,11 @@ fn sized(number: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn number(number: u8, value: u8) -> Vec<u8> {
+pub fn number(number: u8, value: u8) -> Vec<u8> {
     vec![number << 3, value]
 }
 
-fn enveloped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+pub fn enveloped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     let meta = [sized(1, api_version.as_bytes()), sized(2, kind.as_bytes())].concat();
     [MAGIC.to_vec(), sized(1, &meta), sized(2, raw)].concat()
 }

@@ -7,6 +7,7 @@ mod client;
 mod credentials;
 mod definitions;
 mod ephemeral;
+mod fuzz;
 mod http;
 mod kubectl;
 mod metrics;

@@ -152,6 +152,8 @@ pub struct Server {
     pub documents: Arc<Memory>,
     pub quorum: watch::Sender<bool>,
     pub revoked: Revocations,
+    /// What is served, to be asked without a connection.
+    pub router: axum::Router,
     stop: CancellationToken,
 }
 
@@ -204,8 +206,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, Arc::new(tls), router(state), stop.clone()));
-        Self { address, ca_pem, view, documents, quorum, revoked, stop }
+        let router = router(state);
+        tokio::spawn(serve(listener, Arc::new(tls), router.clone(), stop.clone()));
+        Self { address, ca_pem, view, documents, quorum, revoked, router, stop }
     }
 
     pub fn stop(&self) {
