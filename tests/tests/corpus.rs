@@ -15,7 +15,7 @@ struct Known {
 }
 
 /// An entry that holds for no file, or for one that does come out as expected, is an error too.
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 2] = [
     Known {
         why: "volumes are not bound to claims yet",
         is: |row| {
@@ -25,10 +25,6 @@ const KNOWN: [Known; 3] = [
         },
     },
     Known { why: "there is no DNS yet", is: |row| row.says("nslookup") },
-    Known {
-        why: "of autoscaling/v1 only what `kubectl autoscale` makes is taken",
-        is: |row| row.says("HPA autoscaling/v1"),
-    },
 ];
 
 fn known(row: &Row) -> Option<usize> {

@@ -1,115 +1,115 @@
-//! `autoscaling/v1`: HorizontalPodAutoscalers may be created in their older form, as `kubectl autoscale` does.
+//! `autoscaling/v1`: the older form of HorizontalPodAutoscalers, which are kept in `autoscaling/v2`.
 //!
-//! They are kept and read in `autoscaling/v2`, which can say more. So nothing else is served in this version, and
-//! discovery does not name it: an update in the older form would take away what that cannot say.
+//! What the older form cannot say stands in annotations while it is shown so, and goes back where it was with the next
+//! write, so that nothing is lost by it. The annotations are Kubernetes' own
+//! (k8s.io/kubernetes/pkg/apis/autoscaling/annotations.go), with the newer form's JSON in them.
 
-use super::ApiState;
-use super::auth::User;
-use super::body::{self, Decoded};
-use super::create;
-use super::kinds;
-use super::query::Query;
-use super::status::{ApiError, json_response, warn};
-use super::target::Target;
+use super::defaults;
+use super::validate::{self, Problems};
 use super::value::{child, items, remove, set, text};
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method, Uri};
-use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-pub const PATH: &str = "/apis/autoscaling/v1/namespaces/{namespace}/horizontalpodautoscalers";
 const CPU_TARGET: &str = "targetCPUUtilizationPercentage";
+const CPU_CURRENT: &str = "currentCPUUtilizationPercentage";
+/// Part of an object, field, and the annotation that holds it.
+const BESIDE: [(&str, &str, &str); 4] = [
+    ("spec", "metrics", "autoscaling.alpha.kubernetes.io/metrics"),
+    ("spec", "behavior", "autoscaling.alpha.kubernetes.io/behavior"),
+    ("status", "currentMetrics", "autoscaling.alpha.kubernetes.io/current-metrics"),
+    ("status", "conditions", "autoscaling.alpha.kubernetes.io/conditions"),
+];
 
-/// `POST` of one.
-pub async fn create(
-    State(state): State<ApiState>,
-    Extension(user): Extension<User>,
-    Path(namespace): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    created(&state, user, namespace, &uri, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
-}
-
-async fn created(
-    state: &ApiState,
-    user: User,
-    namespace: String,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let kind = kinds::find("autoscaling", "v2", "horizontalpodautoscalers");
-    let kind = kind.ok_or_else(ApiError::no_such_path)?.clone();
-    let query = Query::of(uri)?.of_request(&Method::POST, headers).asked_by(user);
-    let bytes = body::read(body).await?;
-    let Decoded { mut value, twice } = body::decode(body::media_type(headers), &bytes)?;
-    let version = text(&value, "/apiVersion");
-    if !matches!(version, "" | "autoscaling/v1") {
-        let message = format!(
-            "the apiVersion in the data ({version}) does not match the expected apiVersion (autoscaling/v1)"
-        );
-        return Err(ApiError::bad_request(message));
-    }
-    if value.is_object() {
-        to_v2(&mut value);
-    }
-    let target = Target { kind, namespace, name: String::new(), subresource: None };
-    let (done, warnings) = create::create(state, &target, &query, Decoded { value, twice }).await?;
-    let mut response = json_response(201, &to_v1(done.object));
-    for warning in warnings.into_iter().chain(done.warning) {
-        warn(&mut response, &warning);
-    }
-    Ok(response)
-}
-
-fn to_v2(scaler: &mut Value) {
-    set(scaler, "apiVersion", "autoscaling/v2");
-    // What has been seen is for the controller to say.
-    remove(scaler, "status");
-    let Some(percent) = scaler.get_mut("spec").and_then(|spec| remove(spec, CPU_TARGET)) else { return };
-    if !percent.is_null() {
-        let target = json!({"type": "Utilization", "averageUtilization": percent});
-        let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
-        set(child(scaler, "spec"), "metrics", json!([metric]));
-    }
-}
-
-/// What the older form can say of an autoscaler.
-fn to_v1(mut scaler: Value) -> Value {
-    let cpu = |list: &str, amount: &str| -> Option<Value> {
-        let is_cpu = |metric: &&Value| text(metric, "/resource/name") == "cpu";
-        items(&scaler, list).iter().find(is_cpu)?.pointer(amount).cloned()
-    };
-    let target = cpu("/spec/metrics", "/resource/target/averageUtilization");
-    let current = cpu("/status/currentMetrics", "/resource/current/averageUtilization");
-    let mut status = json!({"currentReplicas": 0, "desiredReplicas": 0});
-    for (field, value) in pairs_of(&scaler, "/status") {
-        if matches!(field, "currentReplicas" | "desiredReplicas" | "lastScaleTime" | "observedGeneration") {
-            set(&mut status, field, value.clone());
+/// The newer form of an older one.
+pub fn to_v2(mut scaler: Value) -> Value {
+    set(&mut scaler, "apiVersion", "autoscaling/v2");
+    for (part, field, annotation) in BESIDE {
+        let written = scaler.pointer_mut("/metadata/annotations").and_then(|all| remove(all, annotation));
+        let written = written.and_then(|text| serde_json::from_str::<Value>(text.as_str()?).ok());
+        if let Some(value) = written.filter(|value| !value.is_null()) {
+            set(child(&mut scaler, part), field, value);
         }
     }
-    if let Some(current) = current {
-        set(&mut status, "currentCPUUtilizationPercentage", current);
+    let is_empty = |all: &mut Value| all.as_object().is_some_and(Map::is_empty);
+    if scaler.pointer_mut("/metadata/annotations").is_some_and(is_empty) {
+        remove(child(&mut scaler, "metadata"), "annotations");
     }
-    let spec = child(&mut scaler, "spec");
-    for newer in ["metrics", "behavior"] {
-        remove(spec, newer);
+    for (part, older, newer, amount) in
+        [("spec", CPU_TARGET, "metrics", "target"), ("status", CPU_CURRENT, "currentMetrics", "current")]
+    {
+        let Some(fields) = scaler.get_mut(part) else { continue };
+        let Some(percent) = remove(fields, older).filter(|percent| !percent.is_null()) else { continue };
+        let mut of_cpu = json!({"averageUtilization": percent});
+        if part == "spec" {
+            of_cpu["type"] = "Utilization".into();
+        }
+        let mut metrics = vec![json!({"type": "Resource", "resource": {"name": "cpu", amount: of_cpu}})];
+        metrics.extend(items(fields, &format!("/{newer}")).iter().cloned());
+        set(fields, newer, metrics);
     }
-    if let Some(target) = target {
-        set(spec, CPU_TARGET, target);
+    // Kubernetes writes it also where nothing was measured.
+    if let Some(status) = scaler.get_mut("status").filter(|status| status.get("currentMetrics").is_none()) {
+        set(status, "currentMetrics", Value::Null);
     }
-    set(&mut scaler, "apiVersion", "autoscaling/v1");
-    set(&mut scaler, "status", status);
+    defaults::autoscaler(&mut scaler);
     scaler
 }
 
-fn pairs_of<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    let fields = value.pointer(pointer).and_then(Value::as_object);
-    fields.into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+/// The older form of a newer one.
+pub fn to_v1(mut scaler: Value) -> Value {
+    set(&mut scaler, "apiVersion", "autoscaling/v1");
+    for (part, older, newer, amount) in [
+        ("spec", CPU_TARGET, "metrics", "/resource/target/averageUtilization"),
+        ("status", CPU_CURRENT, "currentMetrics", "/resource/current/averageUtilization"),
+    ] {
+        let Some(fields) = scaler.get_mut(part) else { continue };
+        let mut metrics = items(fields, &format!("/{newer}")).to_vec();
+        let of_cpu =
+            |metric: &Value| text(metric, "/resource/name") == "cpu" && metric.pointer(amount).is_some();
+        if let Some(at) = metrics.iter().position(of_cpu) {
+            let percent = metrics.remove(at).pointer(amount).cloned().unwrap_or_default();
+            set(fields, older, percent);
+        }
+        match metrics.is_empty() {
+            true => _ = remove(fields, newer),
+            false => set(fields, newer, metrics),
+        }
+    }
+    for (part, field, annotation) in BESIDE {
+        let value = scaler.get_mut(part).and_then(|fields| remove(fields, field));
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            set(child(child(&mut scaler, "metadata"), "annotations"), annotation, value.to_string());
+        }
+    }
+    scaler
+}
+
+/// What a new object starts with.
+pub fn begin(scaler: &mut Value) {
+    set(scaler, "status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
+}
+
+pub fn default(scaler: &mut Value) {
+    let spec = child(scaler, "spec");
+    if spec.get("minReplicas").is_none_or(Value::is_null) {
+        set(spec, "minReplicas", 1);
+    }
+}
+
+pub fn validate(scaler: &Value, problems: &mut Problems) {
+    validate::workload::autoscaler(scaler, problems);
+    let percent = scaler.pointer("/spec").and_then(|spec| spec.get(CPU_TARGET));
+    if percent.and_then(Value::as_i64).is_some_and(|percent| percent < 1) {
+        let percent = percent.cloned().unwrap_or_default();
+        problems.invalid(&format!("spec.{CPU_TARGET}"), &percent, "must be greater than 0");
+    }
+    let annotations = scaler.pointer("/metadata/annotations").and_then(Value::as_object);
+    for (_, _, annotation) in BESIDE {
+        let Some(written) = annotations.and_then(|all| all.get(annotation)) else { continue };
+        if serde_json::from_str::<Value>(written.as_str().unwrap_or_default()).is_err() {
+            let why = "is not JSON: it holds what autoscaling/v1 cannot say";
+            problems.invalid(&format!("metadata.annotations[{annotation}]"), written, why);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,15 +120,33 @@ mod tests {
     fn the_older_form_is_a_metric_of_the_newer_one() {
         let spec = json!({"maxReplicas": 5, "minReplicas": 2, "targetCPUUtilizationPercentage": 80});
         let older = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "spec": spec});
-        let mut newer = older.clone();
-        to_v2(&mut newer);
+        let newer = to_v2(older.clone());
         let target = json!({"type": "Utilization", "averageUtilization": 80});
         let metrics = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
         let expected = json!({"maxReplicas": 5, "minReplicas": 2, "metrics": metrics});
         assert_eq!((&newer["apiVersion"], &newer["spec"]), (&json!("autoscaling/v2"), &expected));
-        newer["status"] = json!({"desiredReplicas": 3, "currentMetrics": null, "conditions": []});
-        let back = to_v1(newer);
-        assert_eq!(back["spec"], older["spec"]);
-        assert_eq!(back["status"], json!({"currentReplicas": 0, "desiredReplicas": 3}));
+        assert_eq!(to_v1(newer), older);
+    }
+
+    #[test]
+    fn what_the_older_form_cannot_say_is_not_lost() {
+        let target = json!({"type": "AverageValue", "averageValue": "100Mi"});
+        let newer = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "web"},
+            "spec": {"maxReplicas": 5, "minReplicas": 1, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 9}},
+                "metrics": [{"type": "Resource", "resource": {"name": "memory", "target": target}}]},
+            "status": {"desiredReplicas": 3, "currentReplicas": 2, "conditions": [{"type": "AbleToScale"}],
+                "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7}}}]}});
+        let older = to_v1(newer.clone());
+        assert_eq!(older["spec"], json!({"maxReplicas": 5, "minReplicas": 1}));
+        assert_eq!(
+            older["status"],
+            json!({"desiredReplicas": 3, "currentReplicas": 2, "currentCPUUtilizationPercentage": 7})
+        );
+        assert_eq!(to_v2(older), newer);
+        let mut problems = Problems::default();
+        let broken = json!({"metadata": {"annotations": {BESIDE[0].2: "["}}, "spec": {"maxReplicas": 1}});
+        validate(&broken, &mut problems);
+        assert!(format!("{problems:?}").contains("is not JSON"), "{problems:?}");
     }
 }

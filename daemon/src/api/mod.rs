@@ -123,7 +123,6 @@ pub fn router_with(state: ApiState, more: Router) -> Router {
         .route("/openapi/v3/{*path}", get(openapi::group_document))
         .route(credentials::USERS, post(credentials::users))
         .route(credentials::REVOCATIONS, post(credentials::revocations))
-        .route(autoscaling_v1::PATH, post(autoscaling_v1::create))
         .merge(metrics::routes())
         .fallback(dispatch::resources)
         .method_not_allowed_fallback(async || status::ApiError::method_not_allowed().into_response())

@@ -1,6 +1,6 @@
 //! One kind as the handlers see it, wherever it comes from.
 
-use super::{Entry, Keeping, Scope, Subresource, extensions, group_version};
+use super::{Entry, Keeping, Older, Scope, Subresource, extensions, group_version};
 use crate::api::definition;
 use crate::api::schema::{self, Node};
 use crate::api::table::Column;
@@ -50,13 +50,22 @@ impl Deref for Kind {
 /// Who says what a kind's objects are.
 enum Of {
     Entry(&'static Entry),
+    Older(&'static Older),
     Definition(Box<definition::Version>),
 }
 
 impl Kind {
     pub(super) fn of_entry(entry: &'static Entry) -> Self {
+        Self { names: Self::names_of(entry), of: Of::Entry(entry) }
+    }
+
+    pub(super) fn of_older(older: &'static Older) -> Self {
+        Self { names: Self::names_of(&older.entry), of: Of::Older(older) }
+    }
+
+    fn names_of(entry: &Entry) -> Names {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let names = Names {
+        Names {
             group: entry.group.into(),
             version: entry.version.into(),
             kind: entry.kind.into(),
@@ -70,8 +79,7 @@ impl Kind {
             subresources: entry.subresources.to_vec(),
             fields: owned(entry.fields),
             columns: entry.columns.iter().map(Column::definition).collect(),
-        };
-        Self { names, of: Of::Entry(entry) }
+        }
     }
 
     pub fn of_definition(names: Names, version: definition::Version) -> Self {
@@ -111,8 +119,17 @@ impl Kind {
     /// What somebody's definition says of the kind; `None` for those of the table.
     pub fn definition(&self) -> Option<&definition::Version> {
         match &self.of {
-            Of::Entry(_) => None,
+            Of::Entry(_) | Of::Older(_) => None,
             Of::Definition(version) => Some(version.as_ref()),
+        }
+    }
+
+    /// The table's entry, or whose definition it is.
+    fn by(&self) -> Result<&'static Entry, &definition::Version> {
+        match &self.of {
+            Of::Entry(entry) => Ok(*entry),
+            Of::Older(older) => Ok(&older.entry),
+            Of::Definition(version) => Err(version),
         }
     }
 
@@ -147,51 +164,51 @@ impl Kind {
 
     /// The type of its objects.
     pub fn node(&self) -> Option<Node<'_>> {
-        match &self.of {
-            Of::Entry(entry) => schema::of(entry.group, entry.version, entry.kind),
-            Of::Definition(version) => version.node(),
+        match self.by() {
+            Ok(entry) => schema::of(entry.group, entry.version, entry.kind),
+            Err(version) => version.node(),
         }
     }
 
     /// Adds the schema of the Kubernetes type, and tells its name; `None` for a kind that people defined.
     pub fn describe(&self, generator: &mut SchemaGenerator) -> Option<String> {
-        match &self.of {
-            Of::Entry(entry) => Some((entry.schema)(generator)),
-            Of::Definition(_) => None,
+        match self.by() {
+            Ok(entry) => Some((entry.schema)(generator)),
+            Err(_) => None,
         }
     }
 
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        match &self.of {
-            Of::Entry(entry) => (entry.cells)(object, now),
-            Of::Definition(version) => version.cells(object, now),
+        match self.by() {
+            Ok(entry) => (entry.cells)(object, now),
+            Err(version) => version.cells(object, now),
         }
     }
 
     pub fn begin(&self, object: &mut Value) {
-        match &self.of {
-            Of::Entry(entry) => (entry.begin)(object),
-            Of::Definition(version) => version.begin(object),
+        match self.by() {
+            Ok(entry) => (entry.begin)(object),
+            Err(version) => version.begin(object),
         }
     }
 
     pub fn default(&self, object: &mut Value) {
-        match &self.of {
-            Of::Entry(entry) => (entry.default)(object),
-            Of::Definition(version) => version.default(object),
+        match self.by() {
+            Ok(entry) => (entry.default)(object),
+            Err(version) => version.default(object),
         }
     }
 
     /// Checks the content of an object that is to be stored; `before` is the stored one.
     pub fn validate(&self, object: &Value, before: Option<&Value>, problems: &mut Problems) {
-        match &self.of {
-            Of::Entry(entry) => {
+        match self.by() {
+            Ok(entry) => {
                 (entry.validate)(object, problems);
                 if let Some(before) = before {
                     (entry.validate_update)(object, before, problems);
                 }
             }
-            Of::Definition(version) => version.validate(object, before, problems),
+            Err(version) => version.validate(object, before, problems),
         }
     }
 
@@ -201,16 +218,16 @@ impl Kind {
     }
 
     pub fn check_name(&self, name: &str) -> Result<(), String> {
-        match &self.of {
-            Of::Entry(entry) => (entry.name)(name),
-            Of::Definition(_) => validate::subdomain(name),
+        match self.by() {
+            Ok(entry) => (entry.name)(name),
+            Err(_) => validate::subdomain(name),
         }
     }
 
     pub fn decode(&self, object: &Value) -> Result<Value, String> {
-        match &self.of {
-            Of::Entry(entry) => (entry.decode)(object),
-            Of::Definition(version) => version.decode(object),
+        match self.by() {
+            Ok(entry) => (entry.decode)(object),
+            Err(version) => version.decode(object),
         }
     }
 
@@ -218,6 +235,7 @@ impl Kind {
     pub fn shown<'a>(&self, object: &'a Value) -> Cow<'a, Value> {
         match &self.of {
             Of::Entry(_) => Cow::Borrowed(object),
+            Of::Older(older) => Cow::Owned((older.shown)(object.clone())),
             Of::Definition(version) => version.shown(self, object),
         }
     }
@@ -226,16 +244,17 @@ impl Kind {
     pub fn stored(&self, object: Value) -> Value {
         match &self.of {
             Of::Entry(_) => object,
+            Of::Older(older) => (older.stored)(object),
             Of::Definition(version) => version.stored(object),
         }
     }
 
     /// What clients should be told of a write of this kind.
     pub fn warnings(&self, object: &Value) -> Vec<String> {
-        match &self.of {
-            Of::Definition(version) => version.warnings(),
-            Of::Entry(_) if self.is(extensions::GROUP, extensions::KIND) => definition::warnings(object),
-            Of::Entry(_) => Vec::new(),
+        match self.by() {
+            Err(version) => version.warnings(),
+            Ok(_) if self.is(extensions::GROUP, extensions::KIND) => definition::warnings(object),
+            Ok(_) => Vec::new(),
         }
     }
 }

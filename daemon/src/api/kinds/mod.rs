@@ -107,6 +107,16 @@ pub struct Entry {
     pub decode: fn(&Value) -> Result<Value, String>,
 }
 
+/// Another version of a kind, whose objects are kept as another entry of the table has them.
+pub struct Older {
+    /// In this form; but its cells are of what is kept.
+    pub entry: Entry,
+    /// This form of what is kept.
+    pub shown: fn(Value) -> Value,
+    /// What is kept of this form.
+    pub stored: fn(Value) -> Value,
+}
+
 pub fn group_version(group: &str, version: &str) -> String {
     match group {
         "" => version.to_owned(),
@@ -125,7 +135,13 @@ static TABLE: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
         .chain(access::KINDS)
         .chain(storage::KINDS)
         .chain(extensions::KINDS);
-    entries.map(|entry| Arc::new(Kind::of_entry(entry))).collect()
+    // Beside the newer ones, which discovery lists first.
+    let with_older = entries.flat_map(|entry| {
+        let is_of = |older: &&Older| (older.entry.group, older.entry.plural) == (entry.group, entry.plural);
+        std::iter::once(Kind::of_entry(entry))
+            .chain(autoscaling::OLDER.iter().filter(is_of).map(Kind::of_older))
+    });
+    with_older.map(Arc::new).collect()
 });
 
 /// Every kind of the table, in the order in which discovery lists them.

@@ -148,4 +148,43 @@ async fn autoscalers_may_be_made_in_their_older_form() {
     assert_eq!(made, "horizontalpodautoscaler.autoscaling/web autoscaled\n");
     let path = "jsonpath={.spec.maxReplicas} {.spec.metrics[0].resource.target.averageUtilization}";
     assert_eq!(k.ok(&["get", "hpa", "web", "-o", path]).await, "5 70");
+    let older = "horizontalpodautoscalers.v1.autoscaling";
+    let path = "jsonpath={.apiVersion} {.spec.targetCPUUtilizationPercentage} {.status}";
+    let read = k.ok(&["get", older, "web", "-o", path]).await;
+    assert_eq!(read, r#"autoscaling/v1 70 {"currentReplicas":0,"desiredReplicas":0}"#);
+    let manifest = "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: old}\nspec:\n  \
+                    scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  maxReplicas: 3\n  \
+                    targetCPUUtilizationPercentage: 50\n";
+    assert_eq!(
+        k.ok_with(&["apply", "-f", "-"], manifest).await,
+        "horizontalpodautoscaler.autoscaling/old created\n"
+    );
+    assert_eq!(
+        k.ok_with(&["apply", "-f", "-"], manifest).await,
+        "horizontalpodautoscaler.autoscaling/old unchanged\n"
+    );
+    let more = manifest.replace("50", "60");
+    for arguments in [&["apply", "-f", "-"][..], &["apply", "--server-side", "--force-conflicts", "-f", "-"]]
+    {
+        k.ok_with(arguments, &more).await;
+        let path = "jsonpath={.apiVersion} {.spec.minReplicas} {.spec.metrics[*].resource.target.averageUtilization}";
+        assert_eq!(k.ok(&["get", "hpa", "old", "-o", path]).await, "autoscaling/v2 1 60", "{arguments:?}");
+    }
+    let memory = r#"[{"op": "add", "path": "/spec/metrics/-", "value": {"type": "Resource", "resource": {"name": "memory",
+        "target": {"type": "Utilization", "averageUtilization": 40}}}}]"#;
+    k.ok(&["patch", "hpa", "old", "--type=json", "-p", memory]).await;
+    k.ok(&["patch", older, "old", "--type=merge", "-p", r#"{"spec": {"maxReplicas": 4}}"#]).await;
+    let path = "jsonpath={.spec.maxReplicas} {.spec.metrics[*].resource.target.averageUtilization} {.metadata.annotations}";
+    let kept = k.ok(&["get", "hpa", "old", "-o", path]).await;
+    assert!(kept.starts_with("4 60 40 ") && !kept.contains("alpha.kubernetes.io"), "{kept}");
+    assert!(
+        k.ok(&["explain", "hpa.spec", "--api-version=autoscaling/v1"])
+            .await
+            .contains("targetCPUUtilizationPercentage")
+    );
+    k.fails(
+        &["patch", older, "old", "--type=merge", "-p", r#"{"spec": {"targetCPUUtilizationPercentage": 0}}"#],
+        "must be greater than 0",
+    )
+    .await;
 }
