@@ -5,6 +5,7 @@
 use super::PodTokens;
 use super::spec::{Content, File, MessageFile, Source, TokenWish, Volume};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
@@ -158,15 +159,39 @@ pub fn token_wishes(volumes: &[Volume]) -> impl Iterator<Item = &TokenWish> {
     })
 }
 
-/// Writes the tokens of a pod that runs anew; its other files stay as they are.
-pub fn renew(volumes: &[Volume], tokens: &dyn PodTokens) -> Result<(), FileError> {
+/// Which of the files of a pod that runs are written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renew {
+    /// What ConfigMaps, Secrets and the pod itself say by now.
+    Contents,
+    /// The tokens as well, before they expire.
+    All,
+}
+
+/// Brings the files of a pod that runs up to date: containers find them in place, except where they mounted one file alone,
+/// as in Kubernetes.
+pub fn renew(volumes: &[Volume], which: Renew, tokens: &dyn PodTokens) -> Result<(), FileError> {
     for volume in volumes {
         if let Source::Files { dir, files } = &volume.source {
-            let is_token = |file: &&File| matches!(file.content, Content::Token(_));
-            let files: Vec<File> = files.iter().filter(is_token).cloned().collect();
-            if !files.is_empty() {
-                contents(dir, &files, volume.group, tokens)?;
-            }
+            let is_due = |file: &&File| which == Renew::All || matches!(file.content, Content::Bytes(_));
+            let due: Vec<File> = files.iter().filter(is_due).cloned().collect();
+            contents(dir, &due, volume.group, tokens)?;
+            let wanted: HashSet<PathBuf> = files.iter().map(|file| dir.join(&file.path)).collect();
+            remove_others(dir, &wanted)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files that a volume does not have any more; a directory is left, which says nothing.
+fn remove_others(dir: &Path, wanted: &HashSet<PathBuf>) -> Result<(), FileError> {
+    for entry in fs::read_dir(dir).map_err(at("cannot look into the volume", dir))? {
+        let entry = entry.map_err(at("cannot look into the volume", dir))?;
+        let path = entry.path();
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => remove_others(&path, wanted)?,
+            false if wanted.contains(&path) => {}
+            false => fs::remove_file(&path).map_err(at("cannot remove the volume's file", &path))?,
         }
     }
     Ok(())
@@ -233,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_written_anew_and_what_lies_beside_them_is_not() {
+    fn files_that_are_out_of_date_are_written_anew_and_tokens_when_they_are_due() {
         let dir = tempfile::tempdir().unwrap();
         let message = MessageFile(dir.path().join("messages/main.0"));
         let account = crate::tokens::Account {
@@ -245,13 +270,18 @@ mod tests {
         let wish = TokenWish { account, audiences: Vec::new(), seconds: 600 };
         let token = File { path: "token".into(), content: Content::Token(wish), mode: 0o644 };
         let other = File { path: "namespace".into(), content: "default".into(), mode: 0o644 };
-        let volumes = [volume(Source::Files { dir: dir.path().join("v"), files: vec![token, other] })];
+        let of = |files: Vec<File>| [volume(Source::Files { dir: dir.path().join("v"), files })];
+        let gone = File { path: "sub/gone".into(), ..other.clone() };
+        let volumes = of(vec![token.clone(), other.clone(), gone]);
         let tokens = Counting::default();
         prepare(&volumes, &message, &tokens).unwrap();
-        fs::write(dir.path().join("v/namespace"), "edited").unwrap();
-        renew(&volumes, &tokens).unwrap();
+        let newer = of(vec![token, File { content: "other".into(), ..other }]);
         let read = |name: &str| fs::read_to_string(dir.path().join("v").join(name)).unwrap();
-        assert_eq!((read("token").as_str(), read("namespace").as_str()), ("bot.1", "edited"));
+        renew(&newer, Renew::Contents, &tokens).unwrap();
+        assert_eq!((read("token").as_str(), read("namespace").as_str()), ("bot.0", "other"));
+        assert!(!dir.path().join("v/sub/gone").exists(), "it is no part of the volume any more");
+        renew(&newer, Renew::All, &tokens).unwrap();
+        assert_eq!((read("token").as_str(), read("namespace").as_str()), ("bot.1", "other"));
         assert_eq!(token_wishes(&volumes).count(), 1);
     }
 

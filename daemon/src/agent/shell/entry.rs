@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 /// A pod as the view has it.
@@ -47,6 +47,12 @@ pub struct Entry {
     pub stop_after: Option<Instant>,
     /// When its tokens are to be written anew; `None`: not known yet.
     pub renew_at: Option<Timestamp>,
+    /// What its volumes' files hold may have changed since they were written.
+    pub outdated: bool,
+    /// How often its files were to be written anew, and the newest of those times that was begun: what an earlier one read
+    /// must not be written over it.
+    pub renewals: u64,
+    pub renewed: Arc<Mutex<u64>>,
 }
 
 impl Entry {
@@ -68,6 +74,9 @@ impl Entry {
             offered: None,
             stop_after: None,
             renew_at: None,
+            outdated: false,
+            renewals: 0,
+            renewed: Arc::default(),
         }
     }
 
@@ -121,9 +130,12 @@ impl Shell {
                 let waiting = self.entries.iter().filter(|(_, entry)| entry.offered.is_some());
                 self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
             } else if *resource == config_maps || *resource == secrets {
-                let concerned =
-                    self.entries.iter().filter(|(_, entry)| entry.id.namespace == change.key.namespace);
-                self.dirty.extend(concerned.map(|(uid, _)| uid.clone()));
+                for (uid, entry) in &mut self.entries {
+                    if entry.id.namespace == change.key.namespace {
+                        entry.outdated = true;
+                        self.dirty.insert(uid.clone());
+                    }
+                }
             } else if *resource == accounts {
                 // Another one of the name has other tokens.
                 for (uid, entry) in &mut self.entries {
@@ -193,6 +205,9 @@ impl Shell {
             entry.offered = None;
             if !same {
                 entry.attempt = attempt;
+                // Its volumes may tell of its own labels and annotations.
+                let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+                entry.outdated |= entry.wanted.as_ref().is_none_or(|wanted| told(&wanted.pod) != told(&pod));
                 entry.wanted = Some(Wanted { object, pod });
                 self.dirty.insert(id.uid);
             }

@@ -3,18 +3,19 @@
 use super::entry::{Entry, Wanted};
 use super::{Outcome, PROPOSALS_AT_ONCE, Shell, probes};
 use crate::agent::engine::RunState;
-use crate::agent::files;
+use crate::agent::files::{self, Renew};
 use crate::agent::hold::May;
 use crate::agent::identity::{Role, attempt_of};
 use crate::agent::offer::{self, Offer};
 use crate::agent::planner::{self, Action, Input, PodNote, note_for, notes_between};
-use crate::agent::spec::{self, Context, find_container};
+use crate::agent::spec::{self, Context, Source, find_container};
 use futures::FutureExt;
 use gaggle_sched::controller::deletion;
 use gaggle_sched::state::{Txn, Write};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -91,14 +92,17 @@ impl Shell {
         self.propose(uid);
     }
 
-    /// Writes the tokens of a pod that runs anew, long before they expire: a second try still comes in time.
+    /// Writes the files of a pod that runs anew: when what they hold has changed, and tokens long before they expire, so that
+    /// a second try still comes in time.
     fn renew(&mut self, uid: &str, pod: &Pod, now: Timestamp) {
         let dir = self.pod_dir(uid);
         let Some(entry) = self.entries.get_mut(uid) else { return };
         let runs = entry.containers.values().any(|observed| observed.is_running());
-        if !runs || entry.renew_at.is_some_and(|at| now < at) {
+        let tokens_due = entry.renew_at.is_none_or(|at| now >= at);
+        if !runs || !(tokens_due || entry.outdated) {
             return;
         }
+        entry.outdated = false;
         let volumes = self.inputs.view.read(|store| {
             spec::volumes(&Context {
                 pod,
@@ -111,17 +115,29 @@ impl Shell {
         });
         // Something that the pod names is gone: it is looked at again in a while.
         let volumes = volumes.unwrap_or_default();
-        let shortest = files::token_wishes(&volumes).map(|wish| wish.seconds).min();
-        let wait = Duration::from_secs(shortest.map_or(LOOK_AGAIN_S, |seconds| u64::from(seconds) * 2 / 5))
-            .min(LONGEST_RENEWAL);
-        entry.renew_at = Some(now.checked_add(wait).unwrap_or(Timestamp::MAX));
-        if shortest.is_none() {
+        if tokens_due {
+            let shortest = files::token_wishes(&volumes).map(|wish| wish.seconds).min();
+            let wait =
+                Duration::from_secs(shortest.map_or(LOOK_AGAIN_S, |seconds| u64::from(seconds) * 2 / 5))
+                    .min(LONGEST_RENEWAL);
+            entry.renew_at = Some(now.checked_add(wait).unwrap_or(Timestamp::MAX));
+        }
+        if !volumes.iter().any(|volume| matches!(volume.source, Source::Files { .. })) {
             return;
         }
+        let which = if tokens_due { Renew::All } else { Renew::Contents };
+        entry.renewals += 1;
+        let (renewal, renewed) = (entry.renewals, entry.renewed.clone());
         let (tokens, pod) = (self.inputs.tokens.clone(), entry.id.name.clone());
         self.tasks.spawn_blocking(move || {
-            if let Err(error) = files::renew(&volumes, &*tokens) {
-                tracing::warn!(error = %error.full(), pod, "a pod's tokens are not renewed");
+            let mut newest = renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            // What was skipped with it is no token: those wait for far longer than this takes.
+            if *newest > renewal {
+                return;
+            }
+            *newest = renewal;
+            if let Err(error) = files::renew(&volumes, which, &*tokens) {
+                tracing::warn!(error = %error.full(), pod, "a pod's files are not renewed");
             }
         });
     }
