@@ -258,8 +258,10 @@ fn resources(field: &str, container: &Value, problems: &mut Problems) {
         quantity::check(problems, &format!("{field}.limits[{resource}]"), limit);
     }
     for (resource, request) in amounts("requests").into_iter().flatten() {
-        let field = format!("{field}.requests[{resource}]");
-        let Some(amount) = quantity::check(problems, &field, request) else { continue };
+        let field = format!("{field}.requests");
+        let Some(amount) = quantity::check(problems, &format!("{field}[{resource}]"), request) else {
+            continue;
+        };
         let limit = amounts("limits").and_then(|limits| limits.get(resource)?.as_str());
         let limit = limit.and_then(|text| Some((text, quantity::milli(text)?)));
         if let Some((limit, _)) = limit.filter(|(_, most)| amount > *most) {

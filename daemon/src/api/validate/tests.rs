@@ -52,7 +52,7 @@ fn errors_read_as_kubernetes_writes_them() {
         (
             &format!("{spec}/containers/0/resources"),
             json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}),
-            "spec.template.spec.containers[0].resources.requests[cpu]: Invalid value: \"2\": must be less than or \
+            "spec.template.spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or \
              equal to cpu limit of 1500m",
         ),
         (
