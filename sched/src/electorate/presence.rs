@@ -113,7 +113,7 @@ impl Leases {
 }
 
 /// How long a leader that votes alone waits for others to vote as well, before it orders writes all the same.
-pub const GROW_WITHIN_MS: u64 = 3_000;
+pub const GROW_WITHIN_MS: u64 = 10_000;
 /// The smallest electorate that loses nothing with one voter.
 const COMPANY: usize = 3;
 
