@@ -1,8 +1,8 @@
 //! Clients: they write registers, mostly as compare-and-set on what some machine shows them, and send again what was not
-//! answered.
+//! answered. Others watch, through one machine after the other.
 
 use super::super::random::Random;
-use super::judge::{Operation, Told, content, key};
+use super::judge::{Operation, Told, content, key, value_of};
 use super::{NODES, World};
 use gaggle_sched::raft::ProposeError;
 use gaggle_sched::state::{Applied, Expect, Key, Refused, Revision, Txn, TxnId, Write};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const CLIENTS: usize = 3;
+const WATCHERS: usize = 2;
 const REGISTERS: usize = 4;
 /// How often a write is sent before its client says that it does not know.
 const TRIES: u32 = 6;
@@ -31,7 +32,12 @@ impl Clients {
             let (world, next, stop, random) = (world.clone(), next.clone(), stop.clone(), random.split());
             tokio::spawn(client(world, next, stop, random))
         });
-        let tasks = tasks.collect();
+        let writers: Vec<_> = tasks.collect();
+        let watchers = (0..WATCHERS).map(|number| {
+            let (world, stop, random) = (world.clone(), stop.clone(), random.split());
+            tokio::spawn(watcher(world, NODES + number, stop, random))
+        });
+        let tasks = writers.into_iter().chain(watchers).collect();
         Self { stop, tasks }
     }
 
@@ -64,6 +70,51 @@ async fn client(world: Arc<World>, next: Arc<AtomicU64>, stop: CancellationToken
         let told = send(&world, txn, &mut random).await;
         let ended = Instant::now();
         world.judge.did(Operation { key, value, expect, began, ended, told });
+    }
+}
+
+/// Watches as the API serves it (`api::read::caught_up`, `api::watch`): with the revision that it was shown it goes to
+/// another machine, which waits until it has got so far, and goes on from there or says that it cannot (410).
+async fn watcher(world: Arc<World>, who: usize, stop: CancellationToken, mut random: Random) {
+    let (mut seen, mut span) = (None, None);
+    while !stop.is_cancelled() {
+        let through = random.below(NODES);
+        let view = world.machines[through].lock().await.view.clone();
+        let mut bell = view.subscribe();
+        let leaves = Instant::now() + Duration::from_micros(random.within(10_000, 3_000_000));
+        if tokio::time::timeout_at(leaves, view.reached(seen.unwrap_or_default())).await.is_err() {
+            continue;
+        }
+        let mut at = view.seen();
+        if let Some(seen) = seen {
+            at.revision = seen;
+        } else {
+            (seen, span) = (Some(at.revision), None);
+        }
+        loop {
+            bell.mark_unchanged();
+            match view.changes_after(at) {
+                Ok(changes) => {
+                    for change in changes {
+                        let value = change.object.as_ref().and_then(|object| value_of(object.value()));
+                        let of = *span.get_or_insert_with(|| world.judge.begin_span(who, at.revision));
+                        world.judge.sees(who, Some(of), change.revision, &change.key, value);
+                        at.revision = change.revision;
+                        seen = Some(change.revision);
+                    }
+                }
+                // It lists again, and is not shown anything older.
+                Err(_) => {
+                    let listed = view.seen();
+                    world.judge.lists(who, through, seen, listed.revision);
+                    (at, seen, span) = (listed, Some(listed.revision), None);
+                }
+            }
+            let rung = tokio::time::timeout_at(leaves, bell.changed()).await;
+            if !matches!(rung, Ok(Ok(()))) || stop.is_cancelled() {
+                break;
+            }
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Stats {
     pub parts_taken: u64,
     pub parts_dropped: u64,
     pub whole_states: u64,
+    pub listed_again: u64,
     pub healed_ms: u64,
 }
 
@@ -194,13 +195,13 @@ impl Judge {
         }
     }
 
-    fn begin_span(&self, who: usize, after: Revision) -> usize {
+    pub fn begin_span(&self, who: usize, after: Revision) -> usize {
         let mut record = self.lock();
         record.spans.push(Span { who, after, seen: Vec::new() });
         record.spans.len() - 1
     }
 
-    fn sees(&self, who: usize, span: Option<usize>, revision: Revision, key: &Key, value: Option<u64>) {
+    pub fn sees(&self, who: usize, span: Option<usize>, revision: Revision, key: &Key, value: Option<u64>) {
         let known = {
             let mut record = self.lock();
             if let Some(span) = span {
@@ -217,6 +218,16 @@ impl Judge {
                 known.1
             );
             self.violated("every machine applies the same in the same order", what);
+        }
+    }
+
+    /// A watcher was told that its revision is valid no more, and lists again.
+    pub fn lists(&self, who: usize, through: usize, seen: Option<Revision>, listed: Revision) {
+        self.count(|stats| stats.listed_again += 1);
+        if seen.is_some_and(|seen| listed < seen) {
+            let what =
+                format!("watcher {who} had seen {seen:?}, and lists {listed} through {}", name(through));
+            self.violated("a watch never goes back", what);
         }
     }
 
@@ -372,6 +383,6 @@ pub fn key(number: usize) -> Key {
     Key::new(CONFIG_MAPS, "default", format!("r{number}"))
 }
 
-fn value_of(value: &Value) -> Option<u64> {
+pub fn value_of(value: &Value) -> Option<u64> {
     value.get("data")?.get("v")?.as_str()?.parse().ok()
 }
