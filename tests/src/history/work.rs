@@ -9,6 +9,7 @@ use crate::bench::Bench;
 use crate::kube::{RECOVERS, SOON, deployment, node_of};
 use crate::seed::Seed;
 use anyhow::{Context, Result, bail, ensure};
+use gaggle_sched::scheduler::ATTEMPT;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -36,8 +37,8 @@ const STREAM_S: u64 = 6;
 const SILENCE: Duration = Duration::from_secs(STREAM_S + 4);
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Writes down its beginning and its end; each line is one write, so that none is torn.
-const LINE: &str = "echo start $POD >> /out/$WHAT; sleep 1; echo end $POD >> /out/$WHAT";
+/// Writes down its beginning, with the binding by which it began, and its end; each line is one write, so that none is torn.
+const LINE: &str = "echo start $POD $ATTEMPT >> /out/$WHAT; sleep 1; echo end $POD >> /out/$WHAT";
 
 /// Says again and again which container it is and what the machine's clock shows.
 const ALIVE: &str = "self=$(cat /proc/sys/kernel/random/uuid)
@@ -111,13 +112,18 @@ impl Work {
     }
 
     fn pod(&self, what: Value) -> Value {
+        let attempt = json!({"fieldRef": {"fieldPath": format!("metadata.annotations['{ATTEMPT}']")}});
         json!({
             "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
             "volumes": [{"name": "out", "hostPath": {"path": self.dir, "type": "Directory"}}],
             "containers": [{
                 "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
                 "command": ["sh", "-c", LINE],
-                "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, what],
+                "env": [
+                    {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "ATTEMPT", "valueFrom": attempt},
+                    what,
+                ],
                 "volumeMounts": [{"name": "out", "mountPath": "/out"}],
             }],
         })
@@ -244,7 +250,11 @@ impl Work {
             let index: Option<usize> = entry.file_name().to_str().and_then(|name| name.parse().ok());
             for line in std::fs::read_to_string(entry.path())?.lines() {
                 match (line.split_once(' '), index) {
-                    (Some(("start", pod)), _) => *evidence.starts.entry(pod.to_owned()).or_default() += 1,
+                    (Some(("start", begun)), _) => {
+                        let (pod, attempt) =
+                            begun.split_once(' ').context("a beginning without a binding")?;
+                        evidence.starts.entry(pod.to_owned()).or_default().push(attempt.to_owned());
+                    }
                     (Some(("end", pod)), Some(index)) => {
                         let finished: &mut BTreeSet<_> = evidence.finished.entry(index).or_default();
                         finished.insert(pod.to_owned());

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What is known of the work that went along with a history.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
-    /// How often each pod that must not run twice has begun, as its container wrote down.
-    pub starts: BTreeMap<String, usize>,
+    /// By which bindings each pod that must not run twice has begun, as its containers wrote down: `EPOCH.TERM` of the
+    /// leader that chose the desktop.
+    pub starts: BTreeMap<String, Vec<String>>,
     /// The pods that finished each index of the Job, as their containers wrote down.
     pub finished: BTreeMap<usize, BTreeSet<String>>,
     /// How many indexes the Job has.
@@ -31,8 +32,17 @@ pub struct Evidence {
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    for (pod, starts) in evidence.starts.iter().filter(|(_, starts)| **starts > 1) {
-        wrong.push(format!("the container of {pod} must run at most once, and began {starts} times"));
+    for (pod, bindings) in &evidence.starts {
+        // A binding that only voters knew who were all lost at once is made again by the next epoch. Whatever must not run
+        // twice even then is an identity.
+        let epochs: BTreeSet<&str> =
+            bindings.iter().filter_map(|binding| binding.split('.').next()).collect();
+        if epochs.len() < bindings.len() {
+            wrong.push(format!(
+                "the container of {pod} must run at most once in an epoch, and began {} times: {bindings:?}",
+                bindings.len()
+            ));
+        }
     }
     let mut named = BTreeSet::new();
     for index in &evidence.completed {
@@ -83,7 +93,7 @@ mod tests {
     fn good() -> Evidence {
         let finished = |pod: &str| BTreeSet::from([pod.to_owned()]);
         Evidence {
-            starts: BTreeMap::from([("a".into(), 1), ("b".into(), 1), ("c".into(), 1)]),
+            starts: ["a", "b", "c"].map(|pod| (pod.to_owned(), vec!["3.1".to_owned()])).into(),
             finished: BTreeMap::from([(0, finished("a")), (1, finished("b"))]),
             completions: 2,
             completed: vec![0, 1],
@@ -108,7 +118,11 @@ mod tests {
 
     #[test]
     fn a_container_that_begins_twice_is_seen() {
-        assert!(wrong(|work| *work.starts.get_mut("a").unwrap() = 2).contains("began 2 times"));
+        let again =
+            |binding: &str| wrong(|work| work.starts.entry("a".into()).or_default().push(binding.to_owned()));
+        assert!(again("3.1").contains("began 2 times"), "by the same binding");
+        assert!(again("3.2").contains("began 2 times"), "by another one that cannot have lost the first");
+        assert_eq!(again("4.1"), "", "the binding was lost with those who knew it");
     }
 
     #[test]
