@@ -272,7 +272,11 @@ async fn streams(pods: &Api<Pod>) -> Result<()> {
     let status = said.take_status().context("no status")?;
     ensure!(text(said.stdout()).await? == "out\n" && text(said.stderr()).await? == "err\n");
     let status = soon("its status", status).await?.context("no status")?;
-    ensure!(status.message.as_deref().is_some_and(|told| told.contains("exit code 3")), "{status:?}");
+    let causes = status.details.as_ref().and_then(|details| details.causes.as_ref()).into_iter().flatten();
+    let exit = causes
+        .filter(|cause| cause.reason.as_deref() == Some("ExitCode"))
+        .find_map(|cause| cause.message.as_deref());
+    ensure!(exit == Some("3"), "{status:?}");
     let mut talk = pods.exec("rs", ["cat"], &AttachParams::default().stdin(true).stderr(false)).await?;
     let mut stdin = talk.stdin().context("no stdin")?;
     stdin.write_all(b"typed\n").await?;

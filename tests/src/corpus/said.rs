@@ -19,6 +19,14 @@ pub fn refusal(row: &Row) -> Option<Vec<&str>> {
     Some(why.split("; ").map(|part| part.trim_end_matches([' ', '.'])).collect())
 }
 
+/// Whether a refusal says these words: as they are, or each in its turn, where the expectation has put them in other marks.
+#[must_use]
+pub fn is_said(said: &str, words: &str) -> bool {
+    let bare = |word: &str| word.trim_matches(['"', '(', ')', ':', ',', '.']).to_owned();
+    let mut heard = said.split_whitespace().map(bare);
+    said.contains(words) || words.split_whitespace().map(bare).all(|word| heard.any(|other| other == word))
+}
+
 /// Whether the file is only to be kept, and nothing to come of it.
 #[must_use]
 pub fn is_only_kept(row: &Row) -> bool {
