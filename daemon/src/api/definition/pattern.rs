@@ -76,7 +76,7 @@ fn translated(text: &str) -> String {
             '[' if letters.peek() == Some(&':') => {
                 // `[:alpha:]`, to its own end.
                 out.push('[');
-                while let Some(letter) = letters.next() {
+                for letter in letters.by_ref() {
                     out.push(letter);
                     if letter == ']' {
                         break;

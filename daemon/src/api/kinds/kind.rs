@@ -149,11 +149,11 @@ impl Kind {
         }
         // Whatever its definer called it is what is wished for.
         let beside = ["apiVersion", "kind", "metadata"];
-        let is_counted =
-            |field: &str| !beside.contains(&field) && !(field == "status" && self.has(Subresource::Status));
+        let is_beside =
+            |field: &str| beside.contains(&field) || (field == "status" && self.has(Subresource::Status));
         let fields = |object: &Value| object.as_object().cloned().unwrap_or_default();
         let (before, after) = (fields(before), fields(after));
-        let mut names = before.keys().chain(after.keys()).filter(|field| is_counted(field));
+        let mut names = before.keys().chain(after.keys()).filter(|field| !is_beside(field));
         names.any(|field| before.get(field) != after.get(field))
     }
 

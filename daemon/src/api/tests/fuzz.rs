@@ -545,7 +545,7 @@ async fn small_bodies_that_become_large_ones_are_refused() {
         .chars()
         .zip("abcdefghij".chars())
         .map(|(this, last)| format!("{this}: &{this} [{}]\n", vec![format!("*{last}"); 9].join(", ")));
-    let bomb = format!("a: &a [{}]\n{}", vec!["lol"; 9].join(", "), lists.collect::<String>());
+    let bomb = format!("a: &a [{}]\n{}", ["lol"; 9].join(", "), lists.collect::<String>());
     let doubled = json!(vec![json!({"op": "copy", "from": "", "path": "/data/x"}); 64]);
     let message = (0..2_000).fold(Vec::new(), |inner, _| sized(1, &inner));
     let one = format!("{CONFIG_MAPS}/a");
