@@ -6,10 +6,12 @@ use super::PodTokens;
 use super::spec::{Content, File, MessageFile, Source, TokenWish, Volume};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// As much of a termination message as Kubernetes keeps.
 pub const MESSAGE_BYTES: u64 = 4096;
@@ -132,7 +134,9 @@ fn contents(dir: &Path, files: &[File], group: Option<u32>, tokens: &dyn PodToke
         if fs::read(&path).is_ok_and(|present| present == *content) {
             continue;
         }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
+        // No key of a ConfigMap or Secret begins with two dots.
+        let mut name = OsString::from("..");
+        name.push(path.file_name().unwrap_or_default());
         name.push(".part");
         let part = path.with_file_name(name);
         // Never readable by more than the end result, not even for a moment.
@@ -169,18 +173,63 @@ pub enum Renew {
 }
 
 /// Brings the files of a pod that runs up to date: containers find them in place, except where they mounted one file alone,
-/// as in Kubernetes.
+/// as in Kubernetes. A volume that cannot be is no reason to leave the others, among them the pod's tokens, as they are; the
+/// first error is told.
 pub fn renew(volumes: &[Volume], which: Renew, tokens: &dyn PodTokens) -> Result<(), FileError> {
+    let mut first = Ok(());
     for volume in volumes {
         if let Source::Files { dir, files } = &volume.source {
-            let is_due = |file: &&File| which == Renew::All || matches!(file.content, Content::Bytes(_));
-            let due: Vec<File> = files.iter().filter(is_due).cloned().collect();
-            contents(dir, &due, volume.group, tokens)?;
-            let wanted: HashSet<PathBuf> = files.iter().map(|file| dir.join(&file.path)).collect();
-            remove_others(dir, &wanted)?;
+            first = first.and(renew_one(dir, files, volume.group, which, tokens));
         }
     }
-    Ok(())
+    first
+}
+
+fn renew_one(
+    dir: &Path,
+    files: &[File],
+    group: Option<u32>,
+    which: Renew,
+    tokens: &dyn PodTokens,
+) -> Result<(), FileError> {
+    let is_due = |file: &&File| which == Renew::All || matches!(file.content, Content::Bytes(_));
+    let due: Vec<File> = files.iter().filter(is_due).cloned().collect();
+    contents(dir, &due, group, tokens)?;
+    let wanted: HashSet<PathBuf> = files.iter().map(|file| dir.join(&file.path)).collect();
+    remove_others(dir, &wanted)
+}
+
+/// What keeps those apart who write one pod's files.
+#[derive(Default)]
+pub struct Upkeep {
+    /// Held by whoever writes.
+    writing: Mutex<()>,
+    /// What is to be written anew next; whoever waits to write takes it.
+    due: Mutex<Option<(Vec<Volume>, Renew)>>,
+}
+
+impl Upkeep {
+    /// Held while files are written.
+    pub fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is to be written anew, in place of what was noted before; `true` if nobody waits to do it yet.
+    pub fn note(&self, volumes: Vec<Volume>, which: Renew) -> bool {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let which = match *due {
+            Some((_, Renew::All)) => Renew::All,
+            _ => which,
+        };
+        due.replace((volumes, which)).is_none()
+    }
+
+    /// Writes what was noted last.
+    pub fn renew(&self, tokens: &dyn PodTokens) -> Result<(), FileError> {
+        let _writing = self.writing();
+        let due = self.due.lock().unwrap_or_else(PoisonError::into_inner).take();
+        due.map_or(Ok(()), |(volumes, which)| renew(&volumes, which, tokens))
+    }
 }
 
 /// Removes the files that a volume does not have any more; a directory is left, which says nothing.
@@ -282,6 +331,18 @@ mod tests {
         assert!(!dir.path().join("v/sub/gone").exists(), "it is no part of the volume any more");
         renew(&newer, Renew::All, &tokens).unwrap();
         assert_eq!((read("token").as_str(), read("namespace").as_str()), ("bot.1", "other"));
+        // One volume that cannot be written leaves the others to be; what is noted later takes the place of what was.
+        let broken = volume(Source::Files {
+            dir: dir.path().join("v/token/below-a-file"),
+            files: vec![File { path: "x".into(), content: "x".into(), mode: 0o644 }],
+        });
+        let upkeep = Upkeep::default();
+        let [last] = newer;
+        assert!(upkeep.note(vec![broken.clone()], Renew::All), "nobody waits yet");
+        assert!(!upkeep.note(vec![broken, last], Renew::Contents), "whoever waits takes it along");
+        upkeep.renew(&tokens).unwrap_err();
+        assert_eq!(read("token"), "bot.2", "all were due");
+        upkeep.renew(&tokens).unwrap();
         assert_eq!(token_wishes(&volumes).count(), 1);
     }
 

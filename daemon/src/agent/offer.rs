@@ -30,8 +30,9 @@ pub enum Offer {
     Never,
 }
 
-/// What to do with a pod that ran here for another group; `last` is its object as that group had it.
-pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
+/// What to do with a pod that ran here for another group; `last` is its object as that group had it, `ready` whether it is
+/// ready, where that is known here.
+pub fn offer(store: &Store, last: &Object, ready: Option<bool>, owner: &Owner) -> Offer {
     let Some(pod) = last.typed::<Pod>() else { return Offer::Never };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if is_single(&pod) || last.is_terminating() || matches!(phase, Some("Succeeded" | "Failed")) {
@@ -56,7 +57,8 @@ pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
             }
             value["metadata"]["ownerReferences"][0]["uid"] = json!(found.uid());
             if last.annotation(DELETION_COST).is_none() {
-                value["metadata"]["annotations"][DELETION_COST] = json!(cost(&pod));
+                value["metadata"]["annotations"][DELETION_COST] =
+                    json!(cost(ready.unwrap_or_else(|| is_ready(&pod))));
             }
         }
         // What a Job has counted, and who else may own a pod, only their own group knows.
@@ -78,8 +80,8 @@ pub fn offer(store: &Store, last: &Object, owner: &Owner) -> Offer {
 /// What deleting an offered pod costs, beside the replicas that the new group has made already: those go, however many of
 /// these a desktop runs. But two groups hear of each other's objects before one yields, and what it made of them in its last
 /// moments ran nowhere yet: that goes before pods that the other group runs since long.
-fn cost(pod: &Pod) -> &'static str {
-    if is_ready(pod) { "1" } else { "-1" }
+fn cost(ready: bool) -> &'static str {
+    if ready { "1" } else { "-1" }
 }
 
 /// Whether a ReplicaSet of the new group makes just such pods, and any at all.
@@ -135,7 +137,7 @@ mod tests {
     fn offered(others: &[(Key, Value)], pod: Value) -> Offer {
         let key = Key::of::<Pod>("default", "web-1-x");
         let last = store(&[(key.clone(), pod)]).get(&key).unwrap().clone();
-        offer(&store(others), &last, &Owner { cluster: "lab".into(), node: "ada".into() })
+        offer(&store(others), &last, None, &Owner { cluster: "lab".into(), node: "ada".into() })
     }
 
     fn with(pointer: &str, value: Value) -> Value {

@@ -1,16 +1,18 @@
 //! One pod as the loop keeps it, and how the view's pods become entries.
 
 use super::Shell;
+use crate::agent::files::Upkeep;
 use crate::agent::identity::{Attempt, Observed, PodId, attempt_of};
 use crate::agent::offer::OWNER_APPEARS_WITHIN;
 use crate::agent::planner::Memory;
+use crate::agent::spec::is_volume_of;
 use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Key, Object, resource_of};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// A pod as the view has it.
@@ -49,10 +51,7 @@ pub struct Entry {
     pub renew_at: Option<Timestamp>,
     /// What its volumes' files hold may have changed since they were written.
     pub outdated: bool,
-    /// How often its files were to be written anew, and the newest of those times that was begun: what an earlier one read
-    /// must not be written over it.
-    pub renewals: u64,
-    pub renewed: Arc<Mutex<u64>>,
+    pub upkeep: Arc<Upkeep>,
 }
 
 impl Entry {
@@ -75,8 +74,7 @@ impl Entry {
             stop_after: None,
             renew_at: None,
             outdated: false,
-            renewals: 0,
-            renewed: Arc::default(),
+            upkeep: Arc::default(),
         }
     }
 
@@ -130,9 +128,11 @@ impl Shell {
                 let waiting = self.entries.iter().filter(|(_, entry)| entry.offered.is_some());
                 self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
             } else if *resource == config_maps || *resource == secrets {
+                let (of_maps, name) = (*resource == config_maps, change.key.name.as_str());
                 for (uid, entry) in &mut self.entries {
                     if entry.id.namespace == change.key.namespace {
-                        entry.outdated = true;
+                        let pod = entry.wanted.as_ref().map(|wanted| &wanted.pod);
+                        entry.outdated |= pod.is_some_and(|pod| is_volume_of(pod, of_maps, name));
                         self.dirty.insert(uid.clone());
                     }
                 }
@@ -165,6 +165,8 @@ impl Shell {
     pub fn follow_all(&mut self) {
         self.seen = Some(self.inputs.view.seen());
         self.look();
+        // What has changed is not known: anything may have.
+        self.entries.values_mut().for_each(|entry| entry.outdated = true);
         self.dirty.extend(self.entries.keys().cloned());
     }
 

@@ -15,7 +15,6 @@ use gaggle_sched::state::{Txn, Write};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -88,18 +87,19 @@ impl Shell {
         entry.wake_at = plan.wake_at;
         self.act(uid, plan.actions, now);
         self.watch_health(uid, &wanted.pod);
-        self.renew(uid, &wanted.pod, now);
+        self.renew(uid, &wanted.pod, pod_ips.as_deref().unwrap_or_default(), now);
         self.propose(uid);
     }
 
     /// Writes the files of a pod that runs anew: when what they hold has changed, and tokens long before they expire, so that
     /// a second try still comes in time.
-    fn renew(&mut self, uid: &str, pod: &Pod, now: Timestamp) {
+    fn renew(&mut self, uid: &str, pod: &Pod, pod_ips: &[String], now: Timestamp) {
         let dir = self.pod_dir(uid);
         let Some(entry) = self.entries.get_mut(uid) else { return };
         let runs = entry.containers.values().any(|observed| observed.is_running());
         let tokens_due = entry.renew_at.is_none_or(|at| now >= at);
-        if !runs || !(tokens_due || entry.outdated) {
+        // Whoever is at work on its containers writes files as well, and is followed by another look.
+        if !runs || entry.busy || !(tokens_due || entry.outdated) {
             return;
         }
         entry.outdated = false;
@@ -109,7 +109,7 @@ impl Shell {
                 store,
                 owner: &self.inputs.owner,
                 desktop: &self.desktop,
-                pod_ips: &[],
+                pod_ips,
                 dir: &dir,
             })
         });
@@ -126,17 +126,13 @@ impl Shell {
             return;
         }
         let which = if tokens_due { Renew::All } else { Renew::Contents };
-        entry.renewals += 1;
-        let (renewal, renewed) = (entry.renewals, entry.renewed.clone());
+        let upkeep = entry.upkeep.clone();
+        if !upkeep.note(volumes, which) {
+            return;
+        }
         let (tokens, pod) = (self.inputs.tokens.clone(), entry.id.name.clone());
         self.tasks.spawn_blocking(move || {
-            let mut newest = renewed.lock().unwrap_or_else(PoisonError::into_inner);
-            // What was skipped with it is no token: those wait for far longer than this takes.
-            if *newest > renewal {
-                return;
-            }
-            *newest = renewal;
-            if let Err(error) = files::renew(&volumes, which, &*tokens) {
+            if let Err(error) = upkeep.renew(&*tokens) {
                 tracing::warn!(error = %error.full(), pod, "a pod's files are not renewed");
             }
         });
@@ -148,7 +144,12 @@ impl Shell {
         let Some((last, until)) = entry.offered.clone().filter(|_| !entry.containers.is_empty()) else {
             return false;
         };
-        let made = self.inputs.view.read(|store| offer::offer(store, &last, &self.inputs.owner));
+        // As it is here: its group may not have been there to be told.
+        let ready = entry.memory.status.as_ref().map(|status| {
+            let mut conditions = status.conditions.iter().flatten();
+            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
+        let made = self.inputs.view.read(|store| offer::offer(store, &last, ready, &self.inputs.owner));
         if made == Offer::Never || now >= until {
             tracing::info!(pod = %entry.id.name, "the group followed now does not want a pod that runs here");
             entry.offered = None;
@@ -273,9 +274,9 @@ impl Shell {
                 }
             }
         }
-        let id = entry.id.clone();
+        let (id, upkeep) = (entry.id.clone(), entry.upkeep.clone());
         notes.into_iter().for_each(|note| self.note(note));
-        self.tasks.spawn(hands.perform(id, dir, in_order));
+        self.tasks.spawn(hands.perform(id, dir, upkeep, in_order));
     }
 
     #[allow(clippy::too_many_arguments)]

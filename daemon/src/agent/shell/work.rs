@@ -5,7 +5,7 @@ use crate::agent::PodTokens;
 use crate::agent::engine::{
     ContainerSpec, Engine, EngineError, Exit, Found, Network, PAUSE_IMAGE, RunState, pause_image,
 };
-use crate::agent::files;
+use crate::agent::files::{self, Upkeep};
 use crate::agent::hold::{Hold, May};
 use crate::agent::identity::{self, Observed, Owner, PodId};
 use crate::agent::planner::{Action, PodNote};
@@ -45,14 +45,16 @@ impl Hands {
     }
 
     /// Does a pod's actions one after the other.
-    pub async fn perform(self, pod: PodId, dir: PathBuf, actions: Vec<Action>) {
+    pub async fn perform(self, pod: PodId, dir: PathBuf, upkeep: Arc<Upkeep>, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::StartSandbox { spec } => self.start_sandbox(&pod, &spec).await,
                 Action::StartContainer { name, spec, volumes, message, .. } => {
-                    let tokens = self.tokens.clone();
-                    let prepared =
-                        tokio::task::spawn_blocking(move || files::prepare(&volumes, &message, &*tokens));
+                    let (tokens, upkeep) = (self.tokens.clone(), upkeep.clone());
+                    let prepared = tokio::task::spawn_blocking(move || {
+                        let _writing = upkeep.writing();
+                        files::prepare(&volumes, &message, &*tokens)
+                    });
                     match prepared.await {
                         Ok(Ok(())) => self.start_container(&pod, &name, &spec).await,
                         Ok(Err(error)) => {

@@ -111,6 +111,23 @@ pub fn memory_volumes(pod: &Pod) -> Vec<MemoryVolume> {
         .collect()
 }
 
+/// Whether a volume of the pod holds what a ConfigMap (or else a Secret) of this name says.
+pub fn is_volume_of(pod: &Pod, config_map: bool, name: &str) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.into_iter().any(|volume| {
+        let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        let mut of_projections = projected.map(|source| match config_map {
+            true => source.config_map.as_ref().map(|source| source.name.as_str()),
+            false => source.secret.as_ref().map(|source| source.name.as_str()),
+        });
+        let own = match config_map {
+            true => volume.config_map.as_ref().map(|source| source.name.as_str()),
+            false => volume.secret.as_ref().and_then(|source| source.secret_name.as_deref()),
+        };
+        own == Some(name) || of_projections.any(|of| of == Some(name))
+    })
+}
+
 pub fn volumes(context: &Context) -> Result<Vec<Volume>, SpecError> {
     let spec = context.spec()?;
     let group = spec.security_context.as_ref().and_then(|security| security.fs_group);

@@ -405,7 +405,7 @@ impl World<'_> {
         }
         let empty = engine.of_pod(uid).next().is_none();
         if let Some((last, until)) = entry.offered.clone().filter(|_| !empty) {
-            let made = offer::offer(&life.store, &last, &owner(node));
+            let made = offer::offer(&life.store, &last, None, &owner(node));
             if made != Offer::Never && now < until {
                 entry.wake_at = Some(until);
                 if let Offer::Make(write) = made
