@@ -58,7 +58,7 @@ pub async fn caught_up(view: &View, query: &Query) -> Result<Option<Revision>, A
 
 /// A revision of which a founding of the group anew knew nothing is answered with 410: what is there now may be without
 /// what was shown with it.
-fn still_valid(store: &Store, asked: Option<Revision>) -> Result<(), ApiError> {
+pub fn still_valid(store: &Store, asked: Option<Revision>) -> Result<(), ApiError> {
     match asked.filter(|asked| store.has_lost(*asked)) {
         None => Ok(()),
         Some(asked) => Err(ApiError::expired(format!(

@@ -4,7 +4,7 @@
 //! takes it. A client that is too slow falls off the history's end and is told so (410).
 
 use super::ApiState;
-use super::kinds::Kind;
+use super::kinds::{Kind, Kinds};
 use super::negotiate::Form;
 use super::query::Query;
 use super::read;
@@ -31,6 +31,7 @@ const CHUNK: usize = 64;
 
 struct Watch {
     view: View,
+    kinds: Kinds,
     kind: Arc<Kind>,
     namespace: Option<String>,
     /// Empty for a collection.
@@ -83,8 +84,10 @@ pub async fn watch(
         Some(revision) => (revision, VecDeque::new()),
         None if none_first => (seen.revision, VecDeque::new()),
         None => {
-            let listed =
-                state.view.read(|store| read::list_at(store, &target.kind, namespace.as_deref(), None))?;
+            let listed = state.view.read(|store| {
+                read::still_valid(store, asked)?;
+                read::list_at(store, &target.kind, namespace.as_deref(), None)
+            })?;
             let objects = listed.1.into_iter().filter(|((_, name), object)| {
                 (target.name.is_empty() || *name == target.name) && selector.matches(object.value())
             });
@@ -94,6 +97,7 @@ pub async fn watch(
     seen.revision = cursor;
     let watch = Watch {
         view: state.view.clone(),
+        kinds: state.kinds.clone(),
         kind: target.kind.clone(),
         namespace,
         name: target.name.clone(),
@@ -132,6 +136,14 @@ fn check_initial_options(query: &Query) -> Result<(), ApiError> {
 }
 
 impl Watch {
+    /// Whether the kind is another one by now, or none: what this watch shows would be by a schema that is none any more.
+    fn is_redefined(&self) -> bool {
+        self.kind.definition().is_some() && {
+            let now = self.kinds.now().find(&self.kind.group, &self.kind.version, &self.kind.plural);
+            now.is_none_or(|now| !Arc::ptr_eq(&now, &self.kind))
+        }
+    }
+
     /// The next lines; `None` when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         let mut bookmark_at = Instant::now() + BOOKMARK;
@@ -151,6 +163,9 @@ impl Watch {
             }
             if self.pending.is_empty() {
                 self.bell.mark_unchanged();
+                if self.is_redefined() {
+                    return None;
+                }
                 match self.view.changes_after(self.seen) {
                     Ok(changes) => self.pending = changes.into(),
                     Err(_) => {

@@ -156,12 +156,12 @@ fn living_groups<'a>(situation: &Situation<'a>) -> impl Iterator<Item = Group<'a
     })
 }
 
-/// This node's own group, counted by its leader as well: a count that came here a moment ago may be smaller than what the
-/// other group's leader goes by, and then both groups would yield.
+/// This node's own group, counted by its leader as well, if one acts: a count that came here a moment ago may be smaller than
+/// what the other group's leader goes by, and then both groups would yield.
 fn own<'a>(situation: &Situation, mine: &'a Mine) -> Group<'a> {
-    let mut leaders = claims(situation).filter(|(_, claim)| claim.part == Part::Leader);
-    let leader = leaders.find(|(_, claim)| claim.lineage == mine.lineage);
-    Group { lineage: &mine.lineage, members: leader.map_or(mine.members, |(_, claim)| claim.members) }
+    let acting = claims(situation).filter(|(_, claim)| claim.part == Part::Leader && claim.quorum);
+    let counts = acting.filter(|(_, claim)| claim.lineage == mine.lineage).map(|(_, claim)| claim.members);
+    Group { lineage: &mine.lineage, members: counts.max().unwrap_or(mine.members) }
 }
 
 /// A group to go to where this node's own brought it nothing and cannot be followed: whoever led it has yielded itself, say.

@@ -235,9 +235,6 @@ impl Store {
     pub fn found(&mut self, lineage: Lineage) {
         let other_group = self.lineage.as_ref().is_some_and(|old| old.group != lineage.group);
         self.generation += u64::from(other_group);
-        if other_group {
-            self.gaps = Gaps::default();
-        }
         let before = self.revision;
         self.revision = before.max(Revision::first_of(lineage.epoch)).next();
         self.gaps.note(before, self.revision);

@@ -298,6 +298,9 @@ impl Writing<'_> {
 /// then, so that who applies afterwards is told of it. `definition` is that of the kind, where people defined it.
 pub fn note_adoption(before: &Value, object: &mut Value, definition: Option<&Value>, now: &str) {
     let mut managers = read(before);
+    if managers.is_empty() {
+        return write(object, managers);
+    }
     let api_version = text(object, "/apiVersion").to_owned();
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let kind = text(object, "/kind").to_owned();
@@ -311,9 +314,7 @@ pub fn note_adoption(before: &Value, object: &mut Value, definition: Option<&Val
         api_version: api_version.clone(),
     };
     let writing = Writing { author: &author, of, now };
-    if !managers.is_empty()
-        && let Ok(updated) = writing.updated(before, object, managers.clone())
-    {
+    if let Ok(updated) = writing.updated(before, object, managers.clone()) {
         managers = updated;
     }
     write(object, managers);

@@ -7,7 +7,8 @@ use crate::api::validate::Problems;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
-/// How much checking one object may cause: conditions are tried one after the other for each element of a list.
+/// How much checking one object may cause, in looks at a value: conditions are tried one after the other for each element of
+/// a list, and each of them may look at every one of its options.
 const STEPS: usize = 4_000_000;
 
 /// Checks a value; `before` is what stood in its place. What has not changed is not complained of, so that an object that was
@@ -29,7 +30,7 @@ struct Checking<'a> {
 
 impl Checking<'_> {
     fn check(&mut self, schema: &Schema, value: &Value, before: Option<&Value>, path: &mut String) {
-        if self.steps == 0 || before == Some(value) {
+        if self.steps == 0 || self.problems.is_full() || before == Some(value) {
             return;
         }
         self.steps -= 1;
@@ -43,6 +44,7 @@ impl Checking<'_> {
             let message = format!("Invalid value: {is:?}: {path} in body must be of type {wanted}: {is:?}");
             return self.problems.add("FieldValueTypeInvalid", path, message);
         }
+        self.cost(schema.options.len() + schema.required.len());
         self.plain(schema, value, path);
         match value {
             Value::Object(fields) => {
@@ -103,6 +105,10 @@ impl Checking<'_> {
         path.truncate(length);
     }
 
+    fn cost(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_sub(steps);
+    }
+
     fn plain(&mut self, schema: &Schema, value: &Value, path: &str) {
         if !schema.options.is_empty() && !schema.options.iter().any(|option| same(option, value)) {
             let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -117,6 +123,9 @@ impl Checking<'_> {
         }
         if let Value::String(text) = value {
             let length = text.chars().count() as u64;
+            if let Some(pattern) = &schema.pattern {
+                self.cost((1 + text.len() / 64) * (1 + pattern.text.len() / 64));
+            }
             if let Some(most) = schema.lengths.most.filter(|most| length > *most) {
                 let message = format!("Too long: may not be more than {most} bytes");
                 self.problems.add("FieldValueTooLong", path, message);
@@ -144,7 +153,7 @@ impl Checking<'_> {
             self.problems.invalid(path, value, &format!("{path} in body should be {than} {}", least.shown));
         }
         if let Some(of) = schema.multiple_of
-            && (number / of).fract() != 0.0
+            && !is_multiple(number, of)
         {
             self.problems.invalid(path, value, &format!("{path} in body should be a multiple of {of}"));
         }
@@ -163,6 +172,7 @@ impl Checking<'_> {
 
     /// Elements that are told apart by their keys, or by themselves, are there once.
     fn distinct(&mut self, list: &ListType, elements: &[Value], path: &str) {
+        self.cost(elements.len());
         let mut seen = HashSet::new();
         for (i, element) in elements.iter().enumerate() {
             let identity = match list {
@@ -315,4 +325,9 @@ fn type_name(value: &Value) -> &'static str {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
+}
+/// As decimals go: 0.3 is a multiple of 0.1.
+fn is_multiple(number: f64, of: f64) -> bool {
+    let times = number / of;
+    (times - times.round()).abs() <= 1e-9 * times.abs().max(1.0)
 }

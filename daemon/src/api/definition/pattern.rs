@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 /// Memory that one compiled pattern may take.
-const COMPILED_BYTES: usize = 1 << 20;
+const COMPILED_BYTES: usize = 256 << 10;
 const PATTERN_BYTES: usize = 64 * 1024;
 
 /// A pattern, as it was written and as it is asked.

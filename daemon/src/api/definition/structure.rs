@@ -3,6 +3,7 @@
 
 use super::pattern::{self, Pattern};
 use super::{check, fill};
+use crate::api::body::BODY_BYTES;
 use crate::api::validate::Problems;
 use crate::api::value::{flag, int, items, text};
 use serde_json::Value;
@@ -15,6 +16,8 @@ const DEPTH: usize = 60;
 const SCHEMAS: usize = 50_000;
 /// Different patterns in one version: each is compiled and kept.
 const PATTERNS: usize = 512;
+/// What the defaults of one version come to.
+const DEFAULTS_BYTES: usize = BODY_BYTES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -126,11 +129,18 @@ enum Place {
 
 /// Reads a schema, and adds to `problems` what is wrong with it.
 pub fn read(json: &Value, field: &str, problems: &mut Problems) -> Schema {
-    let mut reader = Reader { problems, schemas: 0, patterns: HashMap::new(), is_too_large: false };
+    let mut reader = Reader {
+        problems,
+        schemas: 0,
+        patterns: HashMap::new(),
+        defaults: DEFAULTS_BYTES,
+        is_too_large: false,
+    };
     let schema = reader.schema(json, field, Place::Root, 0);
     if reader.is_too_large {
-        let why =
-            format!("must have at most {SCHEMAS} schemas, {DEPTH} in one another, and {PATTERNS} patterns");
+        let why = format!(
+            "must have at most {SCHEMAS} schemas, {DEPTH} in one another, {PATTERNS} patterns, and {DEFAULTS_BYTES} bytes of defaults, each with those below it"
+        );
         reader.problems.forbidden(field, &why);
     }
     schema
@@ -140,6 +150,8 @@ struct Reader<'a> {
     problems: &'a mut Problems,
     schemas: usize,
     patterns: HashMap<String, Option<Arc<Pattern>>>,
+    /// What all defaults together may still take: each holds those below it.
+    defaults: usize,
     is_too_large: bool,
 }
 
@@ -174,6 +186,9 @@ impl Reader<'_> {
         for (name, property) in json.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let property = self.schema(property, &format!("{field}.properties[{name}]"), inner, next);
             schema.properties.insert(name.clone(), property);
+        }
+        if place == Place::Root {
+            self.identity(json, field, &mut schema);
         }
         match json.get("additionalProperties") {
             None | Some(Value::Null | Value::Bool(false)) => {}
@@ -215,6 +230,19 @@ impl Reader<'_> {
             self.default(value, field, place, &mut schema);
         }
         schema
+    }
+
+    /// What every object has is not for its definer to fill in: a finalizer by default would never go.
+    fn identity(&mut self, json: &Value, field: &str, schema: &mut Schema) {
+        let metadata = json.pointer("/properties/metadata/properties").and_then(Value::as_object);
+        if metadata.into_iter().flatten().any(|(name, _)| !matches!(name.as_str(), "name" | "generateName")) {
+            let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            self.problems.forbidden(&format!("{field}.properties[metadata]"), why);
+        }
+        // Also of a definition that was stored before anybody looked.
+        for name in ["metadata", "apiVersion", "kind"] {
+            schema.properties.get_mut(name).into_iter().for_each(Schema::forget_defaults);
+        }
     }
 
     /// What Kubernetes does not take either.
@@ -385,7 +413,21 @@ impl Reader<'_> {
             self.problems.add(cause.reason, &cause.field, cause.message);
         }
         let bytes = value.to_string().len();
-        schema.default = Some(Preset { value, bytes });
+        match self.defaults.checked_sub(bytes) {
+            Some(left) => {
+                self.defaults = left;
+                schema.default = Some(Preset { value, bytes });
+            }
+            None => self.is_too_large = true,
+        }
+    }
+}
+
+impl Schema {
+    fn forget_defaults(&mut self) {
+        self.default = None;
+        self.properties.values_mut().for_each(Self::forget_defaults);
+        self.items.iter_mut().chain(&mut self.additional).for_each(|schema| schema.forget_defaults());
     }
 }
 

@@ -166,6 +166,48 @@ fn conditions_are_met_by_one_by_any_or_by_all() {
 }
 
 #[test]
+fn decimals_are_multiples_as_they_are_written() {
+    let tenths = spec(&json!({"type": "number", "multipleOf": 0.1}));
+    assert!(complaints(&tenths, &json!({"spec": 0.3})).is_empty());
+    assert_eq!(complaints(&tenths, &json!({"spec": 0.35})).len(), 1);
+}
+
+#[test]
+fn defaults_that_hold_each_other_do_not_swell() {
+    let mut schema = json!({"type": "array", "items": {"type": "object", "properties":
+        {"a": {"type": "string", "default": "x".repeat(2_000)}}}, "default": vec![json!({}); 500]});
+    for _ in 0..50 {
+        schema = json!({"type": "object", "default": {}, "properties": {"a": schema}});
+    }
+    let wrong = wrong_schema(&json!({"type": "object", "properties": {"spec": schema}}));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(wrong[0].contains("bytes of defaults"), "{wrong:?}");
+}
+
+#[test]
+fn what_every_object_has_is_not_filled_in_by_a_definer() {
+    let finalizers = json!({"type": "array", "items": {"type": "string"}, "default": ["a.b/c"]});
+    let with = |fields: Value| json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": fields}}});
+    let refused = with(json!({"finalizers": finalizers}));
+    let wrong = wrong_schema(&refused);
+    assert!(wrong[0].contains("must not specify anything other than name and generateName"), "{wrong:?}");
+    let mut object = json!({"metadata": {"name": "a"}});
+    fill::fill(&structure::read(&refused, "schema", &mut Problems::default()), &mut object);
+    assert_eq!(object, json!({"metadata": {"name": "a"}}), "also of one that was stored before");
+    let named = with(json!({"name": {"type": "string", "maxLength": 2}}));
+    assert_eq!(complaints(&named, &json!({"metadata": {"name": "abc"}})).len(), 1);
+}
+
+#[test]
+fn a_value_costs_what_is_looked_at_for_it() {
+    let options: Vec<u32> = (0..100_000).collect();
+    let schema = spec(&json!({"type": "array", "items": {"type": "integer", "enum": options}}));
+    let values = vec![json!(99_999); 100];
+    assert!(complaints(&schema, &json!({"spec": values}))[0].contains("too large for a schema"));
+    assert!(complaints(&schema, &json!({"spec": [1, 2, 3]})).is_empty());
+}
+
+#[test]
 fn what_was_wrong_before_may_stay_and_nothing_else_may_become_so() {
     let schema = schema_of(&spec(&json!({"type": "object", "properties": {
         "n": {"type": "integer", "maximum": 5},

@@ -60,6 +60,8 @@ impl Catalogue {
             objects.truncate(DEFINITIONS);
         }
         let made = objects.into_iter().map(|(name, object)| {
+            // Revisions of another group may be the same ones.
+            let before = before.filter(|before| before.mark.generation == mark.generation);
             let known = before.and_then(|before| before.made.get(&name));
             let kinds = match known.filter(|(revision, _)| *revision == object.revision()) {
                 Some((_, kinds)) => kinds.clone(),

@@ -181,7 +181,7 @@ impl Kind {
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         match self.by() {
             Ok(entry) => (entry.cells)(object, now),
-            Err(version) => version.cells(object, now),
+            Err(version) => version.cells(&version.shown(self, object), now),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use super::client::Answer;
 use super::kubectl::Kubectl;
-use super::server::Server;
+use super::server::{Server, TOKEN};
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -67,6 +69,25 @@ async fn defined() -> Server {
 
 fn message(answer: &Answer) -> String {
     answer.json()["message"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_kind_is_defined_otherwise() {
+    let server = defined().await;
+    let request = Request::get(format!("{CRONTABS}?watch=1&timeoutSeconds=600"))
+        .header("host", "localhost")
+        .header("authorization", format!("Bearer {TOKEN}"));
+    let watching = server.open(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(watching.status(), 200);
+    let change = json!({"spec": {"names": {"shortNames": ["ct", "tab"]}}}).to_string();
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    assert_eq!(server.call("PATCH", &path, MERGE, change).await.code, 200);
+    let ends = axum::body::to_bytes(Body::new(watching.into_body()), 1 << 20);
+    tokio::time::timeout(Duration::from_secs(60), ends).await.expect("the watch goes on").unwrap();
+    let metrics = definition().to_string().replace("stable.example.com", "metrics.k8s.io");
+    let refused = server.post(DEFINITIONS, &serde_json::from_str(&metrics).unwrap()).await;
+    assert_eq!(refused.code, 422);
+    assert!(message(&refused).contains("is served already"), "{}", message(&refused));
 }
 
 #[tokio::test]

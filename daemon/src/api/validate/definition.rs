@@ -2,9 +2,8 @@
 
 use super::{Problems, label_1035, subdomain};
 use crate::api::definition::structure;
-use crate::api::kinds;
-use crate::api::reviews;
 use crate::api::value::{flag, is_set, items, text};
+use crate::api::{kinds, metrics, reviews};
 use gaggle_sched::controller::definition::is_own_group;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -53,7 +52,8 @@ fn check_group(definition: &Value, group: &str, problems: &mut Problems) {
         return problems.invalid("spec.group", &group.into(), "is gaggle's own; choose another one");
     }
     let is_served = kinds::all().any(|kind| kind.group == group)
-        || reviews::ALL.iter().any(|review| review.group == group);
+        || reviews::ALL.iter().any(|review| review.group == group)
+        || metrics::answered().any(|one| one.group == group);
     if is_served {
         let why = "is a group of Kubernetes' own that is served already; choose another one";
         return problems.invalid("spec.group", &group.into(), why);

@@ -33,6 +33,11 @@ impl Problems {
         self.0
     }
 
+    /// Whether more would not be told.
+    pub(in crate::api) fn is_full(&self) -> bool {
+        self.0.len() >= CAUSES
+    }
+
     pub(in crate::api) fn add(&mut self, reason: &'static str, field: &str, message: String) {
         if self.0.len() < CAUSES {
             self.0.push(Cause { reason, message, field: field.to_owned() });

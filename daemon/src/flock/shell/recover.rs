@@ -97,7 +97,9 @@ impl Shell {
         self.view.write(|store| store.apply(&write.into())).map_err(|refused| refused.to_string())?;
         let (id, epoch) = {
             let mut random = rand::rng();
-            (GroupId::from_random(random.random()), random.random_range(1..=MAX_EPOCH / 2))
+            // Above what is kept, so that no revision of those who are left behind is taken for one of this group.
+            let least = (known.position.revision.epoch() + 1).min(MAX_EPOCH / 2);
+            (GroupId::from_random(random.random()), random.random_range(least..=MAX_EPOCH / 2))
         };
         tracing::warn!(group = %id, epoch, there = count.there, of = count.of, "going on with less than half of the desktops in a group of its own");
         let to = Lineage { group: id.to_string(), epoch };
