@@ -7,6 +7,8 @@
 use super::defaults;
 use super::validate::{self, Problems};
 use super::value::{child, items, remove, set, text};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 const CPU_TARGET: &str = "targetCPUUtilizationPercentage";
@@ -57,6 +59,10 @@ pub fn to_v2(mut scaler: Value) -> Value {
 /// The older form of a newer one.
 pub fn to_v1(mut scaler: Value) -> Value {
     set(&mut scaler, "apiVersion", "autoscaling/v1");
+    // Whoever wrote these in the newer form meant nothing by it, and they must not be read back as if he had.
+    if let Some(annotations) = scaler.pointer_mut("/metadata/annotations") {
+        BESIDE.iter().for_each(|(_, _, annotation)| drop(remove(annotations, annotation)));
+    }
     for (part, older, newer, amount) in [
         ("spec", CPU_TARGET, "metrics", "/resource/target/averageUtilization"),
         ("status", CPU_CURRENT, "currentMetrics", "/resource/current/averageUtilization"),
@@ -85,6 +91,11 @@ pub fn to_v1(mut scaler: Value) -> Value {
 
 /// What a new object starts with.
 pub fn begin(scaler: &mut Value) {
+    // What was seen of it is not for its maker to say.
+    if let Some(annotations) = scaler.pointer_mut("/metadata/annotations") {
+        let of_status = BESIDE.iter().filter(|(part, ..)| *part == "status");
+        of_status.for_each(|(_, _, annotation)| drop(remove(annotations, annotation)));
+    }
     set(scaler, "status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
 }
 
@@ -96,7 +107,6 @@ pub fn default(scaler: &mut Value) {
 }
 
 pub fn validate(scaler: &Value, problems: &mut Problems) {
-    validate::workload::autoscaler(scaler, problems);
     let percent = scaler.pointer("/spec").and_then(|spec| spec.get(CPU_TARGET));
     if percent.and_then(Value::as_i64).is_some_and(|percent| percent < 1) {
         let percent = percent.cloned().unwrap_or_default();
@@ -107,7 +117,16 @@ pub fn validate(scaler: &Value, problems: &mut Problems) {
         let Some(written) = annotations.and_then(|all| all.get(annotation)) else { continue };
         if serde_json::from_str::<Value>(written.as_str().unwrap_or_default()).is_err() {
             let why = "is not JSON: it holds what autoscaling/v1 cannot say";
-            problems.invalid(&format!("metadata.annotations[{annotation}]"), written, why);
+            return problems.invalid(&format!("metadata.annotations[{annotation}]"), written, why);
+        }
+    }
+    // What the annotations say is checked as what it becomes.
+    let newer = to_v2(scaler.clone());
+    match HorizontalPodAutoscaler::deserialize(&newer) {
+        Ok(_) => validate::workload::autoscaler(&newer, problems),
+        Err(error) => {
+            let why = format!("hold what autoscaling/v2 does not have: {error}");
+            problems.invalid("metadata.annotations", &Value::Null, &why);
         }
     }
 }
@@ -144,9 +163,15 @@ mod tests {
             json!({"desiredReplicas": 3, "currentReplicas": 2, "currentCPUUtilizationPercentage": 7})
         );
         assert_eq!(to_v2(older), newer);
-        let mut problems = Problems::default();
-        let broken = json!({"metadata": {"annotations": {BESIDE[0].2: "["}}, "spec": {"maxReplicas": 1}});
-        validate(&broken, &mut problems);
-        assert!(format!("{problems:?}").contains("is not JSON"), "{problems:?}");
+        for (written, why) in [("[", "is not JSON"), ("5", "does not have")] {
+            let mut problems = Problems::default();
+            let broken =
+                json!({"metadata": {"annotations": {BESIDE[1].2: written}}, "spec": {"maxReplicas": 1}});
+            validate(&broken, &mut problems);
+            assert!(format!("{problems:?}").contains(why), "{problems:?}");
+        }
+        let stale =
+            json!({"metadata": {"annotations": {BESIDE[0].2: "[1]", "a": "b"}}, "spec": {"metrics": []}});
+        assert_eq!(to_v1(stale)["metadata"]["annotations"], json!({"a": "b"}));
     }
 }

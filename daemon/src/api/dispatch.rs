@@ -176,7 +176,7 @@ async fn delete_collection(
 fn deleted(target: &Target, deleted: Deleted) -> Response {
     let (answer, warning) = match deleted {
         Deleted::Gone(done) => (success(target, text(&done.object, "/metadata/uid")), done.warning),
-        Deleted::Terminating(done) => (done.object, done.warning),
+        Deleted::Terminating(done) => (target.kind.shown(&done.object).into_owned(), done.warning),
     };
     with_warnings(json_response(200, &answer), warning)
 }

@@ -232,7 +232,14 @@ pub async fn change(
             managers_after(target, author, (&before, &object), managers)
         });
         apply::write(&mut object, managers);
-        let object = kind.stored(object);
+        let mut object = kind.stored(object);
+        if part_of(target) == Part::Main && kind.keeps_status_apart() {
+            // Also what the version of the request cannot say of it.
+            match current.value().get("status") {
+                Some(status) => super::value::set(&mut object, "status", status.clone()),
+                None => drop(super::value::remove(&mut object, "status")),
+            }
+        }
         if object == *current.value() {
             return Ok((Done { object, warning: None }, warnings));
         }
