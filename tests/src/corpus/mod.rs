@@ -1,6 +1,6 @@
 //! Manifests that nobody here wrote, with what is expected of each: the examples of the Kubernetes documentation.
 //!
-//! They are read where they lie (`GAGGLE_CORPUS`, else `../shared/corpora`) and are no part of the project. A list
+//! They are read where they lie (`GAGGLE_CORPUS`) and are no part of the project. A list
 //! says in people's words what becomes of each file; [`said`] reads the words that many share, [`stories`] knows what
 //! else a file needs and promises, and [`case`] does and looks.
 

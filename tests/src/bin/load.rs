@@ -1,0 +1,295 @@
+//! `load`: what the API bears, beside etcd where that does the same: writes, lists of many pods, many watchers.
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use clap::Parser;
+use futures::future::{join_all, try_join_all};
+use futures::{AsyncBufReadExt, TryStreamExt};
+use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Running};
+use http::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use nix::sched::{CloneFlags, setns};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const DESKTOPS: usize = 3;
+/// Alternating, so that what else the machine does hits both.
+const ROUNDS: usize = 5;
+/// How long each side writes in a round, and by how many clients at once.
+const WRITES_FOR: Duration = Duration::from_secs(4);
+const CLIENTS: usize = 32;
+/// Writes of one client alone, of each side in a round.
+const SINGLE_WRITES: usize = 60;
+/// What an object holds beside its name.
+const CONTENT_BYTES: usize = 700;
+const PODS: usize = 10_000;
+const LISTS: usize = 5;
+const WATCHERS: usize = 500;
+/// HTTP/2 carries some hundreds of streams on a connection.
+const WATCHERS_OF_ONE: usize = 50;
+const CHANGES: usize = 20;
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const IN_TIME: Duration = Duration::from_secs(60);
+
+/// Measures what the API of three desktops bears, beside a group of three etcd members on the same desktops.
+#[derive(Parser)]
+struct Arguments {
+    /// The gaggle binary; by default the one built beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// The etcd binary; without one there is nothing to compare with.
+    #[arg(long)]
+    etcd: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let bench =
+        Bench::new(BenchConfig { binary: arguments.binary.clone(), ..BenchConfig::desktops(DESKTOPS) })?;
+    bench.up()?;
+    let desktop = bench.desktop(1);
+    desktop.make_kubeconfig()?;
+    let members = arguments.etcd.as_ref().map(|binary| etcd(&bench, binary)).transpose()?;
+    let namespace = File::open(format!("/run/netns/{}", bench.layout().namespace(desktop.index())))?;
+    // The runtime lives on one thread, which is in that desktop's network.
+    std::thread::scope(|scope| {
+        let program = scope.spawn(|| {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).context("entering a desktop's network")?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(measure(desktop, members.is_some()))
+        });
+        program.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// One member on each desktop, on the same disk as its daemon.
+fn etcd(bench: &Bench, binary: &std::path::Path) -> Result<Vec<Running>> {
+    let peer = |desktop: &Desktop| format!("http://{}:2380", desktop.address());
+    let all: Vec<String> =
+        bench.desktops().iter().map(|desktop| format!("{}={}", desktop.name(), peer(desktop))).collect();
+    let members = bench.desktops().iter().map(|desktop| {
+        let (name, client) = (desktop.name(), format!("http://{}:2379", desktop.address()));
+        desktop.start(&format!(
+            "exec '{}' --name {name} --data-dir '{}' --logger zap --log-level error --initial-cluster-state new \
+             --initial-cluster {} --initial-advertise-peer-urls {peer} --listen-peer-urls {peer} \
+             --advertise-client-urls {client} --listen-client-urls {client}",
+            binary.display(),
+            desktop.dir().join("etcd").display(),
+            all.join(","),
+            peer = peer(desktop),
+        ))
+    });
+    members.collect()
+}
+
+/// Somewhere to write to.
+struct Side {
+    name: &'static str,
+    client: Client,
+    /// The request that makes an object of this name.
+    put: fn(&str) -> Result<Request<Vec<u8>>>,
+}
+
+impl Side {
+    async fn write(&self, name: &str) -> Result<()> {
+        self.client.request::<Value>((self.put)(name)?).await?;
+        Ok(())
+    }
+
+    /// Writes a second, by many clients.
+    async fn rate(&self, round: usize) -> Result<f64> {
+        let began = Instant::now();
+        let clients = (0..CLIENTS).map(async |client| {
+            let mut count = 0_u32;
+            while began.elapsed() < WRITES_FOR {
+                self.write(&format!("many-{round}-{client}-{count}")).await?;
+                count += 1;
+            }
+            anyhow::Ok(count)
+        });
+        let counts = try_join_all(clients).await?;
+        Ok(f64::from(counts.iter().sum::<u32>()) / began.elapsed().as_secs_f64())
+    }
+
+    /// How long a write takes, in milliseconds.
+    async fn single(&self, round: usize) -> Result<Vec<f64>> {
+        let mut times = Vec::new();
+        for count in 0..SINGLE_WRITES {
+            let began = Instant::now();
+            self.write(&format!("one-{round}-{count}")).await?;
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    }
+}
+
+fn object(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"v": "x".repeat(CONTENT_BYTES)}})
+}
+
+fn post(path: &str, body: &Value) -> Result<Request<Vec<u8>>> {
+    let request = Request::post(path).header("content-type", "application/json");
+    Ok(request.body(serde_json::to_vec(body)?)?)
+}
+
+fn at(times: &mut [f64], percent: usize) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[(times.len() * percent / 100).min(times.len() - 1)]
+}
+
+async fn measure(desktop: &Desktop, beside_etcd: bool) -> Result<()> {
+    // It may be there already: whoever comes first installs it for the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(desktop.kubeconfig_file())?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let gaggle = Side {
+        name: "gaggle",
+        client: Client::try_from(config.clone())?,
+        put: |name| post(MAPS, &object(name)),
+    };
+    let mut sides = vec![gaggle];
+    if beside_etcd {
+        let address = format!("http://{}:2379", desktop.address()).parse().context("an address")?;
+        let etcd = Side {
+            name: "etcd",
+            client: Client::try_from(Config::new(address))?,
+            put: |name| {
+                let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+                let (key, value) = (base64(name), base64(&object(name).to_string()));
+                post("/v3/kv/put", &json!({"key": key, "value": value}))
+            },
+        };
+        ready(&etcd).await?;
+        sides.push(etcd);
+    }
+    writes(&sides).await?;
+    lists(&sides[0].client).await?;
+    watchers(&config, &sides[0]).await?;
+    println!("resident memory of the daemon that was asked: {:.0} MiB", resident_mib(desktop)?);
+    Ok(())
+}
+
+async fn ready(side: &Side) -> Result<()> {
+    let began = Instant::now();
+    while let Err(error) = side.write("ready").await {
+        ensure!(began.elapsed() < IN_TIME, "{} does not come up: {error:#}", side.name);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn writes(sides: &[Side]) -> Result<()> {
+    let (mut rates, mut times) = (vec![Vec::new(); sides.len()], vec![Vec::new(); sides.len()]);
+    for round in 0..ROUNDS {
+        for (index, side) in sides.iter().enumerate() {
+            rates[index].push(side.rate(round).await?);
+            times[index].extend(side.single(round).await?);
+        }
+    }
+    let mut told = Vec::new();
+    for (index, side) in sides.iter().enumerate() {
+        let rate = at(&mut rates[index], 50);
+        let (half, most) = (at(&mut times[index], 50), at(&mut times[index], 99));
+        println!(
+            "{:<8} {rate:>8.0} writes/s by {CLIENTS} clients (median of {ROUNDS}); one alone: p50 {half:.2} ms, p99 {most:.2} ms",
+            side.name
+        );
+        told.push((rate, half, most));
+    }
+    if let [ours, theirs] = told[..] {
+        println!(
+            "gaggle : etcd = {:.2} of its writes/s, {:.2} of its p50, {:.2} of its p99",
+            ours.0 / theirs.0,
+            ours.1 / theirs.1,
+            ours.2 / theirs.2
+        );
+    }
+    Ok(())
+}
+
+/// Many pods that no desktop takes, and how long it takes to list them.
+async fn lists(client: &Client) -> Result<()> {
+    let began = Instant::now();
+    let makers = (0..CLIENTS).map(async |maker| {
+        for number in (maker..PODS).step_by(CLIENTS) {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("pod-{number}"), "labels": {"app": "many"}},
+                "spec": {"nodeSelector": {"there-is": "none"}, "containers": [{"name": "main", "image": "busybox"}]}});
+            client.request::<Value>(post("/api/v1/namespaces/default/pods", &pod)?).await?;
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(makers).await?;
+    println!("{PODS} pods made in {:.1} s", began.elapsed().as_secs_f64());
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    for (what, accept) in [("objects", "application/json"), ("a table", table)] {
+        let (mut times, mut bytes) = (Vec::new(), 0);
+        for _ in 0..LISTS {
+            let request = Request::get("/api/v1/namespaces/default/pods").header("accept", accept);
+            let began = Instant::now();
+            bytes = client.request_text(request.body(Vec::new())?).await?.len();
+            times.push(began.elapsed().as_secs_f64());
+        }
+        println!(
+            "list of {PODS} pods as {what}: {:.2} s (median of {LISTS}), {:.1} MB",
+            at(&mut times, 50),
+            bytes as f64 / 1e6
+        );
+    }
+    Ok(())
+}
+
+/// How long after a write has been acknowledged all watchers have heard of it.
+async fn watchers(config: &Config, writer: &Side) -> Result<()> {
+    let clients = (0..WATCHERS / WATCHERS_OF_ONE).map(|_| Client::try_from(config.clone()));
+    let clients = clients.collect::<kube::Result<Vec<_>>>()?;
+    let list: Value =
+        writer.client.request(Request::get(format!("{MAPS}?limit=1")).body(Vec::new())?).await?;
+    let revision = list["metadata"]["resourceVersion"].as_str().context("a list without a revision")?;
+    let path = format!("{MAPS}?watch=true&resourceVersion={revision}&timeoutSeconds=600");
+    let opened =
+        clients.iter().flat_map(|client| std::iter::repeat_n(client, WATCHERS_OF_ONE)).map(async |client| {
+            let request = Request::get(&path).body(Vec::new())?;
+            anyhow::Ok(client.request_stream(request).await?.lines())
+        });
+    let mut streams = try_join_all(opened).await?;
+    let mut times = Vec::new();
+    for change in 0..CHANGES {
+        let name = format!("heard-{change}");
+        let began = Instant::now();
+        let heard = streams.iter_mut().map(async |stream| {
+            let line = tokio::time::timeout(IN_TIME, stream.try_next()).await??.context("a watch ended")?;
+            ensure!(line.contains(&name), "{line}");
+            anyhow::Ok(began.elapsed().as_secs_f64() * 1e3)
+        });
+        let (written, heard) = tokio::join!(writer.write(&name), join_all(heard));
+        written?;
+        times.extend(heard.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    println!(
+        "{WATCHERS} watchers hear of a write: p50 {:.1} ms, p99 {:.1} ms after it was asked for ({CHANGES} writes)",
+        at(&mut times, 50),
+        at(&mut times, 99)
+    );
+    Ok(())
+}
+
+fn resident_mib(desktop: &Desktop) -> Result<f64> {
+    let pid = desktop.daemon().pid().context("no daemon")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
