@@ -5,6 +5,7 @@
 //! `gaggle` and `kubectl` commands, the engines and the files. Only [`simulation`] runs gaggle's own rules, in virtual time.
 
 pub mod bench;
+pub mod client;
 pub mod comparison;
 pub mod corpus;
 pub mod engine;

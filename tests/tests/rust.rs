@@ -2,21 +2,19 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{Stream, StreamExt, TryStreamExt, pin_mut};
-use gaggle_tests::bench::{Desktop, on_bench};
+use gaggle_tests::bench::on_bench;
+use gaggle_tests::client::inside;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
     AttachParams, DeleteParams, GetParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchParams,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Config, ResourceExt};
-use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,27 +27,11 @@ const OURS: &str = "of=rust";
 fn the_rust_client_lists_watches_informs_applies_and_streams() {
     on_bench(2, |bench| {
         bench.up()?;
-        let desktop = bench.desktop(2);
-        desktop.make_kubeconfig()?;
-        let namespace = File::open(format!("/run/netns/{}", bench.layout().namespace(desktop.index())))?;
-        // The runtime lives on one thread, which is in that desktop's network.
-        let program = std::thread::scope(|scope| {
-            let program = scope.spawn(|| {
-                setns(&namespace, CloneFlags::CLONE_NEWNET).context("entering a desktop's network")?;
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(program(desktop))
-            });
-            program.join()
-        });
-        program.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        inside(bench, bench.desktop(2), program)
     });
 }
 
-async fn program(desktop: &Desktop) -> Result<()> {
-    // It may be there already: whoever comes first installs it for the process.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let kubeconfig = Kubeconfig::read_from(desktop.kubeconfig_file())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+async fn program(config: Config) -> Result<()> {
     let client = Client::try_from(config)?;
     let version = client.apiserver_version().await?;
     ensure!((version.major.as_str(), version.minor.as_str()) == ("1", "32"), "{version:?}");

@@ -6,12 +6,10 @@ use clap::Parser;
 use futures::future::{join_all, try_join_all};
 use futures::{AsyncBufReadExt, TryStreamExt};
 use gaggle_tests::bench::{Bench, BenchConfig, Desktop, Running};
+use gaggle_tests::client::inside;
 use http::Request;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -61,18 +59,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         Bench::new(BenchConfig { binary: arguments.binary.clone(), ..BenchConfig::desktops(DESKTOPS) })?;
     bench.up()?;
     let desktop = bench.desktop(1);
-    desktop.make_kubeconfig()?;
     let members = arguments.etcd.as_ref().map(|binary| etcd(&bench, binary)).transpose()?;
-    let namespace = File::open(format!("/run/netns/{}", bench.layout().namespace(desktop.index())))?;
-    // The runtime lives on one thread, which is in that desktop's network.
-    std::thread::scope(|scope| {
-        let program = scope.spawn(|| {
-            setns(&namespace, CloneFlags::CLONE_NEWNET).context("entering a desktop's network")?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(measure(desktop, members.is_some()))
-        });
-        program.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    inside(&bench, desktop, async |config| measure(desktop, config, members.is_some()).await)
 }
 
 /// One member on each desktop, on the same disk as its daemon.
@@ -150,11 +138,7 @@ fn at(times: &mut [f64], percent: usize) -> f64 {
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-async fn measure(desktop: &Desktop, beside_etcd: bool) -> Result<()> {
-    // It may be there already: whoever comes first installs it for the process.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let kubeconfig = Kubeconfig::read_from(desktop.kubeconfig_file())?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+async fn measure(desktop: &Desktop, config: Config, beside_etcd: bool) -> Result<()> {
     let gaggle = Side {
         name: "gaggle",
         client: Client::try_from(config.clone())?,

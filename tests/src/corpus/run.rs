@@ -325,6 +325,11 @@ fn on_this_bench(cluster: &Cluster, row: &Row) -> String {
     let mut text = row.text.replace("http://info.cern.ch", &page);
     // A path may be the last thing in a file.
     text.push('\n');
+    if row.file.ends_with("job-success-policy.yaml") {
+        // Nine of its ten pods fail at once, and the seventh failure ends a Job: whether the success or that is seen first,
+        // Kubernetes does not promise either.
+        text = text.replacen("\nspec:\n", "\nspec:\n  backoffLimit: 60\n", 1);
+    }
     for (path, here) in [("/etc/machine-id", "/machine-id"), ("/var/log", "")] {
         let line = |path: &str| format!("          path: {path}\n");
         text = text.replace(&line(path), &line(&format!("{scratch}{here}")));
