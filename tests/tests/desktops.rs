@@ -108,6 +108,8 @@ fn a_desktop_alone_with_a_damaged_log_says_what_is_lost_and_has_what_was_asked_f
         one.apply(&deployment("web", 2))?;
         one.replicas("web", 2, SOON)?;
         one.kubectl("create configmap asked-for --from-literal=a=b")?.ok()?;
+        // Its document follows what was ordered, and a second change waits for that.
+        one.kubectl("label configmap asked-for second=change")?.ok()?;
         one.kill_daemon()?;
         one.damage("raft/raft.redb", Damage::Flip(0))?;
         one.restart_daemon()?;

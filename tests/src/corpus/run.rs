@@ -25,15 +25,15 @@ const LOOK: Duration = Duration::from_secs(60);
 /// The port of the page that init containers fetch.
 const PAGE: u16 = 8099;
 
-/// What is looked at, and where it is.
+/// What is looked at, and where it is. Pods last: what the others say of them has come about by then.
 const SEEN: [(&str, &str); 7] = [
-    ("pods", "/api/v1/pods"),
     ("replicationcontrollers", "/api/v1/replicationcontrollers"),
     ("deployments", "/apis/apps/v1/deployments"),
     ("replicasets", "/apis/apps/v1/replicasets"),
     ("statefulsets", "/apis/apps/v1/statefulsets"),
     ("daemonsets", "/apis/apps/v1/daemonsets"),
     ("jobs", "/apis/batch/v1/jobs"),
+    ("pods", "/api/v1/pods"),
 ];
 
 /// What became of a row.
