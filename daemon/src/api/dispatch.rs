@@ -34,7 +34,7 @@ pub async fn resources(State(state): State<ApiState>, request: Request) -> Respo
 
 async fn answer(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let target = Target::parse(&state.kinds.now(), parts.uri.path())?;
+    let target = Target::parse(&state.kinds, parts.uri.path())?;
     let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
     let query = Query::of(&parts.uri)?.of_request(&parts.method, &parts.headers).asked_by(user);
     if let Some(part @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward)) =

@@ -1,6 +1,6 @@
 //! Which object or collection a path names.
 
-use super::kinds::{Catalogue, Kind, Subresource};
+use super::kinds::{Kind, Kinds, Subresource};
 use super::status::ApiError;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Target {
 
 impl Target {
     /// The target of `/api/v1/...` and `/apis/GROUP/VERSION/...`, among the kinds that are served.
-    pub fn parse(kinds: &Catalogue, path: &str) -> Result<Self, ApiError> {
+    pub fn parse(kinds: &Kinds, path: &str) -> Result<Self, ApiError> {
         let segments = segments(path).ok_or_else(ApiError::no_such_path)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match segments.as_slice() {
@@ -83,12 +83,11 @@ fn decode_percent(segment: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::kinds::Kinds;
     use gaggle_sched::state::View;
 
     #[test]
     fn paths_name_what_kubernetes_says() {
-        let kinds = Kinds::new(View::default()).now();
+        let kinds = Kinds::new(View::default());
         let parts = |path: &str| {
             let target = Target::parse(&kinds, path).ok()?;
             Some((

@@ -139,7 +139,7 @@ impl Watch {
     /// Whether the kind is another one by now, or none: what this watch shows would be by a schema that is none any more.
     fn is_redefined(&self) -> bool {
         self.kind.definition().is_some() && {
-            let now = self.kinds.now().find(&self.kind.group, &self.kind.version, &self.kind.plural);
+            let now = self.kinds.find(&self.kind.group, &self.kind.version, &self.kind.plural);
             now.is_none_or(|now| !Arc::ptr_eq(&now, &self.kind))
         }
     }

@@ -249,7 +249,7 @@ proptest! {
         ),
     ) {
         let path = format!("{start}/{}", words.join("/"));
-        let named = Target::parse(&Kinds::new(View::default()).now(), &path);
+        let named = Target::parse(&Kinds::new(View::default()), &path);
         let asked = attributes("POST", &path).asked;
         if let Ok(target) = named {
             let Asked::Objects { group, resource, subresource, namespace, name } = asked else {

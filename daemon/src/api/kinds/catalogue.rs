@@ -37,10 +37,9 @@ impl Catalogue {
         self.defined.iter()
     }
 
-    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
-        let named =
-            |kind: &&Arc<Kind>| kind.group == group && kind.version == version && kind.plural == plural;
-        find(group, version, plural).cloned().or_else(|| self.defined.iter().find(named).cloned())
+    fn find_defined(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
+        let mut defined = self.defined.iter();
+        defined.find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
     }
 
     /// The OpenAPI documents of the groups that people defined.
@@ -103,6 +102,12 @@ pub struct Kinds {
 impl Kinds {
     pub fn new(view: View) -> Self {
         Self { view, last: Arc::default() }
+    }
+
+    /// A kind that is served now. Those of the table are found without waiting for anybody who reads a definition.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
+        let known = find(group, version, plural);
+        known.cloned().or_else(|| self.now().find_defined(group, version, plural).cloned())
     }
 
     /// The catalogue of what the view holds now.
