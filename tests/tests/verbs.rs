@@ -147,6 +147,10 @@ const SEEN: &[Line] = &[
     line("kubectl auth can-i create deployments --subresource=scale", &["yes"]),
     line("kubectl auth whoami", &["system:masters"]),
     line("kubectl explain cronjob.spec.concurrencyPolicy", &["CronJob", "Forbid"]),
+    line(
+        "kubectl explain selfsubjectaccessreview.spec.resourceAttributes.verb",
+        &["SelfSubjectAccessReview", "string"],
+    ),
 ];
 
 /// What changes objects without a controller's help.

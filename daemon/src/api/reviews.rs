@@ -9,12 +9,17 @@ use super::auth::User;
 use super::body;
 use super::discovery::Answered;
 use super::kinds::Scope;
+use super::schema::{Describe, describe};
 use super::status::{ApiError, json_response};
 use super::value::{items, set, text};
 use crate::tokens::AUDIENCE;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
+use k8s_openapi::api::authorization::v1::{
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
@@ -27,6 +32,7 @@ pub struct Review {
     pub plural: &'static str,
     pub singular: &'static str,
     pub scope: Scope,
+    pub describe: Describe,
     status: fn(&Asking) -> Result<Value, ApiError>,
 }
 
@@ -47,6 +53,7 @@ pub static ALL: &[Review] = &[
         plural: "selfsubjectreviews",
         singular: "selfsubjectreview",
         scope: Scope::Cluster,
+        describe: describe::<SelfSubjectReview>,
         status: |asking| Ok(json!({"userInfo": asking.user.to_info()})),
     },
     Review {
@@ -55,6 +62,7 @@ pub static ALL: &[Review] = &[
         plural: "tokenreviews",
         singular: "tokenreview",
         scope: Scope::Cluster,
+        describe: describe::<TokenReview>,
         status: |asking| asking.token(),
     },
     Review {
@@ -63,6 +71,7 @@ pub static ALL: &[Review] = &[
         plural: "selfsubjectaccessreviews",
         singular: "selfsubjectaccessreview",
         scope: Scope::Cluster,
+        describe: describe::<SelfSubjectAccessReview>,
         status: |asking| asking.may(asking.user),
     },
     Review {
@@ -71,6 +80,7 @@ pub static ALL: &[Review] = &[
         plural: "selfsubjectrulesreviews",
         singular: "selfsubjectrulesreview",
         scope: Scope::Cluster,
+        describe: describe::<SelfSubjectRulesReview>,
         status: |asking| asking.rules(),
     },
     Review {
@@ -79,6 +89,7 @@ pub static ALL: &[Review] = &[
         plural: "subjectaccessreviews",
         singular: "subjectaccessreview",
         scope: Scope::Cluster,
+        describe: describe::<SubjectAccessReview>,
         status: |asking| asking.may(&asking.subject()?),
     },
     Review {
@@ -87,6 +98,7 @@ pub static ALL: &[Review] = &[
         plural: "localsubjectaccessreviews",
         singular: "localsubjectaccessreview",
         scope: Scope::Namespaced,
+        describe: describe::<LocalSubjectAccessReview>,
         status: |asking| {
             let namespace = text(asking.spec, "/resourceAttributes/namespace");
             match namespace == asking.namespace {

@@ -66,14 +66,13 @@ fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
-/// Says which kinds the schemas are of, also where another group's objects hold them.
+/// Says which kinds the schemas are of, also where another group's objects hold them. `kinds`: schemas and identities.
 pub fn identify<'a>(
     schemas: &mut Map<String, Value>,
-    kinds: impl Iterator<Item = (&'a str, &'a Kind)>,
+    kinds: impl Iterator<Item = (&'a str, Value)>,
     group_version: (&str, &str),
 ) {
     let (group, version) = group_version;
-    let kinds = kinds.map(|(name, kind)| (name, identity(kind, &kind.kind)));
     let around = [
         (SCALE, "autoscaling", "v1", "Scale"),
         (EVICTION, "policy", "v1", "Eviction"),
@@ -82,9 +81,7 @@ pub fn identify<'a>(
         // Each group says that its objects are deleted with these.
         (DELETE_OPTIONS, group, version, "DeleteOptions"),
     ];
-    let around = around.map(|(name, group, version, kind)| {
-        (name, json!({"group": group, "version": version, "kind": kind}))
-    });
+    let around = around.map(|(name, group, version, kind)| (name, identity(group, version, kind)));
     for (name, identity) in kinds.chain(around) {
         if let Some(schema) = schemas.get_mut(name) {
             schema["x-kubernetes-group-version-kind"] = json!([identity]);
@@ -116,13 +113,13 @@ pub fn add_list(schemas: &mut Map<String, Value>, kind: &Kind, name: &str) {
             "items": {"description": "The objects.", "type": "array", "items": refer(name)},
             "metadata": {"description": "Standard list metadata.", "allOf": [refer(LIST_META)]},
         },
-        "x-kubernetes-group-version-kind": [identity(kind, list)],
+        "x-kubernetes-group-version-kind": [identity(&kind.group, &kind.version, list)],
     });
     schemas.insert(list_of(name), schema);
 }
 
-pub fn identity(kind: &Kind, name: &str) -> Value {
-    json!({"group": kind.group, "version": kind.version, "kind": name})
+pub fn identity(group: &str, version: &str, kind: &str) -> Value {
+    json!({"group": group, "version": version, "kind": kind})
 }
 
 /// A definition of the model with what that is silent about.

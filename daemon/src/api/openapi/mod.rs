@@ -10,6 +10,7 @@ use super::ApiState;
 use super::kinds::{self, Catalogue, Kind, group_version};
 use super::negotiate::Form;
 use super::query::Query;
+use super::reviews;
 use super::schema::{self, Definitions};
 use super::status::{ApiError, json_response};
 use super::version::GIT_VERSION;
@@ -21,7 +22,7 @@ use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
@@ -151,8 +152,11 @@ pub struct Documents(BTreeMap<String, Document>);
 /// Those of Kubernetes' own kinds, made when somebody asks first: it takes a moment, and nobody may ever ask this desktop.
 static OF_TABLE: LazyLock<Documents> = LazyLock::new(|| {
     let definitions = schema::definitions();
-    let of_table = kinds::group_versions(kinds::all()).into_iter();
-    Documents::of(of_table.map(|group_version| (group_version, document(&definitions, group_version))))
+    let mut all = kinds::group_versions(kinds::all());
+    let of_reviews: BTreeSet<_> =
+        reviews::ALL.iter().map(|review| (review.group, reviews::VERSION)).collect();
+    all.extend(of_reviews);
+    Documents::of(all.into_iter().map(|group_version| (group_version, document(&definitions, group_version))))
 });
 
 /// The schemas beside the kinds, for documents that have none of Kubernetes' kinds.
@@ -224,13 +228,29 @@ fn unpacked(packed: &[u8]) -> std::io::Result<Vec<u8>> {
 fn document(definitions: &Definitions, (group, version): (&str, &str)) -> Value {
     let served: Vec<_> =
         definitions.kinds.iter().filter(|(kind, _)| kind.group == group && kind.version == version).collect();
+    let reviews: Vec<_> = definitions
+        .reviews
+        .iter()
+        .filter(|(review, _)| review.group == group && version == reviews::VERSION)
+        .collect();
     let parts = [components::SCALE, components::EVICTION, components::TOKEN_REQUEST];
-    let names = served.iter().map(|(_, name)| name.as_str());
+    let names = served.iter().map(|(_, name)| name).chain(reviews.iter().map(|(_, name)| name));
     let around = components::AROUND.iter().copied();
-    let mut schemas = components::closure(definitions, names.chain(around).chain(parts));
-    let kinds = definitions.kinds.iter().map(|(kind, name)| (name.as_str(), *kind));
-    components::identify(&mut schemas, kinds, (group, version));
-    whole(schemas, served.into_iter().map(|(kind, name)| (*kind, name.as_str())))
+    let mut schemas = components::closure(definitions, names.map(String::as_str).chain(around).chain(parts));
+    let kinds = definitions.kinds.iter().map(|(kind, name)| (name.as_str(), identity_of(kind)));
+    let asked = definitions.reviews.iter().map(|(review, name)| {
+        (name.as_str(), components::identity(review.group, reviews::VERSION, review.kind))
+    });
+    components::identify(&mut schemas, kinds.chain(asked), (group, version));
+    let mut document = whole(schemas, served.into_iter().map(|(kind, name)| (*kind, name.as_str())));
+    for (review, name) in reviews {
+        document["paths"][review.route()] = paths::of_review(review, name);
+    }
+    document
+}
+
+fn identity_of(kind: &Kind) -> Value {
+    components::identity(&kind.group, &kind.version, &kind.kind)
 }
 
 fn defined_document(catalogue: &Catalogue, (group, version): (&str, &str)) -> Value {
@@ -243,7 +263,8 @@ fn defined_document(catalogue: &Catalogue, (group, version): (&str, &str)) -> Va
         })
         .collect();
     let kinds = || served.iter().map(|(kind, name)| (*kind, name.as_str()));
-    components::identify(&mut schemas, kinds().map(|(kind, name)| (name, kind)), (group, version));
+    let identities = kinds().map(|(kind, name)| (name, identity_of(kind)));
+    components::identify(&mut schemas, identities, (group, version));
     whole(schemas, kinds())
 }
 

@@ -3,7 +3,8 @@
 use super::components::{self, refer};
 use super::path_of;
 use crate::api::discovery;
-use crate::api::kinds::{Kind, Subresource};
+use crate::api::kinds::{Kind, Scope, Subresource};
+use crate::api::reviews::{self, Review};
 use serde_json::{Map, Value, json};
 
 /// Parameters in the query, with their types.
@@ -151,6 +152,32 @@ pub fn add(paths: &mut Map<String, Value>, kind: &Kind, schema: &str) {
     }
 }
 
+/// What can be asked by a review: its creation, which answers it. `schema` is its schema's name.
+pub fn of_review(review: &Review, schema: &str) -> Value {
+    let (group, version) = (capital(short_group(review.group)), capital(reviews::VERSION));
+    let scope = if review.scope == Scope::Namespaced { "Namespaced" } else { "" };
+    json!({
+        "parameters": in_path(&review.route()),
+        "post": {
+            "operationId": format!("create{group}{version}{scope}{}", review.kind),
+            "tags": [format!("{}_{}", short_group(review.group), reviews::VERSION)],
+            "x-kubernetes-action": "post",
+            "x-kubernetes-group-version-kind": components::identity(review.group, reviews::VERSION, review.kind),
+            "parameters": in_query(WRITE),
+            "requestBody": body(OBJECT_BODIES, schema),
+            "responses": {"201": {"description": "Created",
+                "content": {"application/json": {"schema": refer(schema)}}}},
+        },
+    })
+}
+
+fn in_query(parameters: Parameters) -> Value {
+    parameters
+        .iter()
+        .map(|(name, of)| json!({"name": name, "in": "query", "schema": {"type": of, "uniqueItems": true}}))
+        .collect()
+}
+
 /// The parameters that a path holds.
 fn in_path(path: &str) -> Value {
     let held = ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
@@ -200,10 +227,6 @@ impl Part<'_> {
     }
 
     fn operation(&self, verb: &str, action: &str, parameters: Parameters, answer: &str) -> Value {
-        let parameters: Value = parameters
-            .iter()
-            .map(|(name, of)| json!({"name": name, "in": "query", "schema": {"type": of, "uniqueItems": true}}))
-            .collect();
         let content = match answer {
             "" => json!({"text/plain": {"schema": {"type": "string"}}}),
             answer => json!({"application/json": {"schema": refer(answer)}}),
@@ -214,7 +237,7 @@ impl Part<'_> {
             "tags": [format!("{}_{}", short_group(&self.kind.group), self.kind.version)],
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
-            "parameters": parameters,
+            "parameters": in_query(parameters),
             "responses": {"200": {"description": "OK", "content": content}},
         })
     }

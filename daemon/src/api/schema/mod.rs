@@ -10,6 +10,7 @@ pub mod rules;
 pub use model::{Elements, List, Model, Node, Scalar, Shape};
 
 use super::kinds::{self, Kind};
+use super::reviews::{self, Review};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::policy::v1::Eviction;
@@ -53,6 +54,8 @@ pub struct Definitions {
     pub schemas: Map<String, Value>,
     /// The name of each kind's own schema.
     pub kinds: Vec<(&'static Kind, String)>,
+    /// ... and of each review's.
+    pub reviews: Vec<(&'static Review, String)>,
 }
 
 pub fn definitions() -> Definitions {
@@ -62,10 +65,11 @@ pub fn definitions() -> Definitions {
     });
     let mut generator = settings.into_generator();
     let kinds = kinds::all().filter_map(|kind| Some((&**kind, kind.describe(&mut generator)?))).collect();
+    let reviews = reviews::ALL.iter().map(|review| (review, (review.describe)(&mut generator))).collect();
     for around in AROUND {
         around(&mut generator);
     }
-    Definitions { schemas: generator.take_definitions(false), kinds }
+    Definitions { schemas: generator.take_definitions(false), kinds, reviews }
 }
 
 /// See [`Describe`].

@@ -506,7 +506,7 @@ async fn is_understood(server: &Server, request: Request<Body>) -> u16 {
 async fn whatever_comes_is_answered_as_clients_understand_it() {
     let (first, cases) = (chosen("GAGGLE_FUZZ_SEED", 1), chosen("GAGGLE_FUZZ_CASES", CASES));
     let server = Server::start().await;
-    let Definitions { schemas, kinds } = schema::definitions();
+    let Definitions { schemas, kinds, .. } = schema::definitions();
     let mut source = Source { random: StdRng::seed_from_u64(first), schemas, kinds };
     assert_eq!(source.kinds.len(), kinds::all().count(), "every kind has a schema to make objects by");
     let before = most_kib();

@@ -17,7 +17,8 @@ async fn every_document_is_in_the_index_and_may_be_kept_for_as_long_as_its_hash_
     let server = Server::start().await;
     let index = server.get("/openapi/v3").await.json();
     let paths = index["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), kinds::group_versions(kinds::all()).len());
+    // The groups of the kinds, and the two in which one asks who may.
+    assert_eq!(paths.len(), kinds::group_versions(kinds::all()).len() + 2);
     for (name, entry) in paths {
         let url = entry["serverRelativeURL"].as_str().unwrap();
         let answer = server.get(url).await;
@@ -116,6 +117,21 @@ async fn kinds_are_named_where_other_groups_hold_them() {
         assert_eq!(schema["x-kubernetes-group-version-kind"], identity, "{name}");
         assert_ne!(schema["required"], json!(["metadata"]), "{name}");
     }
+}
+
+#[tokio::test]
+async fn questions_are_explained_like_kinds() {
+    let server = Server::start().await;
+    let document = document(&server, "apis/authorization.k8s.io/v1").await;
+    let path = "/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews";
+    let asked = &document["paths"][path]["post"];
+    let identity =
+        json!({"group": "authorization.k8s.io", "version": "v1", "kind": "LocalSubjectAccessReview"});
+    assert_eq!(asked["x-kubernetes-group-version-kind"], identity);
+    assert_eq!(asked["operationId"], "createAuthorizationV1NamespacedLocalSubjectAccessReview");
+    let schema = &document["components"]["schemas"]["io.k8s.api.authorization.v1.LocalSubjectAccessReview"];
+    assert_eq!(schema["x-kubernetes-group-version-kind"], json!([identity]));
+    assert!(schema["properties"]["spec"]["allOf"].is_array(), "{schema}");
 }
 
 #[tokio::test]
