@@ -7,10 +7,10 @@
 
 use super::identity::Owner;
 use gaggle_sched::controller::identity::is_single;
-use gaggle_sched::controller::{DELETION_COST, is_ready};
+use gaggle_sched::controller::{DELETION_COST, says_ready};
 use gaggle_sched::state::{Expect, Key, Object, Store, Write};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ pub enum Offer {
     Never,
 }
 
-/// What to do with a pod that ran here for another group; `last` is its object as that group had it, `ready` whether it is
-/// ready, where that is known here.
-pub fn offer(store: &Store, last: &Object, ready: Option<bool>, owner: &Owner) -> Offer {
+/// What to do with a pod that ran here for another group; `last` is its object as that group had it, `status` what is known of
+/// it here, which its group may not have been there to be told.
+pub fn offer(store: &Store, last: &Object, status: Option<&PodStatus>, owner: &Owner) -> Offer {
     let Some(pod) = last.typed::<Pod>() else { return Offer::Never };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if is_single(&pod) || last.is_terminating() || matches!(phase, Some("Succeeded" | "Failed")) {
@@ -57,8 +57,8 @@ pub fn offer(store: &Store, last: &Object, ready: Option<bool>, owner: &Owner) -
             }
             value["metadata"]["ownerReferences"][0]["uid"] = json!(found.uid());
             if last.annotation(DELETION_COST).is_none() {
-                value["metadata"]["annotations"][DELETION_COST] =
-                    json!(cost(ready.unwrap_or_else(|| is_ready(&pod))));
+                let ready = status.or(pod.status.as_ref()).is_some_and(says_ready);
+                value["metadata"]["annotations"][DELETION_COST] = json!(cost(ready));
             }
         }
         // What a Job has counted, and who else may own a pod, only their own group knows.

@@ -37,7 +37,7 @@ mod statefulset;
 pub(crate) mod harness;
 
 pub use access::AccessController;
-pub use pods::{DISRUPTION_TARGET, is_ready};
+pub use pods::{DISRUPTION_TARGET, is_ready, says_ready};
 pub use replicaset::DELETION_COST;
 
 use crate::state::{Change, Key, Store, Txn, Write};

@@ -48,7 +48,13 @@ pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
 }
 
 pub fn is_ready(pod: &Pod) -> bool {
-    condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
+    pod.status.as_ref().is_some_and(says_ready)
+}
+
+/// Whether a pod of this status is ready.
+pub fn says_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether the pod went because of its node or another disruption, and not because of what it ran.

@@ -5,7 +5,7 @@ use crate::agent::files::Upkeep;
 use crate::agent::identity::{Attempt, Observed, PodId, attempt_of};
 use crate::agent::offer::OWNER_APPEARS_WITHIN;
 use crate::agent::planner::Memory;
-use crate::agent::spec::is_volume_of;
+use crate::agent::spec::{Filling, is_volume_of};
 use gaggle_sched::controller::identity::is_single;
 use gaggle_sched::state::{Key, Object, resource_of};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -128,11 +128,12 @@ impl Shell {
                 let waiting = self.entries.iter().filter(|(_, entry)| entry.offered.is_some());
                 self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
             } else if *resource == config_maps || *resource == secrets {
-                let (of_maps, name) = (*resource == config_maps, change.key.name.as_str());
+                let of = if *resource == config_maps { Filling::ConfigMap } else { Filling::Secret };
+                let name = change.key.name.as_str();
                 for (uid, entry) in &mut self.entries {
                     if entry.id.namespace == change.key.namespace {
                         let pod = entry.wanted.as_ref().map(|wanted| &wanted.pod);
-                        entry.outdated |= pod.is_some_and(|pod| is_volume_of(pod, of_maps, name));
+                        entry.outdated |= pod.is_some_and(|pod| is_volume_of(pod, of, name));
                         self.dirty.insert(uid.clone());
                     }
                 }

@@ -104,7 +104,7 @@ impl Shell {
         }
         entry.outdated = false;
         let volumes = self.inputs.view.read(|store| {
-            spec::volumes(&Context {
+            spec::present_volumes(&Context {
                 pod,
                 store,
                 owner: &self.inputs.owner,
@@ -113,8 +113,6 @@ impl Shell {
                 dir: &dir,
             })
         });
-        // Something that the pod names is gone: it is looked at again in a while.
-        let volumes = volumes.unwrap_or_default();
         if tokens_due {
             let shortest = files::token_wishes(&volumes).map(|wish| wish.seconds).min();
             let wait =
@@ -144,12 +142,8 @@ impl Shell {
         let Some((last, until)) = entry.offered.clone().filter(|_| !entry.containers.is_empty()) else {
             return false;
         };
-        // As it is here: its group may not have been there to be told.
-        let ready = entry.memory.status.as_ref().map(|status| {
-            let mut conditions = status.conditions.iter().flatten();
-            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        });
-        let made = self.inputs.view.read(|store| offer::offer(store, &last, ready, &self.inputs.owner));
+        let status = entry.memory.status.as_ref();
+        let made = self.inputs.view.read(|store| offer::offer(store, &last, status, &self.inputs.owner));
         if made == Offer::Never || now >= until {
             tracing::info!(pod = %entry.id.name, "the group followed now does not want a pod that runs here");
             entry.offered = None;

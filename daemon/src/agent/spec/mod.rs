@@ -16,7 +16,7 @@ pub use container::{MessageFile, container};
 pub use ephemeral::{all_containers, as_container, find_container, is_ephemeral, process_target};
 pub use resources::qos_class;
 pub use sandbox::sandbox;
-pub use volumes::{Content, File, Source, Volume, is_volume_of, volumes};
+pub use volumes::{Content, File, Filling, Source, Volume, is_volume_of, present_volumes, volumes};
 
 use super::identity::Owner;
 use gaggle_sched::state::Store;

@@ -309,3 +309,17 @@ fn a_token_for_others_is_projected() {
     let Content::Token(wish) = &files[0].content else { panic!("{files:?}") };
     assert_eq!((wish.audiences.as_slice(), wish.seconds), (&["vault".to_owned()][..], 700));
 }
+
+#[test]
+fn what_a_running_pod_lacks_later_costs_only_its_own_volume() {
+    let mut spec = main(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    spec["volumes"] = json!([{"name": "gone", "configMap": {"name": "gone"}}, {"name": "v", "configMap": {"name": "there"}}]);
+    let objects = json!([["serviceaccounts", "default", {}], ["configmaps", "there", {"a": "1"}]]);
+    let setting = with_api(spec, objects);
+    assert_eq!(setting.with(volumes).unwrap_err().to_string(), "configmap \"gone\" not found");
+    let present = setting.with(present_volumes);
+    let names: Vec<&str> = present.iter().map(|volume| volume.name.as_str()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names[0], "v");
+    assert_eq!(crate::agent::files::token_wishes(&present).count(), 1, "its token is renewed as before");
+}

@@ -111,73 +111,86 @@ pub fn memory_volumes(pod: &Pod) -> Vec<MemoryVolume> {
         .collect()
 }
 
-/// Whether a volume of the pod holds what a ConfigMap (or else a Secret) of this name says.
-pub fn is_volume_of(pod: &Pod, config_map: bool, name: &str) -> bool {
+/// What volumes are filled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    ConfigMap,
+    Secret,
+}
+
+/// Whether a volume of the pod holds what the ConfigMap or Secret of this name says.
+pub fn is_volume_of(pod: &Pod, filling: Filling, name: &str) -> bool {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.into_iter().any(|volume| {
         let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        let mut of_projections = projected.map(|source| match config_map {
-            true => source.config_map.as_ref().map(|source| source.name.as_str()),
-            false => source.secret.as_ref().map(|source| source.name.as_str()),
+        let mut of_projections = projected.map(|source| match filling {
+            Filling::ConfigMap => source.config_map.as_ref().map(|source| source.name.as_str()),
+            Filling::Secret => source.secret.as_ref().map(|source| source.name.as_str()),
         });
-        let own = match config_map {
-            true => volume.config_map.as_ref().map(|source| source.name.as_str()),
-            false => volume.secret.as_ref().and_then(|source| source.secret_name.as_deref()),
+        let own = match filling {
+            Filling::ConfigMap => volume.config_map.as_ref().map(|source| source.name.as_str()),
+            Filling::Secret => volume.secret.as_ref().and_then(|source| source.secret_name.as_deref()),
         };
         own == Some(name) || of_projections.any(|of| of == Some(name))
     })
 }
 
+/// A pod's volumes, as a container that is about to start needs them: all, or why one of them cannot be.
 pub fn volumes(context: &Context) -> Result<Vec<Volume>, SpecError> {
-    let spec = context.spec()?;
-    let group = spec.security_context.as_ref().and_then(|security| security.fs_group);
-    let group = group.and_then(|group| u32::try_from(group).ok());
-    let memory = memory_volumes(context.pod);
-    let mut volumes = Vec::new();
-    for volume in spec.volumes.iter().flatten() {
-        let dir = context.dir.join("volumes").join(&volume.name);
-        let source = if let Some(memory) = memory.iter().find(|memory| memory.name == volume.name) {
-            Source::Memory { engine_name: memory.engine_name.clone(), size_bytes: memory.size_bytes }
-        } else if volume.empty_dir.is_some() {
-            Source::Scratch(dir)
-        } else if let Some(host) = &volume.host_path {
-            Source::Host { path: PathBuf::from(&host.path), kind: host.type_.clone().unwrap_or_default() }
-        } else if let Some(source) = &volume.config_map {
-            Source::Files { dir, files: config_map_files(context, source)? }
-        } else if let Some(source) = &volume.secret {
-            let name = source.secret_name.as_deref().unwrap_or_default();
-            let data = secret_data(context, name, source.optional)?;
-            let items = source.items.as_deref();
-            let files = pick(
-                "references non-existent secret key",
-                data,
-                items,
-                source.default_mode,
-                source.optional,
-            )?;
-            Source::Files { dir, files }
-        } else if let Some(source) = &volume.downward_api {
-            let files =
-                downward_files(context, source.items.as_deref().unwrap_or_default(), source.default_mode)?;
-            Source::Files { dir, files }
-        } else if let Some(source) = &volume.projected {
-            Source::Files { dir, files: projected_files(context, source)? }
-        } else {
-            return Err(SpecError::Invalid(format!(
-                "volume \"{}\" is of a kind that this cluster does not have yet; emptyDir, hostPath, configMap, secret, \
-                 downwardAPI and projected volumes work",
-                volume.name
-            )));
-        };
-        if let Source::Files { files, .. } = &source
-            && files.iter().map(|file| file.content.len()).sum::<usize>() > FILES_BYTES
-        {
-            return Err(SpecError::Invalid(format!("volume \"{}\" holds more than 16 MiB", volume.name)));
-        }
-        volumes.push(Volume { name: volume.name.clone(), source, group });
-    }
+    let named = context.spec()?.volumes.iter().flatten();
+    let mut volumes = named.map(|volume| named_volume(context, volume)).collect::<Result<Vec<_>, _>>()?;
     volumes.extend(account::volume(context)?);
     Ok(volumes)
+}
+
+/// Those of a pod's volumes that can be made now. What one of them needs may be gone since the pod began to run, which is
+/// nothing to the others, its tokens among them.
+pub fn present_volumes(context: &Context) -> Vec<Volume> {
+    let named = context.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut volumes: Vec<_> = named.filter_map(|volume| named_volume(context, volume).ok()).collect();
+    volumes.extend(account::volume(context).ok().flatten());
+    volumes
+}
+
+fn named_volume(context: &Context, volume: &k8s_openapi::api::core::v1::Volume) -> Result<Volume, SpecError> {
+    let dir = context.dir.join("volumes").join(&volume.name);
+    let in_memory = memory_volumes(context.pod).into_iter().find(|memory| memory.name == volume.name);
+    let source = if let Some(memory) = in_memory {
+        Source::Memory { engine_name: memory.engine_name, size_bytes: memory.size_bytes }
+    } else if volume.empty_dir.is_some() {
+        Source::Scratch(dir)
+    } else if let Some(host) = &volume.host_path {
+        Source::Host { path: PathBuf::from(&host.path), kind: host.type_.clone().unwrap_or_default() }
+    } else if let Some(source) = &volume.config_map {
+        Source::Files { dir, files: config_map_files(context, source)? }
+    } else if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        let data = secret_data(context, name, source.optional)?;
+        let items = source.items.as_deref();
+        let files =
+            pick("references non-existent secret key", data, items, source.default_mode, source.optional)?;
+        Source::Files { dir, files }
+    } else if let Some(source) = &volume.downward_api {
+        let files =
+            downward_files(context, source.items.as_deref().unwrap_or_default(), source.default_mode)?;
+        Source::Files { dir, files }
+    } else if let Some(source) = &volume.projected {
+        Source::Files { dir, files: projected_files(context, source)? }
+    } else {
+        return Err(SpecError::Invalid(format!(
+            "volume \"{}\" is of a kind that this cluster does not have yet; emptyDir, hostPath, configMap, secret, \
+             downwardAPI and projected volumes work",
+            volume.name
+        )));
+    };
+    if let Source::Files { files, .. } = &source
+        && files.iter().map(|file| file.content.len()).sum::<usize>() > FILES_BYTES
+    {
+        return Err(SpecError::Invalid(format!("volume \"{}\" holds more than 16 MiB", volume.name)));
+    }
+    let security = context.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let group = security.and_then(|security| u32::try_from(security.fs_group?).ok());
+    Ok(Volume { name: volume.name.clone(), source, group })
 }
 
 /// How a container gets a volume.
