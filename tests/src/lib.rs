@@ -2,7 +2,7 @@
 //!
 //! A desktop is a set of Linux namespaces with its own network interface and its own Docker engine; a bench is some
 //! of them on one switch. Nothing here knows how gaggle works inside: the suites see what a user sees, the
-//! `gaggle` and `kubectl` commands, the engines and the files. Only [`simulation`] runs gaggle's own rules, in virtual time.
+//! `gaggle` and `kubectl` commands, the engines and the files.
 
 pub mod bench;
 pub mod client;
@@ -15,4 +15,3 @@ pub mod kube;
 pub mod nemesis;
 pub mod script;
 pub mod seed;
-pub mod simulation;

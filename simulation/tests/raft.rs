@@ -1,8 +1,8 @@
 //! The short form of the Raft part's simulation: some seeds with the rules as they are, and bent rules that must be noticed.
 //!
-//! The long form is `cargo run -p gaggle-tests --bin simulate -- --what raft --seeds 1000`.
+//! The long form is `cargo run -p gaggle-simulation -- --what raft --seeds 1000`.
 
-use gaggle_tests::simulation::raft::{Bend, Fault, Plan, Stats, What, report, run};
+use gaggle_simulation::raft::{Bend, Fault, Plan, Stats, What, report, run};
 use std::time::Duration;
 
 fn holds(plan: &Plan) -> Stats {

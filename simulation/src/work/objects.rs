@@ -1,6 +1,6 @@
 //! What clients make, as the API stores it: defaults filled in.
 
-use crate::simulation::random::Random;
+use crate::random::Random;
 use gaggle_sched::state::{Key, Resource};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! What whoever acts does: orders what it is brought, takes the runner's turns, and adopts what was kept without an order.
 
 use super::{Bend, Message, documents};
-use crate::simulation::safety::ledger::{Content, Id};
-use crate::simulation::safety::world::{World, name};
+use crate::safety::ledger::{Content, Id};
+use crate::safety::world::{World, name};
 use gaggle::documents::wish_of;
 use gaggle::flock::adoption::{self, Ahead, Burial};
 use gaggle_gossip::intent::{Beyond, Conflict, KubernetesLists, Wanted, replica};

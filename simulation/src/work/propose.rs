@@ -1,7 +1,7 @@
 //! The way to the leader, as the daemon's `flock::propose` goes it.
 
 use super::lead::Waiter;
-use crate::simulation::safety::world::World;
+use crate::safety::world::World;
 use gaggle_gossip::intent::DocKey;
 use gaggle_sched::state::{Applied, Refused, Revision, Txn, TxnId};
 use std::rc::Rc;
@@ -177,7 +177,7 @@ impl World<'_> {
     }
 
     /// Who had a write of a client when it was acknowledged.
-    pub fn note_holders(&mut self, from: usize, number: u64, id: crate::simulation::safety::ledger::Id) {
+    pub fn note_holders(&mut self, from: usize, number: u64, id: crate::safety::ledger::Id) {
         let Some(life) = &self.work.desks[from].life else { return };
         let Some(Proposal { purpose: Purpose::Request(op), .. }) = life.proposals.get(&number) else {
             return;

@@ -2,8 +2,8 @@
 
 use super::Later;
 use super::objects;
-use crate::simulation::safety::MS;
-use crate::simulation::safety::world::{World, name};
+use crate::safety::MS;
+use crate::safety::world::{World, name};
 use gaggle::agent::engine::{ContainerSpec, Exit, Found, RunState};
 use gaggle::agent::identity::{Attempt, Observed, Owner, PodId, Role};
 use k8s_openapi::jiff::Timestamp;
@@ -54,7 +54,14 @@ impl Engine {
 }
 
 impl World<'_> {
-    pub fn start_container(&mut self, node: usize, id: &str) {
+    /// The group that a machine belongs to; empty for none.
+    pub fn group_of(&self, node: usize) -> String {
+        let of = self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
+        of.map_or_else(String::new, |of| of.group.clone())
+    }
+
+    /// Starts what was planned for a group.
+    pub fn start_container(&mut self, node: usize, group: &str, id: &str) {
         let now = self.queue.now();
         let at = self.work.wall(node, now);
         let Some(container) = self.work.desks[node].engine.containers.get_mut(id) else { return };
@@ -75,8 +82,6 @@ impl World<'_> {
         }
         if single {
             // Groups that were founded apart promise nothing to each other.
-            let of = self.machines[node].process.as_ref().and_then(|process| process.of.clone());
-            let group = of.map_or_else(String::new, |of| of.group.clone());
             let identity = format!("{} of {group}", identity(&pod));
             self.work.identities.entry(identity.clone()).or_default().insert(id.to_owned(), node);
             self.check_identity(&identity);

@@ -1,8 +1,8 @@
 //! Intent documents: changes are applied, spread, compared.
 
 use super::Message;
-use crate::simulation::clock::Micros;
-use crate::simulation::safety::world::World;
+use crate::clock::Micros;
+use crate::safety::world::World;
 use gaggle::flock::adoption::Said;
 use gaggle_gossip::intent::KubernetesLists;
 use gaggle_gossip::intent::replica::{self, Held, Replica};

@@ -1,9 +1,9 @@
-//! Runs the simulation over many seeds: `cargo run -p gaggle-tests --bin simulate -- --seeds 1000`.
+//! Runs the simulation over many seeds: `cargo run -p gaggle-simulation -- --seeds 1000`.
 
 use clap::{Parser, ValueEnum};
-use gaggle_tests::simulation::safety::{self, CLOCK_PPM, Mutation, Plan, Stats, Violation};
-use gaggle_tests::simulation::work::{Bend, Load};
-use gaggle_tests::simulation::{raft, shrink};
+use gaggle_simulation::safety::{self, CLOCK_PPM, Mutation, Plan, Stats, Violation};
+use gaggle_simulation::work::{Bend, Load};
+use gaggle_simulation::{raft, shrink};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +90,8 @@ enum Bent {
     Gaps,
     /// Work: agents start what older bindings say.
     AnyAttempt,
+    /// Work: desktops go on from a revision that a founding anew was without.
+    Believed,
 }
 
 fn main() -> ExitCode {
@@ -191,6 +193,7 @@ fn plan(arguments: &Arguments, seed: u64) -> Plan {
             Bent::NoHeed => Bend::NoHold,
             Bent::Gaps => Bend::Gaps,
             Bent::AnyAttempt => Bend::AnyAttempt,
+            Bent::Believed => Bend::Believed,
             _ => Bend::None,
         };
         let load = Load { bend, ..Load::default() };

@@ -70,13 +70,21 @@ pub enum Bend {
     Gaps,
     /// Agents start what older bindings say.
     AnyAttempt,
+    /// Desktops go on from a revision that a founding anew was without.
+    Believed,
 }
 
 /// What happens to a desktop's work later. Void once the machine was switched off in between.
 #[derive(Debug)]
 pub(super) enum Later {
-    /// A task of the agent comes to its turn.
-    Performs { node: usize, crashes: u32, uid: String, actions: Vec<gaggle::agent::planner::Action> },
+    /// A task of the agent comes to its turn, as it was planned for this group.
+    Performs {
+        node: usize,
+        crashes: u32,
+        group: String,
+        uid: String,
+        actions: Vec<gaggle::agent::planner::Action>,
+    },
     /// A container ends.
     Ends { node: usize, crashes: u32, id: String, code: i32 },
     /// Some client writes.
@@ -101,13 +109,13 @@ impl World<'_> {
     pub fn happen_later(&mut self, later: Later) {
         match later {
             Later::Writes => self.some_client_writes(),
-            Later::Performs { node, crashes, uid, actions } => {
+            Later::Performs { node, crashes, group, uid, actions } => {
                 if self.machines[node].asleep && self.machines[node].crashes == crashes {
-                    let again = Later::Performs { node, crashes, uid, actions };
+                    let again = Later::Performs { node, crashes, group, uid, actions };
                     return self.queue.after(200 * MS, super::safety::world::Event::Work(again));
                 }
                 if self.machines[node].crashes == crashes {
-                    self.perform(node, &uid, actions);
+                    self.perform(node, &group, &uid, actions);
                 }
             }
             Later::Ends { node, crashes, id, code } => {

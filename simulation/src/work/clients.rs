@@ -5,7 +5,7 @@ use super::objects::{self, Kind};
 use super::propose::{Purpose, Unavailable};
 use super::record::{Did, Op, Outcome, field_of};
 use super::{Bend, Later, Message, documents};
-use crate::simulation::safety::world::{World, name};
+use crate::safety::world::{World, name};
 use gaggle::documents::wish_of;
 use gaggle::flock::adoption::{agree, doc_key, noted};
 use gaggle_gossip::intent::{KubernetesLists, PrepareError, Wanted, replica};

@@ -3,8 +3,8 @@
 use super::Bend;
 use super::desk::Life;
 use super::lead::Waiter;
-use crate::simulation::safety::ledger::{Content, Entry, Id, Ledger};
-use crate::simulation::safety::world::{World, name};
+use crate::safety::ledger::{Content, Entry, Id, Ledger};
+use crate::safety::world::{World, name};
 use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::state::{
     Adopted, Applied, Change, Expect, Frozen, Key, Lineage, Refused, Resource, Store, Txn, Write,
@@ -31,6 +31,15 @@ pub struct Archive {
 }
 
 impl Archive {
+    /// The last entry up to this one by which readers saw something change.
+    pub fn last_seen(&self, ledger: &Ledger, id: Id) -> Id {
+        let changed = |(id, entry): &(Id, &Entry)| {
+            matches!(entry.what, Content::Founding)
+                || self.came.get(id).is_some_and(|came| !came.changes.is_empty())
+        };
+        ledger.back_from(id).find(changed).map_or(id, |(id, _)| id)
+    }
+
     /// The state that holds everything up to an entry.
     pub fn state_at(&self, ledger: &Ledger, id: Id, bend: Bend) -> Store {
         let mut path = Vec::new();
@@ -83,7 +92,7 @@ fn without_compare(txn: &Txn) -> Txn {
 
 /// Who of the machines has an entry in its log or its view.
 pub fn held_by(world: &World<'_>, id: Id) -> BTreeSet<usize> {
-    let holds = |machine: &crate::simulation::safety::node::Machine| {
+    let holds = |machine: &crate::safety::node::Machine| {
         let head = machine.disk.part.as_ref().map(|part| part.head);
         let view = machine.process.as_ref().and_then(|process| process.view);
         head.into_iter().chain(view).any(|all| world.ledger.holds(all, id))

@@ -120,7 +120,7 @@ fn builds_on(by_value: &BTreeMap<&str, &Op>, op: &Op, field: &'static str, value
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulation::work::objects::Kind;
+    use crate::work::objects::Kind;
     use gaggle_sched::state::{Expect, Write};
     use serde_json::json;
 

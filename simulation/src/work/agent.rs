@@ -3,8 +3,8 @@
 use super::engine::{Engine, owner};
 use super::propose::Purpose;
 use super::{Bend, Later, objects};
-use crate::simulation::safety::MS;
-use crate::simulation::safety::world::{World, name};
+use crate::safety::MS;
+use crate::safety::world::{World, name};
 use gaggle::agent::engine::{Image, RunState};
 use gaggle::agent::hold::{Heard, May, slept};
 use gaggle::agent::identity::{Attempt, Observed, PodId, Role, attempt_of};
@@ -405,7 +405,7 @@ impl World<'_> {
         }
         let empty = engine.of_pod(uid).next().is_none();
         if let Some((last, until)) = entry.offered.clone().filter(|_| !empty) {
-            let made = offer::offer(&life.store, &last, None, &owner(node));
+            let made = offer::offer(&life.store, &last, entry.memory.status.as_ref(), &owner(node));
             if made != Offer::Never && now < until {
                 entry.wake_at = Some(until);
                 if let Offer::Make(write) = made
@@ -460,7 +460,8 @@ impl World<'_> {
             }
         }
         let takes = self.work.random().within(5, 80);
-        self.later(takes * MS, Later::Performs { node, crashes, uid: uid.to_owned(), actions: in_order });
+        let (group, uid) = (self.group_of(node), uid.to_owned());
+        self.later(takes * MS, Later::Performs { node, crashes, group, uid, actions: in_order });
     }
 
     /// Counts a restart, for the wait before the next one.
@@ -478,12 +479,12 @@ impl World<'_> {
     }
 
     /// A task does a pod's actions.
-    pub fn perform(&mut self, node: usize, uid: &str, actions: Vec<Action>) {
+    pub fn perform(&mut self, node: usize, group: &str, uid: &str, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::StartSandbox { spec } => {
                     if let Some(id) = self.work.desks[node].engine.create(node, &spec) {
-                        self.start_container(node, &id);
+                        self.start_container(node, group, &id);
                     }
                 }
                 Action::StartContainer { name, spec, .. } => {
@@ -499,7 +500,7 @@ impl World<'_> {
                     if let Some(entry) = life.agent.entries.get_mut(uid) {
                         entry.memory.made(Some(&name));
                     }
-                    self.start_container(node, &id);
+                    self.start_container(node, group, &id);
                 }
                 Action::Remove { id, .. } => self.remove_container(node, &id),
                 Action::Forget => {

@@ -6,7 +6,7 @@ use super::order::Archive;
 use super::propose::Proposal;
 use super::record::Record;
 use super::{agent, clients, documents, watch};
-use crate::simulation::random::Random;
+use crate::random::Random;
 use gaggle_gossip::intent::replica::Replica;
 use gaggle_sched::state::{Seen, Store};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,18 +18,18 @@ use std::rc::Rc;
 const BEGAN_S: i64 = 1_767_225_600;
 
 /// All desktops' work, and what only the simulation knows.
-#[derive(Default)]
 pub struct Work {
     pub desks: Vec<Desk>,
     pub archive: Archive,
     pub memo: documents::Memo,
     pub record: Record,
     /// Numbers of their own, so that a run without work has the same ones.
-    pub random: Option<Random>,
+    pub random: Random,
     pub numbers: u64,
     /// Identities by namespace, name and group: where their containers run.
     pub identities: BTreeMap<String, BTreeMap<String, usize>>,
     pub settled_revision: u64,
+    pub roamer: watch::Roamer,
 }
 
 /// What a machine keeps.
@@ -90,11 +90,21 @@ impl Work {
             Desk { wall_off, ..Desk::default() }
         });
         let desks = desks.collect();
-        Self { desks, random: Some(random), ..Self::default() }
+        Self {
+            desks,
+            archive: Archive::default(),
+            memo: documents::Memo::default(),
+            record: Record::default(),
+            random,
+            numbers: 0,
+            identities: BTreeMap::new(),
+            settled_revision: 0,
+            roamer: watch::Roamer::new(seed),
+        }
     }
 
     pub fn random(&mut self) -> &mut Random {
-        self.random.get_or_insert_with(|| Random::new(0))
+        &mut self.random
     }
 
     pub fn number(&mut self) -> u64 {

@@ -3,7 +3,7 @@
 use super::desk::Life;
 use super::engine::owner;
 use super::record::{Op, Outcome};
-use crate::simulation::safety::world::{World, name};
+use crate::safety::world::{World, name};
 use gaggle::agent::identity::{Observed, Role};
 use gaggle_gossip::intent::replica;
 use gaggle_sched::state::{Key, Object, Resource, Store};
