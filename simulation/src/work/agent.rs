@@ -82,8 +82,12 @@ impl Agent {
         self.entries.get(uid)?.wanted.as_ref().map(|(_, pod)| pod.clone())
     }
 
-    pub fn ended(&mut self, uid: &str, id: &str) {
-        self.gone(uid, id);
+    pub fn ended(&mut self, observed: &Observed) {
+        let uid = &observed.pod.uid;
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.memory.ended(observed);
+            self.dirty.insert(uid.clone());
+        }
     }
 
     pub fn gone(&mut self, uid: &str, id: &str) {

@@ -99,11 +99,11 @@ impl World<'_> {
         let Some(container) = self.work.desks[node].engine.containers.get_mut(id) else { return };
         let RunState::Running { started_at } = container.state else { return };
         container.state = RunState::Exited(exit(code, started_at, at));
-        let (pod, single) = (container.pod.clone(), container.single);
-        self.note(node, || format!("{} has ended with {code}", pod.name));
-        self.forget_identity(&pod, id, single);
+        let ended = container.clone();
+        self.note(node, || format!("{} has ended with {code}", ended.pod.name));
+        self.forget_identity(&ended.pod, id, ended.single);
         if let Some(life) = &mut self.work.desks[node].life {
-            life.agent.ended(&pod.uid, id);
+            life.agent.ended(&ended);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the agent remembers of a pod between plans and the engine does not know.
 
 use super::backoff::{CRASH_RESET, after, delay};
+use crate::agent::identity::{Observed, Role};
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,14 +122,15 @@ impl Memory {
     }
 
     /// How many restarts in a row count for the wait before the next, when the start numbered `restart_count`
-    /// has ended. After the daemon has been restarted the number itself stands in.
+    /// has ended. A daemon that was restarted knows of none, as a kubelet: what a desktop went through is not the
+    /// container's fault.
     pub fn crashes_in_a_row(&self, container: &str, restart_count: u32, ran: Option<Duration>) -> u32 {
         match self.crashes.get(container) {
             // Already decided: there is nothing to wait for any more.
             Some(crashes) if crashes.restart_count > restart_count => 0,
             _ if ran.is_some_and(|ran| ran >= CRASH_RESET) => 0,
             Some(crashes) if crashes.restart_count == restart_count => crashes.in_a_row,
-            _ => restart_count,
+            _ => 0,
         }
     }
 
@@ -153,6 +155,18 @@ impl Memory {
     /// Whether a stop is under way; one that is to be at once is, only if it was to be at once.
     pub fn is_stopping(&self, id: &str, at_once: bool) -> bool {
         self.stopping.contains_key(id) && (!at_once || self.killing.contains(id))
+    }
+
+    /// A container has ended. Where it was killed for what the desktop knows, and nothing was wrong with it, the next start
+    /// does not wait.
+    pub fn ended(&mut self, observed: &Observed) {
+        self.stopping.remove(&observed.id);
+        let was_killed = self.killing.remove(&observed.id);
+        let was_well = self.health.remove(&observed.id).is_none_or(|health| health.failed.is_none());
+        if let (Role::Container(name), true) = (&observed.role, was_killed && was_well) {
+            let crashes = Crashes { restart_count: observed.restart_count, in_a_row: 0 };
+            self.crashes.insert(name.clone(), crashes);
+        }
     }
 
     pub fn gone(&mut self, id: &str) {

@@ -286,10 +286,8 @@ impl Shell {
     fn ended(&mut self, id: &str, exit: Exit, message: String) {
         let Some(entry) = self.entry_of(id) else { return };
         entry.concluding.remove(id);
-        entry.memory.stopping.remove(id);
-        entry.memory.killing.remove(id);
-        entry.memory.health.remove(id);
         if let Some(observed) = entry.containers.get_mut(id) {
+            entry.memory.ended(observed);
             observed.state = RunState::Exited(exit);
             observed.message = message;
         }

@@ -61,6 +61,20 @@ fn crashes_back_off_and_a_good_run_forgives() {
     );
 }
 
+/// A kubelet forgets it, too: a desktop that is switched off again and again would leave its pods waiting for minutes.
+#[test]
+fn a_daemon_that_was_restarted_holds_no_earlier_crash_against_a_container() {
+    let mut world = World::new(containers(&["a"], "Always"));
+    world.rest();
+    for starts in 2..6 {
+        world.memory = Memory::new(world.now);
+        world.wait(1);
+        world.exit("a", 137);
+        assert_eq!(waiting(&world.rest(), "a"), "");
+        assert_eq!(world.starts.len(), starts);
+    }
+}
+
 #[test]
 fn a_failed_init_container_fails_a_pod_that_never_restarts() {
     let mut spec = containers(&["main"], "Never");

@@ -30,6 +30,24 @@ async fn an_identity_is_killed_when_no_leader_is_heard_and_other_pods_go_on() {
     bench.agent.stop().await;
 }
 
+/// Its end was not its own doing: it does not wait as one that crashes.
+#[tokio::test]
+async fn an_identity_that_was_killed_again_and_again_does_not_back_off() {
+    let bench = bench();
+    bench.single("db");
+    bench.group.until_phase("db", "Running").await;
+    for starts in 2..7 {
+        bench.heard.send_replace(boottime_ms() - hold_ms());
+        bench.until_engine("the identity to be killed", |_| !bench.runs("db")).await;
+        bench.heard.send_replace(boottime_ms());
+        bench.until_engine("the identity to run again", |_| bench.runs("db")).await;
+        assert_eq!(bench.starts("db"), starts);
+        let pod = bench.group.object("db").unwrap();
+        assert!(!pod.value().to_string().contains("CrashLoopBackOff"), "{}", pod.value());
+    }
+    bench.agent.stop().await;
+}
+
 #[tokio::test]
 async fn an_identity_that_was_moved_meanwhile_is_not_started_again() {
     let bench = bench();
