@@ -6,6 +6,9 @@ use serde::de::DeserializeOwned;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// How much of a body is written together with its head.
+const TOGETHER_BYTES: usize = 16 << 10;
+
 /// The other side writes a version that this one does not read.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -41,10 +44,14 @@ pub fn other_version(error: &io::Error) -> Option<u8> {
 /// Writes raw bytes as one frame.
 pub async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> io::Result<()> {
     let length = u32::try_from(body.len() + 1).map_err(|_| invalid("a frame of more than 4 GiB"))?;
-    let mut head = length.to_be_bytes().to_vec();
-    head.push(Formats::current().written);
-    to.write_all(&head).await?;
-    to.write_all(body).await?;
+    // In one write with its head, as each is a packet and a wake-up of the other side; but a large body is not copied for that.
+    let together = body.len().min(TOGETHER_BYTES);
+    let mut first = Vec::with_capacity(5 + together);
+    first.extend_from_slice(&length.to_be_bytes());
+    first.push(Formats::current().written);
+    first.extend_from_slice(&body[..together]);
+    to.write_all(&first).await?;
+    to.write_all(&body[together..]).await?;
     to.flush().await
 }
 

@@ -32,7 +32,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -231,11 +231,13 @@ impl Daemon {
         );
 
         let (keeper, exchange) = flock::exchange(transport.clone(), intent.clone());
+        let hurry = Arc::new(Notify::new());
         let documents = Arc::new(FlockDocuments::new(
             intent.clone(),
             keeper,
             view.clone(),
             derived(flock.status.clone(), |status| status.quorum),
+            hurry.clone(),
         ));
         let pods = Arc::new(FlockPods {
             node: name.clone(),
@@ -281,7 +283,7 @@ impl Daemon {
         tokio::spawn(remote::serve_usage(transport.clone(), agent.clone()));
         tokio::spawn(flock::refuse_forever(view.clone(), transport.clone()));
         tokio::spawn(exchange);
-        tokio::spawn(flock::apply_forever(view.clone(), intent.clone()));
+        tokio::spawn(flock::apply_forever(view.clone(), intent.clone(), hurry));
         tokio::spawn(flock::compact_forever(intent.clone()));
         tokio::spawn(revocations::heed_forever(intent.clone(), revoked));
         tokio::spawn(flock::adopt_forever(view.clone(), intent, flock.propose.clone(), flock.lead.clone()));

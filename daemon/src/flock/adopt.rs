@@ -10,19 +10,22 @@ use super::adoption::{
     conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key, outlives,
 };
 use crate::documents::{DocumentError, Documents, Trouble, wish_of};
-use gaggle_gossip::intent::{Beyond, Change, Intent, IntentError, Keeper, PrepareError};
+use gaggle_gossip::intent::{Beyond, Change, Heads, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
 use gaggle_sched::state::{Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, View, Write};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How long a write waits for its document to catch up with the object it changes.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How long committed changes gather before they go into their documents together, unless somebody waits for one: each time
+/// costs a flush.
+const GATHER: Duration = Duration::from_millis(25);
 /// How often documents of deleted objects are looked through.
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.
@@ -37,11 +40,19 @@ pub struct FlockDocuments {
     view: View,
     /// Writes are ordered now: edits that were kept without an order are being adopted.
     quorum: watch::Receiver<bool>,
+    hurry: Arc<Notify>,
 }
 
 impl FlockDocuments {
-    pub fn new(intent: Intent, keeper: Keeper, view: View, quorum: watch::Receiver<bool>) -> Self {
-        Self { intent, keeper, view, quorum }
+    /// `hurry` is told when somebody waits for a committed change: see [`apply_forever`].
+    pub fn new(
+        intent: Intent,
+        keeper: Keeper,
+        view: View,
+        quorum: watch::Receiver<bool>,
+        hurry: Arc<Notify>,
+    ) -> Self {
+        Self { intent, keeper, view, quorum, hurry }
     }
 
     /// Waits until the document and the object are of one mind: the document holds what the object was last adopted
@@ -62,6 +73,7 @@ impl FlockDocuments {
                 if agree(covers, *self.quorum.borrow(), &said(&self.intent, doc), adopted.as_ref()) {
                     return;
                 }
+                self.hurry.notify_one();
                 tokio::select! {
                     result = changed.changed() => if result.is_err() { return },
                     result = revisions.changed() => if result.is_err() { return },
@@ -136,8 +148,9 @@ impl Documents for FlockDocuments {
     }
 }
 
-/// Brings the changes of committed writes into this node's documents, until the view ends.
-pub async fn apply_forever(view: View, intent: Intent) {
+/// Brings the changes of committed writes into this node's documents, until the view ends; what has gathered, at once when
+/// `hurry` says that somebody waits.
+pub async fn apply_forever(view: View, intent: Intent, hurry: Arc<Notify>) {
     let mut revisions = view.subscribe();
     // From the oldest change that is still known: after a crash some may be committed and in no document yet.
     let mut seen = Seen { revision: Revision::default(), ..view.seen() };
@@ -165,6 +178,10 @@ pub async fn apply_forever(view: View, intent: Intent) {
         }
         if revisions.changed().await.is_err() {
             return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GATHER) => {}
+            () = hurry.notified() => {}
         }
     }
 }
@@ -202,15 +219,21 @@ pub async fn adopt_forever(
 ) {
     let mut changed = intent.changed();
     let mut strangers: BTreeMap<Key, Instant> = BTreeMap::new();
+    let (mut look, mut led) = (Look::default(), None);
     loop {
-        if lead.wait_for(Option::is_some).await.is_err() {
-            return;
+        let leads = match lead.wait_for(Option::is_some).await {
+            Ok(lead) => lead.clone(),
+            Err(_) => return,
+        };
+        // A leader that begins has seen nothing.
+        if led != leads {
+            (look, led) = (Look::default(), leads);
         }
         changed.mark_unchanged();
         tokio::time::sleep(SETTLE).await;
         let mut again = false;
         bury(&view, &intent, &*propose).await;
-        let ahead = ahead(&view, &intent).await;
+        let ahead = look.ahead(&view, &intent).await;
         strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
         for found in ahead {
@@ -336,17 +359,44 @@ async fn tell(view: &View, propose: &dyn Propose, notes: Vec<Note>) {
     }
 }
 
-async fn ahead(view: &View, intent: &Intent) -> Vec<Ahead> {
-    let digest = intent.digest().into_iter().map(|(doc, _, heads)| (doc, heads));
-    let candidates: Vec<_> = view.read(|store| differing(store, digest).collect());
-    let mut ahead = Vec::new();
-    for (doc, adopted) in candidates {
-        // Its heads are those of the moment in which it held what was adopted: any older ones would take that back.
-        let beyond = match &adopted {
-            Some(adopted) => intent.beyond(&doc, adopted).await.unwrap_or_default(),
-            None => intent.heads(&doc).map(|heads| Beyond { heads, anew: false }),
-        };
-        ahead.extend(Ahead::of(doc, adopted, beyond));
+/// How far the leader has looked through the documents.
+#[derive(Default)]
+struct Look {
+    /// See [`Intent::digest_since`]; `None`: everything is still to be looked at.
+    mark: Option<u64>,
+    /// Those that were ahead when last looked at.
+    ahead: BTreeSet<String>,
+    /// When everything was looked at.
+    whole: Option<Instant>,
+}
+
+impl Look {
+    /// The documents that hold more than was adopted from them: of those that changed since the last look and those that were
+    /// ahead then. Now and then all are looked at.
+    async fn ahead(&mut self, view: &View, intent: &Intent) -> Vec<Ahead> {
+        if self.whole.is_none_or(|whole| whole.elapsed() >= BURY_EVERY) {
+            *self = Self { whole: Some(Instant::now()), ..Self::default() };
+        }
+        let (digest, mark) = intent.digest_since(self.mark);
+        self.mark = Some(mark);
+        // What changed says itself what it holds now.
+        let mut digest: BTreeMap<String, Heads> = digest.into_iter().collect();
+        for doc in std::mem::take(&mut self.ahead) {
+            if let Some(heads) = intent.heads(&doc) {
+                digest.insert(doc, heads);
+            }
+        }
+        let candidates: Vec<_> = view.read(|store| differing(store, digest.into_iter()).collect());
+        let mut ahead = Vec::new();
+        for (doc, adopted) in candidates {
+            // Its heads are those of the moment in which it held what was adopted: any older ones would take that back.
+            let beyond = match &adopted {
+                Some(adopted) => intent.beyond(&doc, adopted).await.unwrap_or_default(),
+                None => intent.heads(&doc).map(|heads| Beyond { heads, anew: false }),
+            };
+            ahead.extend(Ahead::of(doc, adopted, beyond));
+        }
+        self.ahead = ahead.iter().map(|found| found.doc.clone()).collect();
+        ahead
     }
-    ahead
 }

@@ -1,7 +1,10 @@
 //! The way to the leader: its own queue when that is here, a request to its desktop when it is not.
 
-use super::rpc::{Rpc, RpcError};
+mod courier;
+
+use super::rpc::Rpc;
 use super::{FlockStatus, PROPOSE};
+use courier::Courier;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::raft::{Group, ProposeError, Role};
@@ -9,12 +12,17 @@ use gaggle_sched::state::{
     Applied, Key, Propose, Refused, Resource, Revision, Store, Txn, TxnId, Unavailable, View, Write,
 };
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The largest transaction that is sent: one object of the largest accepted body, and its intent change.
-pub const TXN_LIMIT: usize = 16 << 20;
+/// The largest request: one object of the largest accepted body, and its intent change, beside what else was waiting.
+pub const REQUEST_LIMIT: usize = 16 << 20;
+/// The most transactions of one request.
+const REQUEST_TXNS: usize = 256;
+/// The largest answer.
+const ANSWER_LIMIT: usize = 1 << 20;
 /// How long one leader may take to answer.
 const ANSWER: Duration = Duration::from_secs(6);
 /// How long a write whose answer was lost is sent again, to whoever leads then, before its outcome stays unknown.
@@ -26,13 +34,18 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long one's own view may lag behind the commit that is being answered.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// What a follower sends to the leader.
+/// What a follower sends to the leader: what its clients wrote while the requests before it were under way.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Request {
-    pub txn: Txn,
+struct Request {
+    /// Encoded each by itself, at most [`REQUEST_TXNS`].
+    txns: Vec<ByteBuf>,
 }
 
-/// What the leader answers.
+/// What the leader answers, for each transaction in its place.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answers(Vec<Answer>);
+
+/// What the leader answers to one transaction.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Ordered(Result<Applied, Refused>),
@@ -45,7 +58,7 @@ pub(super) enum Answer {
 pub struct ToLeader {
     me: PeerId,
     view: View,
-    rpc: Rpc,
+    courier: Courier,
     status: watch::Receiver<FlockStatus>,
     group: watch::Receiver<Option<Group>>,
 }
@@ -58,7 +71,8 @@ impl ToLeader {
         group: watch::Receiver<Option<Group>>,
     ) -> Self {
         let me = transport.local();
-        Self { me, view, rpc: Rpc::new(transport, PROPOSE, 64 << 10), status, group }
+        let courier = Courier::start(Rpc::new(transport, PROPOSE, ANSWER_LIMIT));
+        Self { me, view, courier, status, group }
     }
 
     pub(super) fn me(&self) -> PeerId {
@@ -73,18 +87,16 @@ impl ToLeader {
                 None => Answer::NotLeader,
             };
         }
-        let Ok(request) = rmp_serde::to_vec_named(&Request { txn: txn.clone() }) else {
-            return Answer::Unavailable(Unavailable::Unknown("the transaction does not encode".into()));
-        };
-        match self.rpc.call(leader, &request, ANSWER).await {
-            Ok(answer) => rmp_serde::from_slice(&answer)
-                .unwrap_or_else(|error| Answer::Unavailable(Unavailable::Unknown(error.to_string()))),
-            Err(RpcError::NotSent { .. }) => Answer::NotLeader,
-            Err(error @ RpcError::NoAnswer { .. }) => {
-                Answer::Unavailable(Unavailable::Unknown(error.to_string()))
-            }
+        match rmp_serde::to_vec_named(txn) {
+            Ok(txn) => self.courier.bring(leader, txn).await,
+            Err(error) => unknown(&error),
         }
     }
+}
+
+/// Whether it was ordered cannot be said.
+fn unknown(why: &impl ToString) -> Answer {
+    Answer::Unavailable(Unavailable::Unknown(why.to_string()))
 }
 
 #[async_trait::async_trait]
@@ -182,16 +194,29 @@ async fn order(group: &Group, txn: Txn) -> Answer {
 }
 
 /// The leader's side: orders what a desktop sends, if it may send it.
-pub(super) async fn answer(from: PeerId, request: &[u8], group: Option<Group>, view: &View) -> Answer {
-    let Ok(Request { txn }) = rmp_serde::from_slice(request) else {
-        return Answer::Unavailable(Unavailable::Unknown("the request does not decode".into()));
+pub(super) async fn answer(from: PeerId, request: &[u8], group: Option<Group>, view: &View) -> Vec<u8> {
+    let txns = match rmp_serde::from_slice(request) {
+        Ok(Request { txns }) if txns.len() <= REQUEST_TXNS => txns,
+        // Whoever asked finds too few answers.
+        Ok(_) | Err(_) => Vec::new(),
+    };
+    let from = from.to_string();
+    let answers = txns.iter().map(|txn| answer_one(&from, txn, group.as_ref(), view));
+    let answers = Answers(futures::future::join_all(answers).await);
+    rmp_serde::to_vec_named(&answers).unwrap_or_default()
+}
+
+async fn answer_one(from: &str, txn: &[u8], group: Option<&Group>, view: &View) -> Answer {
+    let txn: Txn = match rmp_serde::from_slice(txn) {
+        Ok(txn) => txn,
+        Err(error) => return unknown(&error),
     };
     let Some(group) = group else { return Answer::NotLeader };
-    if let Some(key) = view.read(|store| foreign_report(store, &txn, &from.to_string())) {
+    if let Some(key) = view.read(|store| foreign_report(store, &txn, from)) {
         tracing::warn!(peer = %from, %key, "refused a status report about a pod of another desktop");
         return Answer::Ordered(Err(Refused::NotFound(key)));
     }
-    order(&group, txn).await
+    order(group, txn).await
 }
 
 /// A report is accepted only from the desktop that it is about: the key of a pod that is reported by another.

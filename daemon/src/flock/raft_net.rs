@@ -65,12 +65,9 @@ pub(super) async fn serve_group(
             }
         })
     };
-    let of_proposals = serve(proposals, propose::TXN_LIMIT, move |from, request| {
+    let of_proposals = serve(proposals, propose::REQUEST_LIMIT, move |from, request| {
         let (group, view) = (group.borrow().clone(), view.clone());
-        async move {
-            let answer = propose::answer(from, &request, group, &view).await;
-            rmp_serde::to_vec_named(&answer).unwrap_or_default()
-        }
+        async move { propose::answer(from, &request, group, &view).await }
     });
     tokio::join!(of_raft, of_proposals);
     Ok(())

@@ -6,6 +6,7 @@
 //! number, and documents that got one of the two could never take the other. The same reason makes a change that
 //! is prepared twice the same change.
 
+use super::beginning;
 use super::frame::MAX_CHANGE_BYTES;
 use super::guard::caught;
 use super::leaf::{leaf, scalar, value_leaf};
@@ -17,6 +18,7 @@ use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::OnceLock;
 
 /// The largest object, as JSON. (etcd takes 1.5 MiB in a request; a ConfigMap may hold 1 MiB.)
 pub const MAX_JSON_BYTES: usize = 3 * 1024 * 1024;
@@ -24,6 +26,9 @@ pub const MAX_JSON_BYTES: usize = 3 * 1024 * 1024;
 /// that only broadcasts that overtook each other wait.
 pub const MAX_PENDING: usize = 64;
 pub const MAX_PENDING_BYTES: usize = 2 * MAX_CHANGE_BYTES;
+
+/// How many bytes of changes a small document collects before it is written as a whole again; larger ones double.
+const CHANGES_BYTES: usize = 4 * 1024;
 
 /// When the object was deleted, in milliseconds since 1970. Not a path of the tree, so no field can be it.
 const DELETED_AT: &str = "!deleted-at";
@@ -94,9 +99,14 @@ pub struct Conflict {
 #[derive(Clone, Debug)]
 pub struct Document {
     incarnation: u32,
-    doc: Automerge,
-    /// `doc` as automerge saves it.
+    /// Sorted.
+    heads: Heads,
+    /// Unpacked from `saved` when something asks for more than what a beginning says by itself.
+    doc: OnceLock<Automerge>,
+    /// What `doc` is read back from: a document as automerge saves it, and the changes since.
     saved: Vec<u8>,
+    /// How much of `saved` was written as a whole.
+    whole_bytes: usize,
     /// Changes that wait for others. Not automerge's own queue, which has no bound.
     pending: BTreeMap<ChangeHash, Change>,
     /// What the first change is to say of the objects that have ended before.
@@ -107,8 +117,10 @@ impl Document {
     pub fn new(incarnation: u32) -> Self {
         Self {
             incarnation,
-            doc: Automerge::new(),
+            heads: Heads::new(),
+            doc: Automerge::new().into(),
             saved: Vec::new(),
+            whole_bytes: 0,
             pending: BTreeMap::new(),
             ended_before: BTreeSet::new(),
         }
@@ -128,7 +140,9 @@ impl Document {
             Ok((change.hash(), change))
         });
         let pending = pending.collect::<Result<_, vet::Refused>>()?;
-        Ok(Self { incarnation, doc, saved: saved.to_vec(), pending, ended_before: BTreeSet::new() })
+        let (heads, saved, whole_bytes) = (heads_of(&doc), saved.to_vec(), saved.len());
+        let doc = doc.into();
+        Ok(Self { incarnation, heads, doc, saved, whole_bytes, pending, ended_before: BTreeSet::new() })
     }
 
     /// What [`load`](Self::load) takes.
@@ -146,7 +160,22 @@ impl Document {
 
     /// The hashes of the newest changes, sorted.
     pub fn heads(&self) -> Heads {
-        self.doc.get_heads().into_iter().map(|head| head.0).collect()
+        self.heads.clone()
+    }
+
+    fn doc(&self) -> &Automerge {
+        self.doc.get_or_init(|| {
+            caught(|| Automerge::load(&self.saved)).and_then(Result::ok).unwrap_or_else(|| {
+                // `beginning` sees to it that this cannot be.
+                tracing::error!(bytes = self.saved.len(), "the beginning of a document cannot be unpacked");
+                Automerge::new()
+            })
+        })
+    }
+
+    /// Whether all there is is its first change, and nothing has asked for more than that it is there.
+    fn is_packed(&self) -> bool {
+        self.doc.get().is_none()
     }
 
     /// Whether every one of these changes is in the document.
@@ -155,7 +184,8 @@ impl Document {
     }
 
     fn has(&self, hash: &ChangeHash) -> bool {
-        self.doc.get_change_meta_by_hash(hash).is_some()
+        self.heads.contains(&hash.0)
+            || (!self.is_packed() && self.doc().get_change_meta_by_hash(hash).is_some())
     }
 
     /// The object, `None` if it is deleted or its first change has not come yet.
@@ -163,9 +193,21 @@ impl Document {
         unflatten(&self.leaves(), schema)
     }
 
+    /// Whether there is a [`value`](Self::value).
+    pub fn has_object(&self) -> bool {
+        if self.is_packed() {
+            return true;
+        }
+        let root = self.doc().get(MAP, ROOT).ok().flatten();
+        root.is_some_and(|(value, _)| value_leaf(&value).is_some())
+    }
+
     /// When the object was deleted, `None` if it was not, or a side that did not know of the deletion made it too.
     pub fn deleted_at_ms(&self) -> Option<u64> {
-        let at = |key| self.doc.get(MAP, key).ok().flatten();
+        if self.is_packed() {
+            return None;
+        }
+        let at = |key| self.doc().get(MAP, key).ok().flatten();
         if at(ROOT).is_some() {
             return None;
         }
@@ -177,7 +219,7 @@ impl Document {
     }
 
     fn ended(&self) -> impl Iterator<Item = String> {
-        self.doc.keys(MAP).filter(|key| key.starts_with(ENDED))
+        self.doc().keys(MAP).filter(|key| key.starts_with(ENDED))
     }
 
     /// Whether an object of this name is none of those that have ended here, as far as the document knows them all. An older
@@ -195,7 +237,7 @@ impl Document {
 
     /// The uids of the object, several if sides that did not know of each other made it.
     fn uids(&self) -> impl Iterator<Item = String> {
-        let all = self.doc.get_all(MAP, UID).unwrap_or_default();
+        let all = self.doc().get_all(MAP, UID).unwrap_or_default();
         all.into_iter().filter_map(|(value, _)| Some(value.as_scalar()?.as_str()?.to_owned()))
     }
 
@@ -224,13 +266,13 @@ impl Document {
             let before = if since.is_empty() || !since.iter().all(|head| self.has(head)) {
                 Vec::new()
             } else {
-                self.doc.get_all_at(MAP, path, &since).unwrap_or_default()
+                self.doc().get_all_at(MAP, path, &since).unwrap_or_default()
             };
             before.into_iter().map(|(value, _)| value.into_owned()).collect::<Vec<_>>()
         };
         let mut conflicts = Vec::new();
-        for path in self.doc.keys(MAP) {
-            let all = self.doc.get_all(MAP, path.as_str()).unwrap_or_default();
+        for path in self.doc().keys(MAP) {
+            let all = self.doc().get_all(MAP, path.as_str()).unwrap_or_default();
             if all.len() < 2 {
                 continue;
             }
@@ -239,7 +281,7 @@ impl Document {
             if before.len() == all.len() && all.iter().all(|value| before.contains(value)) {
                 continue;
             }
-            let Some(Ok((kept, _))) = self.doc.get(MAP, path.as_str()).transpose() else { continue };
+            let Some(Ok((kept, _))) = self.doc().get(MAP, path.as_str()).transpose() else { continue };
             let kept = kept.into_owned();
             let json = |value: &automerge::Value<'_>| value_leaf(value).and_then(leaf_value);
             let Some(field) = field_of(&path) else { continue };
@@ -254,11 +296,11 @@ impl Document {
 
     /// Whether it says anything: false while all it has is changes that wait.
     pub fn is_empty(&self) -> bool {
-        self.doc.get_heads().is_empty()
+        self.heads.is_empty()
     }
 
     fn leaves(&self) -> Leaves {
-        let items = self.doc.map_range(MAP, ..);
+        let items = self.doc().map_range(MAP, ..);
         items.filter_map(|item| Some((item.key.into_owned(), leaf(item.value)?))).collect()
     }
 
@@ -301,7 +343,7 @@ impl Document {
             Target::Deleted { at_ms } => (Leaves::new(), Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
         };
         // Keys that are not understood (of a newer version, say) go as well: the document is to say this and no more.
-        let present: BTreeSet<String> = self.doc.keys(MAP).collect();
+        let present: BTreeSet<String> = self.doc().keys(MAP).collect();
         let gone: Vec<&String> =
             present.iter().filter(|key| !wanted.contains_key(*key) && !key.starts_with('!')).collect();
         let gone: Vec<&String> = gone.into_iter().filter(|key| !untouched.contains_key(*key)).collect();
@@ -313,7 +355,7 @@ impl Document {
             return Ok(Prepared { change: None, heads: self.heads() });
         }
 
-        let mut doc = self.doc.clone();
+        let mut doc = self.doc().clone();
         doc.set_actor(self.actor(author, &gone, &put, stamp, &ended));
         let made = caught(|| {
             let mut transaction = doc.transaction();
@@ -343,7 +385,7 @@ impl Document {
         }
         // Whoever receives it will judge it: better refused here, where somebody can be told.
         vet::change(change.raw_bytes())?;
-        let heads = doc.get_heads().into_iter().map(|head| head.0).collect();
+        let heads = heads_of(&doc);
         Ok(Prepared { change: Some(change.raw_bytes().to_vec()), heads })
     }
 
@@ -464,23 +506,58 @@ impl Document {
         Ok(())
     }
 
-    /// Merges all of these or none. What comes out is written and read back, since a change that automerge takes
-    /// may still be one that makes the document unreadable.
+    /// Merges all of these or none. A change that automerge takes may still be one that it cannot give out again, and
+    /// whoever had it would never be of one mind with others: such a one is refused.
     fn attempt(&mut self, changes: Vec<Change>) -> Result<(), DocumentError> {
-        let mut doc = self.doc.clone();
-        let read_back = caught(|| {
-            doc.apply_changes(changes)?;
-            let saved = doc.save();
-            let doc = Automerge::load(&saved)?;
-            Ok((saved, doc))
+        if let ([first], true) = (&*changes, self.is_empty())
+            && beginning::is_one(first)
+        {
+            (self.heads, self.saved) = (vec![first.hash().0], first.raw_bytes().to_vec());
+            self.doc = OnceLock::new();
+        } else {
+            self.merge_unpacked(&changes)?;
+        }
+        if self.saved.len() > self.whole_bytes + self.whole_bytes.max(CHANGES_BYTES) {
+            self.save_whole();
+        }
+        Ok(())
+    }
+
+    fn merge_unpacked(&mut self, changes: &[Change]) -> Result<(), DocumentError> {
+        let mut doc = self.doc().clone();
+        let merged = caught(|| {
+            doc.apply_changes(changes.iter().cloned())?;
+            let given_out = |change: &Change| {
+                let out = doc.get_change_by_hash(&change.hash());
+                out.is_some_and(|out| out.raw_bytes() == change.raw_bytes())
+            };
+            Ok(changes.iter().all(given_out))
         });
-        let (saved, read_back) =
-            read_back.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)?;
-        if read_back.get_heads() != doc.get_heads() {
+        if !merged.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)? {
             return Err(DocumentError::Unreadable);
         }
-        (self.saved, self.doc) = (saved, read_back);
+        changes.iter().for_each(|change| self.saved.extend_from_slice(change.raw_bytes()));
+        (self.heads, self.doc) = (heads_of(&doc), doc.into());
         Ok(())
+    }
+
+    /// Writes the document as a whole, which is smaller than its changes, and reads it back. Where that does not succeed, it
+    /// stays in the form that it is known to be readable in.
+    fn save_whole(&mut self) {
+        let read_back = caught(|| {
+            let saved = self.doc().save();
+            Automerge::load(&saved).map(|doc| (saved, doc))
+        });
+        match read_back {
+            Some(Ok((saved, doc))) if heads_of(&doc) == self.heads => {
+                (self.saved, self.doc) = (saved, doc.into());
+            }
+            _ => tracing::warn!(
+                bytes = self.saved.len(),
+                "a document cannot be written as a whole: its changes are kept"
+            ),
+        }
+        self.whole_bytes = self.saved.len();
     }
 
     /// The changes that a side with these heads lacks, in an order that it can apply, until `budget` bytes are
@@ -490,7 +567,7 @@ impl Document {
         let known: Vec<ChangeHash> = known.into_iter().filter(|head| self.has(head)).collect();
         let mut changes = Vec::new();
         let mut bytes = 0;
-        for change in self.doc.get_changes(&known) {
+        for change in self.doc().get_changes(&known) {
             let raw = change.raw_bytes();
             if !changes.is_empty()
                 && (bytes + raw.len() > budget || changes.len() == super::frame::MAX_CHANGES)
@@ -502,6 +579,10 @@ impl Document {
         }
         (changes, true)
     }
+}
+
+fn heads_of(doc: &Automerge) -> Heads {
+    doc.get_heads().into_iter().map(|head| head.0).collect()
 }
 
 fn ended_key(uid: &str) -> String {

@@ -7,10 +7,13 @@ use super::state::Standing;
 use super::store::Summary;
 use super::{DocKey, Heads};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 pub const BUCKETS: usize = 256;
+
+/// How many changes back it can be said what changed; who asks for more looks at everything.
+const JOURNAL: usize = 8192;
 
 pub type Hash = [u8; 32];
 
@@ -24,13 +27,17 @@ struct Bucket {
 pub struct Index {
     buckets: Vec<Bucket>,
     documents: usize,
+    /// What was changed last, oldest first.
+    journal: VecDeque<DocKey>,
+    /// How many changes there have been.
+    changes: u64,
 }
 
 impl Index {
     pub fn new(summaries: Vec<(DocKey, Summary)>) -> Self {
         let mut buckets = Vec::new();
         buckets.resize_with(BUCKETS, Bucket::default);
-        let mut index = Self { buckets, documents: 0 };
+        let mut index = Self { buckets, documents: 0, journal: VecDeque::new(), changes: 0 };
         for (key, summary) in summaries {
             index.set(key, Some(summary));
         }
@@ -49,11 +56,28 @@ impl Index {
     pub fn set(&mut self, key: DocKey, summary: Option<Summary>) {
         let bucket = &mut self.buckets[usize::from(bucket_of(&key))];
         bucket.hash = None;
+        self.changes += 1;
+        self.journal.push_back(key.clone());
+        if self.journal.len() > JOURNAL {
+            self.journal.pop_front();
+        }
         let (before, after) = match summary {
             Some(summary) => (bucket.documents.insert(key, summary), 1),
             None => (bucket.documents.remove(&key), 0),
         };
         self.documents = self.documents + after - usize::from(before.is_some());
+    }
+
+    /// How many changes there have been since this node started.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// What the changes after the first `changes` were of; `None` if that is too long ago.
+    pub fn changed_since(&self, changes: u64) -> Option<impl Iterator<Item = &DocKey>> {
+        let newer = usize::try_from(self.changes.checked_sub(changes)?).ok()?;
+        let from = self.journal.len().checked_sub(newer)?;
+        Some(self.journal.range(from..))
     }
 
     /// Everything, by bucket and key.
@@ -105,4 +129,31 @@ pub fn is_known(summary: &Summary) -> bool {
 
 pub fn bucket_of(key: &str) -> u8 {
     Sha256::digest(key)[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(n: u8) -> Summary {
+        Summary { incarnation: 1, heads: vec![[n; 32]], standing: Standing::Live, saved_bytes: 0 }
+    }
+
+    #[test]
+    fn what_changed_since_is_said_as_long_as_it_is_known() {
+        let mut index = Index::new(vec![("a".into(), summary(1))]);
+        let mark = index.changes();
+        let since =
+            |index: &Index, mark| index.changed_since(mark).map(|keys| keys.cloned().collect::<Vec<_>>());
+        assert_eq!(since(&index, mark), Some(vec![]));
+        index.set("b".into(), Some(summary(2)));
+        index.set("a".into(), None);
+        assert_eq!(since(&index, mark), Some(vec!["b".into(), "a".into()]));
+        assert_eq!(since(&index, index.changes() + 1), None, "a mark of another run");
+        for _ in 0..JOURNAL {
+            index.set("c".into(), Some(summary(3)));
+        }
+        assert_eq!(since(&index, mark), None);
+        assert_eq!(since(&index, mark + 2).map(|keys| keys.len()), Some(JOURNAL));
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Deletion and creation, and who wins: see the `state` module. How objects become documents: see `tree`.
 
+mod beginning;
 mod cache;
 mod compare;
 mod document;
@@ -363,6 +364,20 @@ impl Intent {
             known.map(|(key, summary)| (key.clone(), summary.incarnation, summary.marked_heads())).collect();
         digest.sort_unstable();
         digest
+    }
+
+    /// Key and heads of what changed since `mark` and is known, deleted objects too, and the mark for the next call; all that
+    /// is known where there is no mark, or it is too old. A key may come twice.
+    pub fn digest_since(&self, mark: Option<u64>) -> (Vec<(DocKey, Heads)>, u64) {
+        let index = lock(&self.0.index);
+        let digest = |(key, summary): (&DocKey, &Summary)| {
+            index::is_known(summary).then(|| (key.clone(), summary.marked_heads()))
+        };
+        let digest = match mark.and_then(|mark| index.changed_since(mark)) {
+            Some(keys) => keys.filter_map(|key| digest((key, index.get(key)?))).collect(),
+            None => index.iter().filter_map(digest).collect(),
+        };
+        (digest, index.changes())
     }
 
     /// Rings when any document changed.

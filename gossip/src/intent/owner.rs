@@ -318,7 +318,6 @@ impl Owner {
     }
 
     fn summary(&self, key: &str, state: &State) -> Summary {
-        let object = state.value(&*self.schema);
         let saved_bytes = match state {
             State::Document(document) => document.saved().len(),
             State::Buried { .. } => 0,
@@ -327,7 +326,7 @@ impl Owner {
         if saved_bytes > HISTORY_SMALL_BYTES
             && saved_bytes / HISTORY_SMALL_BYTES > before / HISTORY_SMALL_BYTES
         {
-            let object_bytes = object.as_ref().map_or(0, |object| object.to_string().len());
+            let object_bytes = state.value(&*self.schema).map_or(0, |object| object.to_string().len());
             if saved_bytes > HISTORY_BYTES || saved_bytes > HISTORY_RATIO * object_bytes {
                 tracing::warn!(
                     key,
@@ -337,7 +336,7 @@ impl Owner {
                 );
             }
         }
-        let standing = state.standing(object.as_ref());
+        let standing = state.standing();
         Summary { incarnation: state.incarnation(), heads: state.heads(), standing, saved_bytes }
     }
 }

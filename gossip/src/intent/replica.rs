@@ -118,7 +118,7 @@ pub fn is_buried(held: Option<&Held>) -> bool {
 
 /// Whether the key's object was deleted, and not made anew.
 pub fn is_deleted(held: Option<&Held>) -> bool {
-    held.is_some_and(|held| matches!(held.standing(None), Standing::Deleted { .. } | Standing::Buried { .. }))
+    held.is_some_and(|held| matches!(held.standing(), Standing::Deleted { .. } | Standing::Buried { .. }))
 }
 
 /// The key's document without changes that wait for others: then its incarnation and heads say what is in it.

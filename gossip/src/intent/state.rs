@@ -102,13 +102,13 @@ impl State {
         matches!(self, Self::Document(document) if !document.is_empty() && document.deleted_at_ms().is_none())
     }
 
-    /// What is known of the key without the document; `object` is what [`value`](Self::value) says.
-    pub fn standing(&self, object: Option<&Value>) -> Standing {
+    /// What is known of the key without the document.
+    pub fn standing(&self) -> Standing {
         match self {
             Self::Buried { at_ms, .. } => Standing::Buried { at_ms: *at_ms },
             Self::Document(document) => match document.deleted_at_ms() {
                 Some(at_ms) => Standing::Deleted { at_ms },
-                None if object.is_some() => Standing::Live,
+                None if document.has_object() => Standing::Live,
                 None => Standing::Partial,
             },
         }

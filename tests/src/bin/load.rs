@@ -57,8 +57,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let bench =
         Bench::new(BenchConfig { binary: arguments.binary.clone(), ..BenchConfig::desktops(DESKTOPS) })?;
-    bench.up()?;
+    let leader = bench.up()?.leader.context("no leader")?;
     let desktop = bench.desktop(1);
+    println!("all requests go to {}; {leader} leads", desktop.name());
     let members = arguments.etcd.as_ref().map(|binary| etcd(&bench, binary)).transpose()?;
     inside(&bench, desktop, async |config| measure(desktop, config, members.is_some()).await)
 }

@@ -200,6 +200,7 @@ impl Shell {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut own_status: Option<watch::Receiver<raft::Status>> = None;
+        let mut known: Option<raft::Status> = None;
         loop {
             if own_status.is_none() {
                 // A status whose sender is gone says nothing any more.
@@ -209,7 +210,18 @@ impl Shell {
             tokio::select! {
                 _ = tick.tick() => {}
                 changed = members.changed() => if changed.is_err() { break },
-                changed = changed(&mut own_status) => if changed.is_err() { own_status = None },
+                changed = changed(&mut own_status) => match (changed, &mut own_status) {
+                    (Ok(()), Some(status)) => {
+                        let now = status.borrow_and_update().clone();
+                        let only_progress = known.as_ref().is_some_and(|known| known.same_but_progress(&now));
+                        known = Some(now);
+                        // How far it is can wait for the next tick: a busy group is further hundreds of times a second.
+                        if only_progress {
+                            continue;
+                        }
+                    }
+                    _ => own_status = None,
+                },
                 Some(news) = self.heard_rx.recv() => self.hear(news).await,
                 // The senders live as long as the tasks that this daemon is made of.
                 _ = leading.changed() => {}

@@ -13,7 +13,7 @@ fn delete_wins_over_a_concurrent_edit() {
     let b = right.set(&with(&base, "/metadata/labels/team", json!("birds")));
     assert_eq!(meet(left.clone(), right, &[a], std::slice::from_ref(&b)), None);
     left.take(&b);
-    assert_eq!(left.state.unwrap().standing(None), Standing::Deleted { at_ms: 0 });
+    assert_eq!(left.state.unwrap().standing(), Standing::Deleted { at_ms: 0 });
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn what_is_not_intent_never_enters() {
 fn a_deleted_object_is_buried_and_stays_so_until_everybody_forgot() {
     let (mut left, mut right) = apart(&deployment());
     left.delete();
-    let standing = left.state.as_ref().unwrap().standing(None);
+    let standing = left.state.as_ref().unwrap().standing();
     assert_eq!(ageing(standing, BURY_AFTER_MS - 1), Ageing::Stays);
     assert_eq!(ageing(standing, BURY_AFTER_MS), Ageing::Bury { at_ms: 0 });
     let burial = Frame { incarnation: 1, body: Body::Burial { at_ms: 0 } }.encode();

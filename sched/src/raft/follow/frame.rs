@@ -83,9 +83,10 @@ where
     let body = codec::encode(message).map_err(invalid)?;
     let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME_BYTES);
     let len = len.ok_or_else(|| invalid("a change is larger than a frame may be"))?;
+    // In one write: each is a packet and a wake-up of the other side.
+    let frame = [&len.to_be_bytes(), &*body].concat();
     let write = async {
-        stream.write_all(&len.to_be_bytes()).await?;
-        stream.write_all(&body).await?;
+        stream.write_all(&frame).await?;
         stream.flush().await
     };
     tokio::time::timeout(WRITE_LIMIT, write).await.unwrap_or_else(|_| Err(late("the peer takes nothing")))
