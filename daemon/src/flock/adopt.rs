@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 /// How long a write waits for its document to catch up with the object it changes.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// The same for an edit that can be made on a copy that is behind.
+const CATCH_UP_BRIEFLY: Duration = Duration::from_millis(300);
 /// How long committed changes gather before they go into their documents together, unless somebody waits for one: each time
 /// costs a flush.
 const GATHER: Duration = Duration::from_millis(25);
@@ -58,7 +60,7 @@ impl FlockDocuments {
     /// Waits until the document and the object are of one mind: the document holds what the object was last adopted
     /// from, and, while there is an order, the object what the document holds. A change that is made sooner is
     /// refused by the store, and made again by the API.
-    async fn caught_up(&self, key: &Key, doc: &str) {
+    async fn caught_up(&self, key: &Key, doc: &str, patience: Duration) {
         let (mut changed, mut revisions) = (self.intent.changed(), self.view.subscribe());
         let wait = async {
             loop {
@@ -80,7 +82,7 @@ impl FlockDocuments {
                 }
             }
         };
-        if tokio::time::timeout(CATCH_UP, wait).await.is_err() {
+        if tokio::time::timeout(patience, wait).await.is_err() {
             tracing::warn!(%key, "the document and the object differ; a change may be refused");
         }
     }
@@ -108,7 +110,7 @@ fn document_error(key: &Key, error: IntentError) -> DocumentError {
 impl Documents for FlockDocuments {
     async fn prepare(&self, key: &Key, object: Option<&Value>) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
-        self.caught_up(key, &doc).await;
+        self.caught_up(key, &doc, CATCH_UP).await;
         let noted = self.view.read(|store| noted(store, key));
         match self.intent.prepare_on(&doc, object, noted.as_ref()).await {
             Ok(change) => Ok(adopted(change)),
@@ -126,9 +128,11 @@ impl Documents for FlockDocuments {
             let noted = self.view.read(|store| noted(store, key));
             self.intent.prepare_edit(&doc, before, after, noted.as_ref()).await
         };
+        // What was ordered a moment ago is to be in it, or the edit would contradict it.
+        self.caught_up(key, &doc, CATCH_UP_BRIEFLY).await;
         let mut prepared = prepare().await;
         if matches!(prepared, Err(IntentError::Prepare { source: PrepareError::Behind, .. })) {
-            self.caught_up(key, &doc).await;
+            self.caught_up(key, &doc, CATCH_UP).await;
             prepared = prepare().await;
         }
         prepared.map(adopted).map_err(|error| document_error(key, error))
@@ -136,7 +140,7 @@ impl Documents for FlockDocuments {
 
     async fn prepare_made(&self, key: &Key, object: &Value) -> Result<Adopted, DocumentError> {
         let doc = doc_key(key);
-        self.caught_up(key, &doc).await;
+        self.caught_up(key, &doc, CATCH_UP).await;
         let noted = self.view.read(|store| noted(store, key));
         let prepared = self.intent.prepare_made(&doc, object, noted.as_ref()).await;
         prepared.map(adopted).map_err(|error| document_error(key, error))

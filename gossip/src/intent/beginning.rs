@@ -20,7 +20,7 @@ pub fn is_one(change: &Change) -> bool {
     for op in &expanded.operations {
         let (legacy::ObjectId::Root, legacy::Key::Map(key)) = (&op.obj, &op.key) else { return false };
         let legacy::OpType::Put(value) = &op.action else { return false };
-        if op.insert || op.pred.len() != 0 || !keys.insert(key.as_str()) {
+        if op.insert || !op.pred.is_empty() || !keys.insert(key.as_str()) {
             return false;
         }
         has_root |= key == ROOT && value_leaf(&automerge::Value::Scalar(Cow::Borrowed(value))).is_some();

@@ -139,14 +139,16 @@ impl Store {
         })?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = decode(&bytes).map_err(|unread| self.bad_record(key, unread))?;
-        let Summary { incarnation, standing, .. } = record.summary;
+        let Summary { incarnation, standing, heads, .. } = record.summary;
         if let Standing::Buried { at_ms } = standing {
             return Ok(Some(State::Buried { incarnation, at_ms }));
         }
         let document = Document::load(incarnation, &record.saved, &record.pending);
         document
+            .ok()
+            .filter(|document| document.heads() == heads)
             .map(|document| Some(State::Document(Box::new(document))))
-            .map_err(|_| self.bad_record(key, Unread::Damaged))
+            .ok_or_else(|| self.bad_record(key, Unread::Damaged))
     }
 
     /// Writes all of it or nothing; on disk when it returns. `None` removes the record.

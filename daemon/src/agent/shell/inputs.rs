@@ -79,6 +79,10 @@ impl Shell {
             .entry(uid.clone())
             .or_insert_with(|| Entry::new(observed.pod.clone(), Timestamp::now()));
         entry.attempt = entry.attempt.max(observed.attempt);
+        // Its end may have been told of by an event that was lost with the connection.
+        if matches!(observed.state, RunState::Exited(_)) {
+            entry.memory.ended(&observed);
+        }
         self.pod_of.insert(observed.id.clone(), uid.clone());
         entry.containers.insert(observed.id.clone(), observed);
         self.dirty.insert(uid);

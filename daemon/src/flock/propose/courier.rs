@@ -51,7 +51,7 @@ async fn run(rpc: Rpc, mut parcels: mpsc::Receiver<Parcel>) {
     let places = || Arc::new(Semaphore::new(UNDER_WAY));
     let (mut to, mut under_way) = (None, places());
     loop {
-        let first = match held.take() {
+        let mut first = match held.take() {
             Some(parcel) => parcel,
             None => match parcels.recv().await {
                 Some(parcel) => parcel,
@@ -62,7 +62,15 @@ async fn run(rpc: Rpc, mut parcels: mpsc::Receiver<Parcel>) {
         if to.replace(first.leader) != Some(first.leader) {
             under_way = places();
         }
-        let Ok(place) = Arc::clone(&under_way).acquire_owned().await else { return };
+        let place = {
+            let mut first = pin!(first.answer.closed());
+            tokio::select! {
+                place = Arc::clone(&under_way).acquire_owned() => place.ok(),
+                // Whoever waited for this one has turned to the next leader, and must not find it in the way.
+                () = &mut first => None,
+            }
+        };
+        let Some(place) = place else { continue };
         let (leader, together) = gather(first, &mut parcels, &mut held);
         if !together.is_empty() {
             tokio::spawn(deliver(rpc.clone(), leader, together, place));
@@ -102,22 +110,15 @@ async fn deliver(rpc: Rpc, leader: PeerId, together: Vec<Parcel>, place: OwnedSe
             Err(error) => all(count, || unknown(&error)),
         }
     };
-    let mut asked = pin!(asked);
-    let soon = async {
-        tokio::select! {
-            answers = &mut asked => Some(answers),
-            () = tokio::time::sleep(HOLDS_UP) => None,
-        }
-    };
-    let soon = soon.await;
-    drop(place);
-    let answers = match soon {
-        Some(answers) => answers,
-        None => {
-            let nobody_waits = join_all(waiting.iter_mut().map(oneshot::Sender::closed));
+    let (mut asked, mut place) = (pin!(asked), Some(place));
+    let answers = {
+        let mut nobody_waits = pin!(join_all(waiting.iter_mut().map(oneshot::Sender::closed)));
+        let mut long = pin!(tokio::time::sleep(HOLDS_UP));
+        loop {
             tokio::select! {
-                answers = asked => answers,
-                _ = nobody_waits => return,
+                answers = &mut asked => break answers,
+                _ = &mut nobody_waits => return,
+                () = &mut long, if place.is_some() => drop(place.take()),
             }
         }
     };
@@ -218,18 +219,19 @@ mod tests {
         let (_open, open) = watch::channel(true);
         let ((stuck, asked), (next, _)) = (leader(&hub, shut), leader(&hub, open));
         let courier = Courier::start(Rpc::new(hub.transport(PeerId::random()), PROPOSE, ANSWER_LIMIT));
-        let held_up = join_all((0..50).map(|number| bring(&courier, stuck, number)));
-        let asked_of_the_next = async {
-            while asked.lock().unwrap().is_empty() {
-                tokio::task::yield_now().await;
+        // More than there are places for.
+        let many = (UNDER_WAY as u64 + 1) * REQUEST_TXNS as u64;
+        let held_up = async {
+            tokio::select! {
+                _ = join_all((0..many).map(|number| bring(&courier, stuck, number))) => panic!("nobody answers these"),
+                () = tokio::time::sleep(HOLDS_UP / 2) => {}
             }
-            bring(&courier, next, 7).await
         };
-        tokio::select! {
-            biased;
-            revision = asked_of_the_next => assert_eq!(revision, Revision(7)),
-            _ = held_up => panic!("nobody answers these"),
-        }
+        held_up.await;
+        assert_eq!(asked.lock().unwrap().len(), UNDER_WAY);
+        let began = tokio::time::Instant::now();
+        assert_eq!(bring(&courier, next, 7).await, Revision(7));
+        assert!(began.elapsed() < HOLDS_UP / 2, "it waited for the one before");
     }
 
     #[tokio::test(start_paused = true)]
