@@ -212,7 +212,10 @@ impl Shell {
         }
         let lineage = Lineage { group: of.group, epoch: highest + 1 };
         let ask = Ask { lineage, position: known.position, roster: known.roster_revision };
-        self.founding.again_after = Some(Instant::now() + AGAIN * 2u32.pow(self.founding.attempts));
+        // Spread: of two that ask in step, each could be an epoch behind what the other has just pledged itself to, for ever.
+        let spread = rand::random_range(0.75..1.25);
+        let pause = (AGAIN * 2u32.pow(self.founding.attempts)).mul_f64(spread);
+        self.founding.again_after = Some(Instant::now() + pause);
         self.founding.attempts = (self.founding.attempts + 1).min(AGAIN_DOUBLINGS);
         if let Err(no_pledge) = self.promises.preview(self.me, &ask).await {
             tracing::debug!(%no_pledge, "this desktop would not pledge itself");
@@ -236,8 +239,11 @@ impl Shell {
             tracing::info!(peer = name_of(members, &peer), ?stage, %no_pledge, "no pledge");
             match no_pledge {
                 NoPledge::Newer(position) => _ = self.founding.corrected.insert(peer, position),
+                // It would perhaps pledge itself to a later one, and is soon asked: the longer pauses are for those who refuse.
                 NoPledge::Passed(epoch) => {
-                    self.founding.epochs = self.founding.epochs.max(epoch.min(MAX_EPOCH))
+                    self.founding.epochs = self.founding.epochs.max(epoch.min(MAX_EPOCH));
+                    let soon = Instant::now() + AGAIN;
+                    self.founding.again_after = self.founding.again_after.map(|after| after.min(soon));
                 }
                 NoPledge::OtherGroup | NoPledge::Led | NoPledge::Unsure | NoPledge::NewerRoster(_) => {}
             }
