@@ -141,7 +141,10 @@ impl Shell {
             None => status,
         };
         let acts = self.acts();
-        let lead = own.filter(|own| acts && own.role == Role::Leader && own.quorum).map(|own| Lead {
+        // Who is about to yield begins nothing any more: pods of the other group's objects would run twice for a moment, and what
+        // ran there all along could be what is then too much.
+        let acts_on = acts && self.contest.is_none();
+        let lead = own.filter(|own| acts_on && own.role == Role::Leader && own.quorum).map(|own| Lead {
             group: own.group.to_string(),
             epoch: own.epoch,
             term: own.term,
