@@ -3,6 +3,7 @@
 //! Every node decides for itself from what it hears. The rules are such that nodes that hear the same decide the
 //! same, and that a decision, once begun, makes itself more right: the group that yields gets smaller.
 
+use super::roster::Roster;
 use crate::state::Lineage;
 use std::cmp::Reverse;
 
@@ -21,8 +22,6 @@ pub struct Claim {
     /// Members of the group, as its leader counts them.
     pub members: usize,
     pub part: Part,
-    /// The leader it hears.
-    pub leader: Option<String>,
     /// Whether it hears of a quorum.
     pub quorum: bool,
 }
@@ -42,7 +41,13 @@ pub struct Mine {
     pub lineage: Lineage,
     /// As this node knows it; what the leader says counts for more, where it is heard.
     pub members: usize,
-    pub quorum: bool,
+    /// Whether it can neither act nor be founded anew for want of members who are here and of another group
+    /// ([`is_scattered`]).
+    pub scattered: bool,
+    /// Whether this node is one of its voters.
+    pub votes: bool,
+    /// Who acts for it as its leader, as far as this node hears; itself, too.
+    pub acting: Option<String>,
     /// Whether this node has heard of a quorum of it since it started: otherwise it only remembers the group.
     pub heard: bool,
     /// Whether this node holds anything of what the group has ordered.
@@ -64,6 +69,9 @@ pub struct AssemblyRules {
     pub founding_quiet_ms: u64,
     /// Two leaders' counts must tell the same story for this long before a group yields.
     pub yield_hold_ms: u64,
+    /// Who hears a leader waits this long for it to yield first. It counts its group best, and who leaves before it is still
+    /// counted there: what the others then lack to act.
+    pub led_yield_hold_ms: u64,
     /// How long a remembered group is waited for before another one is joined: others may be switched on a little
     /// later, and hold its newest state.
     pub rejoin_grace_ms: u64,
@@ -71,7 +79,7 @@ pub struct AssemblyRules {
 
 impl Default for AssemblyRules {
     fn default() -> Self {
-        Self { founding_quiet_ms: 700, yield_hold_ms: 500, rejoin_grace_ms: 10_000 }
+        Self { founding_quiet_ms: 700, yield_hold_ms: 500, led_yield_hold_ms: 3_000, rejoin_grace_ms: 10_000 }
     }
 }
 
@@ -124,7 +132,16 @@ pub fn rival(situation: &Situation) -> Option<Lineage> {
     let best = living_groups(situation)
         .filter(|group| group.lineage.group != mine.lineage.group)
         .max_by_key(Group::rank)?;
-    (own(situation, mine).rank() < best.rank() || !mine.quorum).then(|| best.lineage.clone())
+    (own(situation, mine).rank() < best.rank() || mine.acting.is_none()).then(|| best.lineage.clone())
+}
+
+/// Whether more than half of a group's members are here, but not of it: some say that they are of another one. `me` is of it.
+pub fn is_scattered(me: &str, group: &str, roster: &Roster, others: &[Seen]) -> bool {
+    let here = || others.iter().filter(|seen| seen.alive && seen.connected);
+    let is_of = |seen: &Seen| seen.group.as_ref().is_some_and(|claim| claim.lineage.group == group);
+    let stays = |peer: &str| peer == me || here().any(|seen| seen.peer == peer && is_of(seen));
+    let is_of_any = |peer: &str| peer == me || here().any(|seen| seen.peer == peer && seen.group.is_some());
+    !roster.has_majority(stays) && roster.has_majority(is_of_any)
 }
 
 /// A group that others speak of.
@@ -164,22 +181,49 @@ fn own<'a>(situation: &Situation, mine: &'a Mine) -> Group<'a> {
     Group { lineage: &mine.lineage, members: counts.max().unwrap_or(mine.members) }
 }
 
+/// Whether a voter of that group is here, whom one could follow.
+fn is_followed(situation: &Situation, lineage: &Lineage) -> bool {
+    claims(situation).any(|(_, claim)| claim.part != Part::Follower && claim.lineage == *lineage)
+}
+
 /// A group to go to where this node's own brought it nothing and cannot be followed: whoever led it has yielded itself, say.
 /// Nothing is lost with it, and the other group may need this very node to act again.
 fn way_out(situation: &Situation, mine: &Mine) -> Option<Lineage> {
-    let can_be_followed = |(_, claim): &(&Seen, &Claim)| claim.part != Part::Follower;
     let waited = mine.without_quorum_ms >= situation.rules.rejoin_grace_ms;
-    let is_followed =
-        claims(situation).filter(can_be_followed).any(|(_, claim)| claim.lineage == mine.lineage);
-    if mine.holds || !waited || is_followed {
+    if mine.holds || !waited || is_followed(situation, &mine.lineage) {
         return None;
     }
     best_to_follow(situation).map(|(_, claim)| claim.lineage.clone())
 }
 
+/// A group to go to from one whose members are scattered over several, so that none may be able to act. What this node holds
+/// of its own is kept as intent. Of two such groups the one that ranks lower is left, or the one without voters.
+fn gathering(situation: &Situation, mine: &Mine) -> Option<Lineage> {
+    if !mine.scattered || mine.acting.is_some() || mine.without_quorum_ms < situation.rules.rejoin_grace_ms {
+        return None;
+    }
+    let (_, best) = best_to_follow(situation)?;
+    let can_be_led = mine.votes || is_followed(situation, &mine.lineage);
+    let other = Group { lineage: &best.lineage, members: best.members };
+    let better = best.quorum || !can_be_led || own(situation, mine).rank() < other.rank();
+    (best.lineage.group != mine.lineage.group && better).then(|| best.lineage.clone())
+}
+
+/// Whether another node acts as the leader of this node's group and says that it is of it.
+fn waits_for_its_leader(situation: &Situation, mine: &Mine) -> bool {
+    let Some(leader) = mine.acting.as_deref().filter(|leader| *leader != situation.me) else { return false };
+    let left =
+        |(seen, claim): (&Seen, &Claim)| seen.peer == leader && claim.lineage.group != mine.lineage.group;
+    !claims(situation).any(left)
+}
+
 fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
     if let Some(to) = way_out(situation, mine) {
         let why = "nothing came of the group that this node followed, and none of its voters is here".into();
+        return Decision::Yield { to, why };
+    }
+    if let Some(to) = gathering(situation, mine) {
+        let why = "the members of this node's own group are of other groups now".into();
         return Decision::Yield { to, why };
     }
     let Some(to) = rival(situation) else { return Decision::Stay };
@@ -188,14 +232,16 @@ fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
         return Decision::Yield { to, why };
     }
     let rules = situation.rules;
-    let held = situation.contest.is_some_and(|c| c.lineage == to && c.for_ms >= rules.yield_hold_ms);
+    let hold_ms =
+        if waits_for_its_leader(situation, mine) { rules.led_yield_hold_ms } else { rules.yield_hold_ms };
+    let held = situation.contest.is_some_and(|c| c.lineage == to && c.for_ms >= hold_ms);
     let outranked = living_groups(situation)
         .filter(|group| *group.lineage == to)
         .any(|group| own(situation, mine).rank() < group.rank());
     // A group that this node heard of and that is the smaller one has lost already, quorum or not. One that is only
     // remembered, or was the larger one, may come back.
     let lost = outranked && mine.heard;
-    let given_up = !mine.quorum && mine.without_quorum_ms >= rules.rejoin_grace_ms;
+    let given_up = mine.acting.is_none() && mine.without_quorum_ms >= rules.rejoin_grace_ms;
     if held && (lost || given_up) {
         let why = if lost { "it is the larger group" } else { "this node's own group did not come back" };
         return Decision::Yield { to, why: why.into() };

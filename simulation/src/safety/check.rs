@@ -15,7 +15,7 @@ use std::rc::Rc;
 enum Lack {
     Group,
     Machines,
-    Followers,
+    Forgotten,
     Words,
     Newest,
 }
@@ -25,7 +25,7 @@ impl Lack {
         match self {
             Self::Group => "nobody knows of a group",
             Self::Machines => "half of the roster or more is off or removed",
-            Self::Followers => "half of the roster or more follows another group",
+            Self::Forgotten => "half of the roster or more has left and forgotten it",
             Self::Words => "half of the roster or more is off or has lost its word",
             Self::Newest => "nobody who belongs and knows its word holds the newest",
         }
@@ -200,24 +200,33 @@ impl World<'_> {
 
     fn group_could_act(&self, group: &str) -> Result<(), Lack> {
         let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
-        let holders = (0..self.plan.nodes).filter_map(|node| {
-            let view = self.ledger.get(self.machines[node].process.as_ref()?.view?);
-            (view.lineage.group == *group).then_some((view.position, view, node))
+        let running = (0..self.plan.nodes)
+            .filter_map(|node| Some((node, &self.machines[node], self.machines[node].process.as_ref()?)));
+        // Who has a log counts by the roster at its end, and asks by that.
+        let held = running.flat_map(|(node, machine, process)| {
+            let log = machine.disk.part.as_ref().map(|part| part.head);
+            process.view.into_iter().chain(log).map(move |id| (self.ledger.get(id), node))
         });
-        let holders: Vec<_> = holders.collect();
+        let of_group = held.filter(|(entry, _)| entry.lineage.group == *group);
+        let holders: Vec<_> = of_group.map(|(entry, node)| (entry.position, entry, node)).collect();
         let (newest, view, _) = holders.iter().max_by_key(|(position, ..)| *position).ok_or(Lack::Group)?;
         let roster = &view.roster;
         let is_up =
             |peer: &str| self.machines[index(peer)].process.is_some() && !roster.evicted.contains_key(peer);
-        let is_of = |peer: &str| is_up(peer) && of(index(peer)).is_some_and(|of| of.group == *group);
-        let helps = |peer: &str| is_of(peer) && !self.machines[index(peer)].disk.word.unsure;
+        // Who follows another group may come back.
+        let remembers = |peer: &str| is_up(peer) && of(index(peer)).is_some();
+        let is_sure = |node: usize| !self.machines[node].disk.word.unsure;
+        let helps = |peer: &str| remembers(peer) && is_sure(index(peer));
+        // Unless it waits where it is, because of who lost its word there.
+        let all_are_sure = (0..self.plan.nodes).all(is_sure);
+        let is_of = |peer: &str| all_are_sure || of(index(peer)).is_some_and(|of| of.group == *group);
         if !roster.has_majority(is_up) {
             return Err(Lack::Machines);
         }
-        if !roster.has_majority(is_of) {
-            return Err(Lack::Followers);
+        if !roster.has_majority(remembers) {
+            return Err(Lack::Forgotten);
         }
-        if !roster.has_majority(helps) {
+        if !roster.has_majority(|peer| helps(peer) && is_of(peer)) {
             return Err(Lack::Words);
         }
         let knows = |(position, _, node): &(Position, &Entry, usize)| {

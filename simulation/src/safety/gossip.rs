@@ -90,7 +90,6 @@ impl World<'_> {
         Facts {
             position,
             role,
-            leader: self.known_status(node).0,
             members: self.count_members(node),
             acting: acting.is_some(),
             started_ms: process.started_ms,

@@ -95,7 +95,6 @@ pub struct Facts {
     pub of: Option<Rc<Lineage>>,
     pub position: Position,
     pub role: Place,
-    pub leader: Option<usize>,
     pub members: usize,
     pub acting: bool,
     pub started_ms: u64,

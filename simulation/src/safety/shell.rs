@@ -109,21 +109,25 @@ impl World<'_> {
                         Place::Voter => assembly::Part::Voter,
                         Place::Follower | Place::None => assembly::Part::Follower,
                     },
-                    leader: facts.leader.map(super::world::name),
                     quorum: facts.acting,
                 });
                 let (alive, connected) = (self.is_alive(node, peer), self.is_connected(node, peer));
                 Some(Seen { peer: super::world::name(peer), alive, connected, group: claim })
             })
             .collect();
-        let quorum = self.acting(node).is_some();
+        let acting = self.acting(node).map(super::world::name);
         let members = self.count_members(node);
+        let scattered = self.is_scattered(node, &others);
+        let part = self.part(node);
+        let votes = part.is_some_and(|part| self.ledger.get(part.head).voters.names(node));
         let holds = self.holds_anything(node);
         let process = self.process(node);
         let mine = process.of.as_ref().map(|of| Mine {
             lineage: (**of).clone(),
             members,
-            quorum,
+            scattered,
+            votes,
+            acting,
             heard: process.confirmed,
             holds,
             without_quorum_ms: now_ms.saturating_sub(process.without_quorum_since_ms),
@@ -165,6 +169,15 @@ impl World<'_> {
         view.map_or(0, |view| self.ledger.get(view).roster.members.len())
     }
 
+    /// Whether its group lacks members who are of another one.
+    fn is_scattered(&self, node: usize, others: &[Seen]) -> bool {
+        let Some(process) = &self.machines[node].process else { return false };
+        let (Some(view), Some(of)) = (process.view, &process.of) else { return false };
+        let view = self.ledger.get(view);
+        view.lineage.group == of.group
+            && assembly::is_scattered(&super::world::name(node), &of.group, &view.roster, others)
+    }
+
     fn found_first(&mut self, node: usize, why: &str) {
         let group = format!("g{}{}", self.random.within(100, 1_000), super::world::name(node));
         let lineage = Rc::new(Lineage { group, epoch: self.random.within(1, 1 << 6) });
@@ -201,6 +214,8 @@ impl World<'_> {
         }
         self.note(node, || format!("is now of {} epoch {}: {why}", lineage.group, lineage.epoch));
         let process = self.process(node);
+        // What it asked the others to pledge themselves to was a founding from what it held of the group before.
+        process.campaign = None;
         process.told = None;
         process.told_by = None;
         process.confirmed = false;

@@ -53,6 +53,17 @@ pub(super) struct Founding {
     pub why: String,
 }
 
+impl Founding {
+    /// Gives up what is under way: this node is of another lineage now, and may have dropped the log that it asked with. To
+    /// found from less than that would lose what those who pledged themselves have seen.
+    pub fn abandon(&mut self) {
+        if let Some(campaign) = self.campaign.take() {
+            campaign.tally.abort();
+        }
+        self.held = None;
+    }
+}
+
 struct Campaign {
     ask: Ask,
     roster: Roster,

@@ -289,15 +289,17 @@ impl Shell {
         });
         let others: Vec<Seen> = others.collect();
         let of = self.of.borrow().clone();
+        let me = self.me.to_string();
         let mine = of.map(|lineage| Mine {
             members: self.roster(),
-            quorum: self.acting().is_some(),
+            scattered: self.is_scattered(&lineage, &others),
+            votes: self.own_status().is_some_and(|own| own.voters.contains(&me)),
+            acting: self.acting().map(|peer| peer.to_string()),
             heard: self.confirmed,
             holds: self.holds_anything_of(&lineage),
             lineage,
             without_quorum_ms: millis(self.without_quorum_since),
         });
-        let me = self.me.to_string();
         let mut situation = Situation {
             me: &me,
             quiet_for_ms: millis(self.live_since),
@@ -345,6 +347,16 @@ impl Shell {
             .read(|store| Roster::of(store).map_or_else(|| listed(store), |(roster, _)| roster.members.len()))
     }
 
+    /// Whether this group lacks members who are of another one.
+    fn is_scattered(&self, of: &Lineage, others: &[Seen]) -> bool {
+        let roster = self.view.read(|store| {
+            let is_of = store.lineage().is_some_and(|lineage| lineage.group == of.group);
+            Roster::of(store).filter(|_| is_of)
+        });
+        let me = self.me.to_string();
+        roster.is_some_and(|(roster, _)| assembly::is_scattered(&me, &of.group, &roster, others))
+    }
+
     /// Whether a part, what was set aside of one, or the view came here from that group.
     fn holds_anything_of(&self, lineage: &Lineage) -> bool {
         let is_it = |other: &Lineage| other.group == lineage.group;
@@ -358,6 +370,7 @@ impl Shell {
         if self.of.borrow().as_ref() != Some(&lineage) {
             tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
             self.stop_following();
+            self.founding.abandon();
             self.heard = None;
             self.told_by = None;
             self.confirmed = false;
@@ -401,13 +414,7 @@ fn claim(facts: &GroupFacts) -> Option<Claim> {
     };
     let lineage = Lineage { group: facts.group.clone(), epoch: facts.epoch };
     let members = facts.members as usize;
-    (!facts.group.is_empty()).then(|| Claim {
-        lineage,
-        members,
-        part,
-        leader: facts.leader.clone(),
-        quorum: facts.quorum,
-    })
+    (!facts.group.is_empty()).then_some(Claim { lineage, members, part, quorum: facts.quorum })
 }
 
 fn millis(since: Instant) -> u64 {

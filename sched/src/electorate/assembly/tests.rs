@@ -7,7 +7,7 @@ fn lineage(group: &str, epoch: u64) -> Lineage {
 }
 
 fn claim(group: &str, members: usize, part: Part) -> Claim {
-    Claim { lineage: lineage(group, 1), members, part, leader: None, quorum: true }
+    Claim { lineage: lineage(group, 1), members, part, quorum: true }
 }
 
 fn seen(peer: &str, group: Option<Claim>) -> Seen {
@@ -15,7 +15,16 @@ fn seen(peer: &str, group: Option<Claim>) -> Seen {
 }
 
 fn mine(group: &str, members: usize) -> Mine {
-    Mine { lineage: lineage(group, 1), members, quorum: true, heard: true, holds: true, without_quorum_ms: 0 }
+    Mine {
+        lineage: lineage(group, 1),
+        members,
+        scattered: false,
+        votes: true,
+        acting: Some("a".into()),
+        heard: true,
+        holds: true,
+        without_quorum_ms: 0,
+    }
 }
 
 fn situation<'a>(
@@ -86,12 +95,12 @@ fn a_remembered_group_is_waited_for() {
     let contest = Contest { lineage: lineage("g2", 1), for_ms: 9_000 };
     let others = [seen("z", Some(claim("g2", 9, Part::Leader)))];
     let decide_after = |without_quorum_ms| {
-        let mine = Mine { quorum: false, heard: false, without_quorum_ms, ..mine("g1", 3) };
+        let mine = Mine { acting: None, heard: false, without_quorum_ms, ..mine("g1", 3) };
         decide(&Situation { contest: Some(&contest), ..situation("a", Some(&mine), &others, &rules) })
     };
     assert_eq!(decide_after(9_000), Decision::Stay);
     assert!(matches!(decide_after(10_000), Decision::Yield { .. }));
-    let alone = Mine { quorum: false, heard: false, without_quorum_ms: 1_000_000, ..mine("g1", 3) };
+    let alone = Mine { acting: None, heard: false, without_quorum_ms: 1_000_000, ..mine("g1", 3) };
     assert_eq!(
         decide(&situation("a", Some(&alone), &[], &rules)),
         Decision::Stay,
@@ -104,7 +113,7 @@ fn a_group_of_which_nothing_came_is_not_waited_for_where_another_one_can_be_foll
     let rules = AssemblyRules::default();
     let waits = Claim { quorum: false, ..claim("g2", 3, Part::Leader) };
     let decide_with = |holds, without_quorum_ms, others: &[Seen]| {
-        let mine = Mine { quorum: false, heard: false, holds, without_quorum_ms, ..mine("g1", 3) };
+        let mine = Mine { acting: None, heard: false, holds, without_quorum_ms, ..mine("g1", 3) };
         decide(&situation("a", Some(&mine), others, &rules))
     };
     let others = [
@@ -136,6 +145,73 @@ fn the_leaders_count_is_what_a_group_is_compared_by_also_by_its_followers() {
     assert!(!yields(&[other, seen("y", Some(claim("g1", 3, Part::Leader)))]));
 }
 
+#[test]
+fn a_leader_yields_before_those_who_hear_it() {
+    let rules = AssemblyRules::default();
+    let yields = |led_by: Option<&str>, leader: Claim, for_ms| {
+        let mine = Mine { acting: led_by.map(Into::into), votes: false, ..mine("g2", 1) };
+        let contest = Contest { lineage: lineage("g1", 1), for_ms };
+        let others = [seen("z", Some(claim("g1", 1, Part::Leader))), seen("l", Some(leader))];
+        let situation = Situation { contest: Some(&contest), ..situation("a", Some(&mine), &others, &rules) };
+        matches!(decide(&situation), Decision::Yield { .. })
+    };
+    let leads = || claim("g2", 1, Part::Leader);
+    assert!(yields(Some("a"), leads(), 500), "the leader itself");
+    assert!(!yields(Some("l"), leads(), 2_900), "it may count more than it has said yet");
+    assert!(yields(Some("l"), leads(), 3_000), "it may not see what this node sees");
+    assert!(yields(Some("l"), claim("g1", 1, Part::Follower), 500), "it has yielded");
+    assert!(yields(None, leads(), 500), "nobody leads");
+}
+
+#[test]
+fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that_ranks_first() {
+    let rules = AssemblyRules::default();
+    let waits = |group: &str, members, part| Claim { quorum: false, ..claim(group, members, part) };
+    let decide_with = |mine: Mine, others: &[Seen]| decide(&situation("a", Some(&mine), others, &rules));
+    let scattered = |group, members, votes| Mine {
+        scattered: true,
+        votes,
+        acting: None,
+        without_quorum_ms: 10_000,
+        ..mine(group, members)
+    };
+    // The only one who belongs to g2 left for g1, one of two who belong to g1 for g2.
+    let left =
+        [seen("d", Some(waits("g2", 1, Part::Follower))), seen("e", Some(waits("g1", 2, Part::Leader)))];
+    let decision = decide_with(scattered("g2", 1, false), &left);
+    assert!(matches!(&decision, Decision::Yield { to, .. } if *to == lineage("g1", 1)), "{decision:?}");
+    let soon = Mine { without_quorum_ms: 9_900, ..scattered("g2", 1, false) };
+    assert_eq!(decide_with(soon, &left), Decision::Stay, "what they say may be old");
+    let whole = Mine { scattered: false, ..scattered("g2", 3, false) };
+    assert_eq!(decide_with(whole, &left), Decision::Stay, "more than half of it may be back in a moment");
+    assert_eq!(decide_with(scattered("g1", 2, true), &left[..1]), Decision::Stay, "nobody to follow there");
+    // Both could be led: the one that ranks lower is left, and only that.
+    let both = |group| [seen("d", Some(waits(group, 2, Part::Leader)))];
+    let decision = decide_with(scattered("g2", 2, true), &both("g1"));
+    assert!(matches!(decision, Decision::Yield { .. }), "{decision:?}");
+    assert_eq!(decide_with(scattered("g1", 2, true), &both("g2")), Decision::Stay);
+    let decision = decide_with(scattered("g1", 2, false), &both("g2"));
+    assert!(matches!(decision, Decision::Yield { .. }), "nobody can lead it any more: {decision:?}");
+}
+
+#[test]
+fn a_group_is_scattered_that_lacks_those_who_are_here_and_left_it() {
+    let of = |peers: &[&str]| peers.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let roster = Roster { members: of(&["a", "b", "c"]), ..Roster::default() };
+    let gone = |peer| seen(peer, Some(claim("g2", 1, Part::Follower)));
+    let stays = |peer| seen(peer, Some(claim("g1", 1, Part::Follower)));
+    let is = |roster: &Roster, others: &[Seen]| is_scattered("a", "g1", roster, others);
+    assert!(!is(&roster, &[gone("b"), stays("c")]), "more than half of it is here");
+    assert!(is(&roster, &[gone("b")]));
+    assert!(!is(&roster, &[gone("x"), seen("b", None)]), "who left is a stranger");
+    let mut silent = gone("b");
+    silent.connected = false;
+    assert!(!is(&roster, &[silent]), "nobody knows what it is of now");
+    let joint = Roster { before: Some(of(&["a", "b"])), ..roster };
+    assert!(is(&joint, &[gone("b"), stays("c")]), "both halves of a change are needed");
+    assert!(is_scattered("x", "g1", &joint, &[gone("a"), gone("b")]), "all of it left");
+}
+
 /// A flock in virtual time: nodes start when they like, hear of each other late, and act on what they hear.
 struct Sim {
     now: u64,
@@ -155,8 +231,8 @@ struct Node {
     contest: Option<(Lineage, u64)>,
     known: Vec<String>,
     changed: u64,
-    /// What it said about itself, when.
-    said: Vec<(u64, Option<Claim>)>,
+    /// What it said about itself and of its roster, when.
+    said: Vec<(u64, Option<Claim>, BTreeSet<String>)>,
 }
 
 const TICK: u64 = 50;
@@ -186,15 +262,16 @@ impl Sim {
         Self { now: 0, nodes, delays: map, founded: 0 }
     }
 
-    fn heard(&self, i: usize, j: usize) -> Option<Seen> {
+    fn heard(&self, i: usize, j: usize) -> Option<(Seen, BTreeSet<String>)> {
         let until = self.now.checked_sub(self.delays[&(i, j)])?;
-        let (_, said) = self.nodes[j].said.iter().rev().find(|(at, _)| *at <= until)?;
-        Some(Seen { peer: self.nodes[j].peer.clone(), alive: true, connected: true, group: said.clone() })
+        let (_, said, roster) = self.nodes[j].said.iter().rev().find(|(at, ..)| *at <= until)?;
+        Some((seen(&self.nodes[j].peer, said.clone()), roster.clone()))
     }
 
     fn step(&mut self, i: usize, rules: &AssemblyRules) {
-        let others: Vec<Seen> =
+        let heard: Vec<_> =
             (0..self.nodes.len()).filter(|j| *j != i).filter_map(|j| self.heard(i, j)).collect();
+        let (others, rosters): (Vec<Seen>, Vec<BTreeSet<String>>) = heard.into_iter().unzip();
         let now = self.now;
         let node = &mut self.nodes[i];
         let peers: Vec<String> = others.iter().map(|seen| seen.peer.clone()).collect();
@@ -205,30 +282,34 @@ impl Sim {
         // A leader acts while more than half of its roster follow it; then it writes down who does. They copy what it
         // wrote, and hear of a quorum only from it.
         if let Some(mine) = &mut node.mine {
-            let of_mine = |seen: &&Seen| seen.group.as_ref().is_some_and(|g| g.lineage == mine.lineage);
-            let followers: BTreeSet<String> =
-                others.iter().filter(of_mine).map(|seen| seen.peer.clone()).collect();
-            let leader = others
-                .iter()
-                .filter(of_mine)
-                .filter_map(|s| s.group.as_ref())
-                .find(|g| g.part == Part::Leader);
+            let is_of =
+                |seen: &Seen, lineage: &Lineage| seen.group.as_ref().is_some_and(|g| g.lineage == *lineage);
+            let followers = others.iter().filter(|seen| is_of(seen, &mine.lineage));
+            let followers: BTreeSet<String> = followers.map(|seen| seen.peer.clone()).collect();
             if node.leads {
                 let there = 1 + node.roster.intersection(&followers).count();
-                mine.quorum = there * 2 > node.roster.len();
-                if mine.quorum {
+                mine.acting = (there * 2 > node.roster.len()).then(|| node.peer.clone());
+                if mine.acting.is_some() {
                     node.roster = followers;
                     node.roster.insert(node.peer.clone());
                 }
-                mine.members = node.roster.len();
             } else {
-                mine.quorum = leader.is_some_and(|leader| leader.quorum);
-                if let Some(leader) = leader {
-                    (mine.members, mine.holds) = (leader.members, true);
+                let leads = |seen: &Seen| seen.group.as_ref().is_some_and(|g| g.part == Part::Leader);
+                let mut told = others.iter().zip(&rosters);
+                let leader = told.find(|(seen, _)| is_of(seen, &mine.lineage) && leads(seen));
+                let acts = leader.filter(|(seen, _)| seen.group.as_ref().is_some_and(|group| group.quorum));
+                mine.acting = acts.map(|(seen, _)| seen.peer.clone());
+                if let Some((_, roster)) = leader {
+                    mine.holds = true;
+                    node.roster.clone_from(roster);
                 }
             }
-            mine.heard |= mine.quorum;
-            mine.without_quorum_ms = if mine.quorum { 0 } else { mine.without_quorum_ms + TICK };
+            mine.votes = node.leads;
+            mine.members = node.roster.len();
+            let roster = Roster { members: node.roster.clone(), ..Roster::default() };
+            mine.scattered = mine.holds && is_scattered(&node.peer, &mine.lineage.group, &roster, &others);
+            mine.heard |= mine.acting.is_some();
+            mine.without_quorum_ms = if mine.acting.is_some() { 0 } else { mine.without_quorum_ms + TICK };
         }
         let base = Situation {
             me: &node.peer,
@@ -254,8 +335,9 @@ impl Sim {
                 node.leads = true;
             }
             Decision::Follow { lineage, .. } | Decision::Yield { to: lineage, .. } => {
-                let members = node.mine.as_ref().map_or(0, |mine| mine.members);
-                let remembered = Mine { quorum: false, heard: false, holds: false, ..mine("", members) };
+                let members = node.roster.len();
+                let remembered =
+                    Mine { acting: None, votes: false, heard: false, holds: false, ..mine("", members) };
                 node.mine = Some(Mine { lineage, ..remembered });
                 node.leads = false;
             }
@@ -265,10 +347,10 @@ impl Sim {
             lineage: mine.lineage.clone(),
             members: mine.members,
             part,
-            leader: None,
-            quorum: mine.quorum,
+
+            quorum: mine.acting.is_some(),
         });
-        node.said.push((now, said));
+        node.said.push((now, said, node.roster.clone()));
     }
 }
 
