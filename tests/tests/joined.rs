@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use gaggle_tests::bench::{Bench, Desktop, Up, on_bench};
 use gaggle_tests::kube::{RECOVERS, SOON, deployment, is_ready, node_of, pod_on, summary};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The containers of pods with this in their name, with the moments of their starts.
 fn containers(desktop: &Desktop, part: &str) -> Result<BTreeMap<String, String>> {
@@ -72,5 +72,32 @@ fn what_runs_in_two_groups_goes_on_in_one() {
             }
             Ok(Some(()))
         })
+    });
+}
+
+#[test]
+fn five_who_each_founded_a_group_of_their_own_become_one() {
+    on_bench(5, |bench| {
+        bench.cut(&[&[1], &[2], &[3], &[4], &[5]])?;
+        bench.each(|desktop| desktop.start_daemon(&Up::default()))?;
+        let mut groups = BTreeSet::new();
+        for desktop in bench.desktops() {
+            groups.insert(bench.assembled(&[desktop.index()])?.group.to_string());
+            desktop.kubectl(&format!("create configmap of-{} --from-literal=a=b", desktop.name()))?.ok()?;
+        }
+        ensure!(groups.len() == 5, "they were to be founded apart: {groups:?}");
+        bench.heal()?;
+        let group = bench.assembled(&[1, 2, 3, 4, 5])?.group.to_string();
+        ensure!(groups.contains(&group), "{group} is none of {groups:?}");
+        for desktop in bench.desktops() {
+            bench.wait_until(SOON, "what each had written to be everywhere", || {
+                let here = desktop.list("configmaps", "")?;
+                let here: BTreeSet<_> =
+                    here.iter().filter_map(|map| map["metadata"]["name"].as_str()).collect();
+                ensure!((1..=5).all(|n| here.contains(format!("of-d{n}").as_str())), "{here:?}");
+                Ok(Some(()))
+            })?;
+        }
+        Ok(())
     });
 }

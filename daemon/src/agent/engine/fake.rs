@@ -95,6 +95,11 @@ impl FakeEngine {
         let _ = self.events.send(Ok(event));
     }
 
+    /// Tells that a container ran out of memory, before or after its end.
+    pub fn out_of_memory(&self, id: &str) {
+        let _ = self.events.send(Ok(EngineEvent::OutOfMemory { id: id.into() }));
+    }
+
     /// The ids of the containers of a role, running or not.
     pub fn ids(&self, pod: &str, container: &str) -> Vec<String> {
         let state = self.state();

@@ -12,7 +12,11 @@ use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// What a process ends with that a SIGKILL ended, as the kernel's when memory runs out.
+const KILLED: i32 = 137;
 
 /// After a kill that failed: what may run elsewhere by now cannot wait.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -41,6 +45,7 @@ impl Shell {
         }
         self.pod_of.clear();
         self.out_of_memory.clear();
+        self.killed.clear();
         for observed in containers {
             self.observe(observed);
         }
@@ -119,11 +124,11 @@ impl Shell {
         match event {
             EngineEvent::Started { id, labels, at } => self.started(id, labels, at),
             EngineEvent::Died { id, labels, code, at } => self.died(id, labels, code, at),
-            EngineEvent::OutOfMemory { id } => {
-                if self.pod_of.contains_key(&id) {
-                    self.out_of_memory.insert(id);
-                }
-            }
+            EngineEvent::OutOfMemory { id } => match self.killed.remove(&id) {
+                Some(told) => _ = told.send(()),
+                None if self.pod_of.contains_key(&id) => _ = self.out_of_memory.insert(id),
+                None => {}
+            },
             EngineEvent::Destroyed { id } => self.gone(&id),
             EngineEvent::ImagesChanged => self.list_images(),
         }
@@ -169,8 +174,14 @@ impl Shell {
         };
         let exit = Exit { code, oom_killed, started_at, finished_at: at, error: String::new() };
         let observed = observed.clone();
-        entry.concluding.insert(id);
-        self.tasks.spawn(hands.conclude(observed, exit, dir));
+        let is_ours = entry.memory.is_stopping(&id, false) || !matches!(observed.role, Role::Container(_));
+        entry.concluding.insert(id.clone());
+        let memory_ran_out = (code == KILLED && !oom_killed && !is_ours).then(|| {
+            let (told, tells) = oneshot::channel();
+            self.killed.insert(id, told);
+            tells
+        });
+        self.tasks.spawn(hands.conclude(observed, exit, memory_ran_out, dir));
     }
 
     fn gone(&mut self, id: &str) {
@@ -181,6 +192,7 @@ impl Shell {
         }
         self.pod_of.remove(id);
         self.out_of_memory.remove(id);
+        self.killed.remove(id);
         if let Some(probe) = self.probes.remove(id) {
             probe.abort();
         }
@@ -288,6 +300,7 @@ impl Shell {
     }
 
     fn ended(&mut self, id: &str, exit: Exit, message: String) {
+        self.killed.remove(id);
         let Some(entry) = self.entry_of(id) else { return };
         entry.concluding.remove(id);
         if let Some(observed) = entry.containers.get_mut(id) {

@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +99,8 @@ pub struct Shell {
     pod_of: BTreeMap<String, String>,
     /// Containers that ran out of memory and have not ended yet.
     out_of_memory: BTreeSet<String>,
+    /// Containers that somebody else killed, and who waits to hear whether they ran out of memory.
+    killed: BTreeMap<String, oneshot::Sender<()>>,
     images: ImageIndex,
     /// A listing of images is under way; `true`: another is wanted after it.
     images_listing: Option<bool>,
@@ -188,6 +190,7 @@ impl Shell {
             entries: BTreeMap::new(),
             pod_of: BTreeMap::new(),
             out_of_memory: BTreeSet::new(),
+            killed: BTreeMap::new(),
             images: ImageIndex::default(),
             images_listing: None,
             awaited: BTreeMap::new(),

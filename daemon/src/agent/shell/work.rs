@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What the hands have to work with.
 #[derive(Clone)]
@@ -33,6 +33,10 @@ const LOG_MESSAGE_BYTES: usize = 2048;
 
 /// How long a stopped container has after a `preStop` command used its grace period up. (Kubernetes gives 2 s.)
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// How long after the end of a container that was killed Docker may tell that its memory ran out. Its two events come from two
+/// sources, and the second was seen some ten milliseconds late on a busy machine.
+const OUT_OF_MEMORY_WITHIN: Duration = Duration::from_millis(500);
 
 impl Hands {
     async fn report(&self, report: Report) {
@@ -237,15 +241,21 @@ impl Hands {
         self.report(Report::StopEnded { id, ok: result.is_ok() }).await;
     }
 
-    /// Learns how a container ended: whether memory ran out, and what it left as a message.
-    pub async fn conclude(self, observed: Observed, mut exit: Exit, dir: PathBuf) {
-        /// Only a killed container can have been killed for its memory.
-        const KILLED: i32 = 137;
-        if exit.code == KILLED
-            && !exit.oom_killed
-            && let Ok(Found { state: RunState::Exited(exact), .. }) = self.engine.inspect(&observed.id).await
-        {
-            exit.oom_killed = exact.oom_killed;
+    /// Learns how a container ended: whether memory ran out, where that is possible, and what it left as a message.
+    pub async fn conclude(
+        self,
+        observed: Observed,
+        mut exit: Exit,
+        memory_ran_out: Option<oneshot::Receiver<()>>,
+        dir: PathBuf,
+    ) {
+        if let Some(told) = memory_ran_out {
+            let found = self.engine.inspect(&observed.id).await;
+            exit.oom_killed = match found {
+                Ok(Found { state: RunState::Exited(Exit { oom_killed: true, .. }), .. }) => true,
+                // Docker tells of it beside the end, a moment before or after, and only then says so when it is asked.
+                _ => matches!(tokio::time::timeout(OUT_OF_MEMORY_WITHIN, told).await, Ok(Ok(()))),
+            };
         }
         let message = self.last_words(&observed, &exit, dir).await;
         self.report(Report::Ended { id: observed.id, exit, message }).await;

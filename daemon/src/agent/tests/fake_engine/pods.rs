@@ -265,6 +265,29 @@ async fn a_container_that_ends_is_reported_and_its_log_stays() {
 }
 
 #[tokio::test]
+async fn memory_that_ran_out_is_told_whether_docker_says_so_before_the_end_or_after_it() {
+    let bench = bench();
+    let mut spec = one("app:1");
+    spec["restartPolicy"] = json!("Never");
+    for (name, before, after) in [("early", true, false), ("late", false, true), ("killed", false, false)] {
+        bench.group.pod(name, spec.clone());
+        bench.group.until_phase(name, "Running").await;
+        let id = bench.engine.ids(name, "main").remove(0);
+        if before {
+            bench.engine.out_of_memory(&id);
+        }
+        bench.engine.exit(&id, 137);
+        if after {
+            bench.engine.out_of_memory(&id);
+        }
+        let status = bench.group.until_phase(name, "Failed").await;
+        let why = if before || after { "OOMKilled" } else { "Error" };
+        assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["reason"], why, "{name}");
+    }
+    bench.agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_desktop_that_has_left_keeps_no_container() {
     let bench = bench();
     let mut spec = one("app:1");
