@@ -335,7 +335,7 @@ mod tests {
         grants.grant(&mine, Some(&mine), 1_000).unwrap();
         let held = 1_000 + HOLD_MS;
         assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held - 1), Err(NoPledge::Led));
-        grants.note_roster(Revision(5));
+        grants.note_roster(&mine, Revision(5));
         let newer = Err(NoPledge::NewerRoster(Revision(5)));
         assert_eq!(pledge(&mut grants, &ask(2, 9), "a", Some(&mine), at(5), held), newer);
         let gone_on = Ask { position: Position { epoch: 2, ..at(1) }, ..ask(3, 0) };

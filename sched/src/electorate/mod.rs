@@ -4,6 +4,7 @@
 //! argument), no network and no Raft; whoever calls them acts on the answer.
 
 pub mod assembly;
+pub mod attempts;
 pub mod founding;
 pub mod presence;
 pub mod roster;

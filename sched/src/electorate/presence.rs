@@ -200,9 +200,15 @@ impl Grants {
         same_group && reached.is_some_and(|epoch| epoch > lineage.epoch)
     }
 
-    /// A roster of this revision is in force in the group that leases are given to.
-    pub fn note_roster(&mut self, roster: Revision) {
-        self.word.roster = self.word.roster.max(roster);
+    /// The roster of this revision is in force in that lineage, as this node's view of it says; 0 if it has no such view yet.
+    ///
+    /// One that was noted in an older epoch, and is newer than that, was not carried over: too few had noted it for it to be
+    /// counted by. Whoever asks by the roster in force would be refused because of it for ever.
+    pub fn note_roster(&mut self, of: &Lineage, roster: Revision) {
+        let noted = self.word.roster;
+        let is_history = self.word.given.as_ref() == Some(of) && noted.epoch() < of.epoch;
+        self.word.roster =
+            if is_history && roster > Revision::default() { roster } else { noted.max(roster) };
     }
 
     /// Answers a leader that asks: a lease, if this node follows that very lineage (`mine`), has not gone beyond it, and no
@@ -350,11 +356,30 @@ mod tests {
     }
 
     #[test]
+    fn a_roster_that_a_founding_went_on_without_is_forgotten_when_its_state_is_seen() {
+        let at = |epoch, n| Revision(Revision::first_of(epoch).0 + n);
+        let mut grants = Grants::new(Word::default(), 0);
+        grants.grant(&lineage(2), Some(&lineage(2)), HOLD_MS).unwrap();
+        grants.note_roster(&lineage(2), at(1, 3));
+        grants.note_roster(&lineage(2), at(2, 5));
+        grants.note_roster(&lineage(2), at(2, 4));
+        assert_eq!(grants.word().roster, at(2, 5), "within an epoch the newest counts");
+        grants.grant(&lineage(3), Some(&lineage(3)), 3 * HOLD_MS).unwrap();
+        grants.note_roster(&lineage(3), Revision::default());
+        assert_eq!(grants.word().roster, at(2, 5), "the new epoch may have carried it over");
+        grants.note_roster(&lineage(3), at(1, 3));
+        assert_eq!(grants.word().roster, at(1, 3), "it has not");
+        grants.note_roster(&lineage(3), at(3, 1));
+        grants.note_roster(&lineage(3), at(1, 3));
+        assert_eq!(grants.word().roster, at(3, 1));
+    }
+
+    #[test]
     fn no_two_lineages_may_count_on_a_node_at_once_also_after_a_restart() {
         let other = Lineage { group: "h".into(), epoch: 9 };
         let mut grants = Grants::new(Word::default(), 0);
         grants.grant(&lineage(1), Some(&lineage(1)), 1_000).unwrap();
-        grants.note_roster(Revision(7));
+        grants.note_roster(&lineage(1), Revision(7));
         let held = Err(NoLease::Held(lineage(1)));
         assert_eq!(grants.grant(&other, Some(&other), 1_000 + HOLD_MS - 1), held);
 

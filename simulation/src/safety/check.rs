@@ -27,7 +27,9 @@ impl Lack {
             Self::Machines => "half of the roster or more is off or removed",
             Self::Forgotten => "half of the roster or more has left and forgotten it",
             Self::Words => "half of the roster or more is off or has lost its word",
-            Self::Newest => "nobody who belongs and knows its word holds the newest",
+            Self::Newest => {
+                "nobody who belongs and knows its word holds the newest, or a roster as new as others have seen"
+            }
         }
     }
 }
@@ -228,6 +230,15 @@ impl World<'_> {
         }
         if !roster.has_majority(|peer| helps(peer) && is_of(peer)) {
             return Err(Lack::Words);
+        }
+        // Who has seen a newer roster than the newest that is here would not pledge itself by it.
+        let accepts = |peer: &str| {
+            let word = &self.machines[index(peer)].disk.word;
+            let of_this_epoch = word.given.as_ref().is_some_and(|given| given.epoch >= newest.epoch);
+            !of_this_epoch || word.roster <= view.roster_revision
+        };
+        if !roster.has_majority(|peer| helps(peer) && accepts(peer)) {
+            return Err(Lack::Newest);
         }
         let knows = |(position, _, node): &(Position, &Entry, usize)| {
             position == newest && helps(&name(*node)) && roster.names(&name(*node))

@@ -7,6 +7,7 @@ use super::message::Message;
 use super::node::Campaign;
 use super::presence::counted;
 use super::world::{World, index, name};
+use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::{
     self, Ask, FoundingRules, NoPledge, Position, Situation, Step, Survivor,
 };
@@ -17,7 +18,6 @@ use std::rc::Rc;
 
 const PREVIEW_WITHIN_MS: u64 = 1_000;
 const PLEDGE_WITHIN_MS: u64 = 5_000;
-const AGAIN_MS: u64 = 700;
 const AFTER_START_MS: u64 = 10_000;
 
 /// What a node knows best of its group.
@@ -75,7 +75,7 @@ impl World<'_> {
         if self.acting(node).is_some() {
             let process = self.process(node);
             process.corrected.clear();
-            (process.epochs, process.again_after_ms) = (0, 0);
+            process.attempts = Attempts::default();
             return;
         }
         let Some(known) = self.best_known(node) else { return };
@@ -86,7 +86,7 @@ impl World<'_> {
             rules.wait_ms = rules.wait_ms.max(AFTER_START_MS);
         }
         let unled_ms = now_ms.saturating_sub(process.given_ms);
-        let again = now_ms >= process.again_after_ms;
+        let again = process.attempts.is_due(now_ms);
         let me = name(node);
         let here = |peer: &str| peer == me || survivors.iter().any(|survivor| survivor.peer == peer);
         let roster = counted(&known.roster, self.plan.mutation, here);
@@ -108,14 +108,17 @@ impl World<'_> {
         let Some(of) = self.process(node).of.clone() else { return };
         let told = (0..self.plan.nodes).filter_map(|peer| self.facts_of(node, peer)?.of.clone());
         let told = told.filter(|other| other.group == of.group).map(|other| other.epoch).max();
+        let drawn = self.random.within(0, 1_000) as f64 / 1_000.0;
         let process = self.process(node);
         let word = process.grants.word();
         let given = word.given.as_ref().filter(|given| given.group == of.group);
         let reached = given.map_or(0, |given| given.epoch);
         let pledged = given.and(word.pledge.as_ref()).map_or(0, |pledge| pledge.epoch);
-        let highest =
-            [told.unwrap_or(0), of.epoch, reached, pledged, process.epochs].into_iter().max().unwrap_or(0);
-        process.again_after_ms = now_ms + AGAIN_MS;
+        let highest = [told.unwrap_or(0), of.epoch, reached, pledged, process.attempts.reached()]
+            .into_iter()
+            .max()
+            .unwrap_or(0);
+        process.attempts.begin(drawn, now_ms);
         let lineage = Lineage { group: of.group.clone(), epoch: highest + 1 };
         let ask = Ask { lineage, position: known.position, roster: known.revision };
         if self.would_pledge(node, node, &ask).is_ok() {
@@ -194,6 +197,7 @@ impl World<'_> {
 
     pub fn on_answer(&mut self, from: usize, node: usize, number: u64, answer: Option<Result<(), NoPledge>>) {
         self.note(node, || format!("hears from {} about its founding: {answer:?}", name(from)));
+        let now_ms = self.ms(node);
         let process = self.process(node);
         let Some(campaign) = process.campaign.as_mut().filter(|campaign| campaign.number == number) else {
             return;
@@ -202,16 +206,14 @@ impl World<'_> {
         match answer {
             Some(Ok(())) => _ = campaign.granted.insert(from),
             Some(Err(NoPledge::Newer(position))) => _ = process.corrected.insert(from, position),
-            Some(Err(NoPledge::Passed(epoch))) => process.epochs = process.epochs.max(epoch),
+            Some(Err(NoPledge::Passed(epoch))) => process.attempts.passed(epoch, now_ms),
             Some(Err(_)) | None => {}
         }
     }
 
     /// A round of asking is over.
     fn weigh(&mut self, node: usize) {
-        let now_ms = self.ms(node);
         let Some(done) = self.process(node).campaign.take() else { return };
-        self.process(node).again_after_ms = now_ms + AGAIN_MS;
         let enough = |roster: &Roster| {
             roster.has_majority(|peer| index(peer) == node || done.granted.contains(&index(peer)))
         };

@@ -3,6 +3,7 @@
 use super::super::clock::Clock;
 use super::super::network::Network;
 use super::ledger::{Id, Voters};
+use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::{Ask, Position};
 use gaggle_sched::electorate::presence::{Grants, Leases, Word};
 use gaggle_sched::electorate::roster::Roster;
@@ -154,9 +155,8 @@ pub struct Process {
     pub live_since_ms: u64,
     pub contest: Option<(Rc<Lineage>, u64)>,
     pub campaign: Option<Campaign>,
-    pub again_after_ms: u64,
+    pub attempts: Attempts,
     pub corrected: BTreeMap<usize, Position>,
-    pub epochs: u64,
     pub tenure: Tenure,
     pub saved_ms: u64,
     pub known: Vec<Known>,

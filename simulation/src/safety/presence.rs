@@ -159,7 +159,7 @@ impl World<'_> {
         let in_force = view.filter(|entry| entry.lineage == lineage);
         let in_force = in_force.map_or(Revision::default(), |entry| entry.roster_revision);
         let process = self.process(node);
-        process.grants.note_roster(in_force);
+        process.grants.note_roster(&lineage, in_force);
         process.given_ms = now_ms;
         let noted = Ok(process.grants.word().roster);
         self.keep_word(node);

@@ -12,6 +12,7 @@ use super::message::Message;
 use super::node::{Disk, Facts, Known, Lead, Machine, NextDue, Process, Role};
 use super::{Mutation, Plan, Stats, Violation};
 use gaggle_sched::electorate::Tenure;
+use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::presence::{Grants, Word};
 use gaggle_sched::state::Lineage;
@@ -306,9 +307,8 @@ impl<'a> World<'a> {
             live_since_ms: now_ms,
             contest: None,
             campaign: None,
-            again_after_ms: 0,
+            attempts: Attempts::default(),
             corrected: BTreeMap::new(),
-            epochs: 0,
             tenure: Tenure::default(),
             saved_ms: now_ms,
             known: vec![Known { news_ms: now_ms, ..Known::default() }; nodes],

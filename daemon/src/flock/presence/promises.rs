@@ -115,7 +115,7 @@ impl Promises {
         if let Err(no_lease) = grants.grant(&ask.lineage, mine.as_ref(), boottime_ms()) {
             return Answer::NoLease(no_lease);
         }
-        grants.note_roster(self.roster_in_force(&ask.lineage));
+        grants.note_roster(&ask.lineage, self.roster_in_force(&ask.lineage));
         let noted = grants.word().roster;
         if let Err(why) = self.keep(&mut kept, grants).await {
             return Answer::Unable(why);

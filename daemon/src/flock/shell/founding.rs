@@ -6,7 +6,7 @@
 //! founds. Each step is on the disk before the next, and an interruption anywhere leaves something that goes on: until
 //! the new group's log is there, the old files or the saved view hold everything.
 
-use super::Shell;
+use super::{Shell, millis};
 use crate::flock::orphans;
 use crate::flock::presence::{Answer, Errand, MAX_EPOCH, Request, Unkept, ask, position_in};
 use crate::flock::rpc::Rpc;
@@ -15,6 +15,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
+use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::{self, Ask, NoPledge, Position, Situation, Step, Survivor};
 use gaggle_sched::electorate::roster::{Count, Roster};
 use gaggle_sched::raft::{Group, GroupId, Salvaged, Tail};
@@ -22,16 +23,11 @@ use gaggle_sched::state::{Lineage, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 /// How long others may take to say what they would do.
 const PREVIEW_WITHIN: Duration = Duration::from_millis(1_000);
 /// How long they may take to end their part, look into their log and write their word down.
 const PLEDGE_WITHIN: Duration = Duration::from_secs(5);
-/// After an attempt that came to nothing; twice as long after each, up to `AGAIN_DOUBLINGS` times: a node that hears no
-/// leader which all others hear may stay so for long.
-const AGAIN: Duration = Duration::from_millis(700);
-const AGAIN_DOUBLINGS: u32 = 3;
 /// A node that was just started gives the others, and among them the voters, this long to come back as well.
 const AFTER_START_MS: u64 = 10_000;
 
@@ -39,12 +35,9 @@ const AFTER_START_MS: u64 = 10_000;
 #[derive(Default)]
 pub(super) struct Founding {
     campaign: Option<Campaign>,
-    again_after: Option<Instant>,
-    attempts: u32,
+    attempts: Attempts,
     /// What peers said of themselves when they refused: newer than what gossip says.
     corrected: BTreeMap<String, Position>,
-    /// The highest epoch that a peer has spoken of.
-    epochs: u64,
     /// What this node's log holds beyond its view, while its part runs and nobody leads, and up to where.
     held: Option<(Tail, Option<Known>)>,
     /// How many are here, when nobody leads.
@@ -142,7 +135,7 @@ impl Shell {
                 self.founding.why = format!("founding anew: {} begins", name_of(members, &founder));
             }
             Step::Ask { why } => {
-                if self.founding.again_after.is_none_or(|after| Instant::now() >= after) {
+                if self.founding.attempts.is_due(millis(self.started)) {
                     self.preview(known, why, members).await;
                 }
             }
@@ -214,7 +207,8 @@ impl Shell {
         let told = members.iter().filter_map(|member| member.group.as_ref());
         let told = told.filter(|facts| facts.group == of.group).map(|facts| facts.epoch);
         let reached = self.promises.reached(&of.group).await;
-        let highest = told.chain([of.epoch, reached, self.founding.epochs]).max().unwrap_or_default();
+        let highest =
+            told.chain([of.epoch, reached, self.founding.attempts.reached()]).max().unwrap_or_default();
         if highest >= MAX_EPOCH {
             self.founding.why = format!(
                 "the group has been founded anew {MAX_EPOCH} times, which is as often as can be: gaggle recover begins a new one"
@@ -223,11 +217,7 @@ impl Shell {
         }
         let lineage = Lineage { group: of.group, epoch: highest + 1 };
         let ask = Ask { lineage, position: known.position, roster: known.roster_revision };
-        // Spread: of two that ask in step, each could be an epoch behind what the other has just pledged itself to, for ever.
-        let spread = rand::random_range(0.75..1.25);
-        let pause = (AGAIN * 2u32.pow(self.founding.attempts)).mul_f64(spread);
-        self.founding.again_after = Some(Instant::now() + pause);
-        self.founding.attempts = (self.founding.attempts + 1).min(AGAIN_DOUBLINGS);
+        self.founding.attempts.begin(rand::random(), millis(self.started));
         if let Err(no_pledge) = self.promises.preview(self.me, &ask).await {
             tracing::debug!(%no_pledge, "this desktop would not pledge itself");
             return;
@@ -250,11 +240,8 @@ impl Shell {
             tracing::info!(peer = name_of(members, &peer), ?stage, %no_pledge, "no pledge");
             match no_pledge {
                 NoPledge::Newer(position) => _ = self.founding.corrected.insert(peer, position),
-                // It would perhaps pledge itself to a later one, and is soon asked: the longer pauses are for those who refuse.
                 NoPledge::Passed(epoch) => {
-                    self.founding.epochs = self.founding.epochs.max(epoch.min(MAX_EPOCH));
-                    let soon = Instant::now() + AGAIN;
-                    self.founding.again_after = self.founding.again_after.map(|after| after.min(soon));
+                    self.founding.attempts.passed(epoch.min(MAX_EPOCH), millis(self.started));
                 }
                 NoPledge::OtherGroup | NoPledge::Led | NoPledge::Unsure | NoPledge::NewerRoster(_) => {}
             }
