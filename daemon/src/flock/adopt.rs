@@ -235,12 +235,20 @@ pub async fn adopt_forever(
         }
         changed.mark_unchanged();
         tokio::time::sleep(SETTLE).await;
+        // Who does not lead any more, or is about to yield, adopts nothing.
+        if lead.borrow().is_none() {
+            continue;
+        }
         let mut again = false;
         bury(&view, &intent, &*propose).await;
         let ahead = look.ahead(&view, &intent).await;
         strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
         for found in ahead {
+            if lead.borrow().is_none() {
+                again = true;
+                break;
+            }
             let doc = &found.doc;
             let Some(key) = object_key(doc) else { continue };
             if view.read(|store| may_run_already(store, &key)) {

@@ -92,6 +92,9 @@ pub struct GroupFacts {
     pub quorum: bool,
     /// The group counts it among the voters, and it has lost its log: it cannot vote before it was voted out.
     pub lost: bool,
+    /// Whether more than half of its roster is here, as this node sees it, of whichever group they say that they are.
+    #[serde(default)]
+    pub could_act: bool,
 }
 
 /// A fact as a value; None when it is too long, which only its owner can put right.

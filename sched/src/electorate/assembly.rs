@@ -6,6 +6,7 @@
 use super::roster::Roster;
 use crate::state::Lineage;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// What a node does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Claim {
     pub part: Part,
     /// Whether it hears of a quorum.
     pub quorum: bool,
+    /// Whether more than half of its members are here, as far as it sees, of whichever group they say that they are.
+    pub could_act: bool,
 }
 
 /// Another node, as this one sees it.
@@ -41,9 +44,8 @@ pub struct Mine {
     pub lineage: Lineage,
     /// As this node knows it; what the leader says counts for more, where it is heard.
     pub members: usize,
-    /// Whether it can neither act nor be founded anew for want of members who are here and of another group
-    /// ([`is_scattered`]).
-    pub scattered: bool,
+    /// For how long it has been [`Muster::Scattered`]; 0 if it is not.
+    pub scattered_for_ms: u64,
     /// Whether this node is one of its voters.
     pub votes: bool,
     /// Who acts for it as its leader, as far as this node hears; itself, too.
@@ -135,13 +137,33 @@ pub fn rival(situation: &Situation) -> Option<Lineage> {
     (own(situation, mine).rank() < best.rank() || mine.acting.is_none()).then(|| best.lineage.clone())
 }
 
-/// Whether more than half of a group's members are here, but not of it: some say that they are of another one. `me` is of it.
-pub fn is_scattered(me: &str, group: &str, roster: &Roster, others: &[Seen]) -> bool {
-    let here = || others.iter().filter(|seen| seen.alive && seen.connected);
-    let is_of = |seen: &Seen| seen.group.as_ref().is_some_and(|claim| claim.lineage.group == group);
-    let stays = |peer: &str| peer == me || here().any(|seen| seen.peer == peer && is_of(seen));
-    let is_of_any = |peer: &str| peer == me || here().any(|seen| seen.peer == peer && seen.group.is_some());
-    !roster.has_majority(stays) && roster.has_majority(is_of_any)
+/// Whether the members of a group are here, as one of them sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Muster {
+    /// More than half are, and of this group.
+    Together,
+    /// More than half are, and of this group are too few: it can neither act nor be founded anew without those who say that
+    /// they are of another one.
+    Scattered,
+    /// Half or less are.
+    Few,
+}
+
+impl Muster {
+    /// What `me`, which is of the group, sees of those on its roster.
+    pub fn of(me: &str, group: &str, roster: &Roster, others: &[Seen]) -> Self {
+        let here = || others.iter().filter(|seen| seen.alive && seen.connected);
+        let is_of = |seen: &Seen| seen.group.as_ref().is_some_and(|claim| claim.lineage.group == group);
+        let stays = |peer: &str| peer == me || here().any(|seen| seen.peer == peer && is_of(seen));
+        // Who is of no group has forgotten this one, and joins it as a stranger.
+        let is_of_any =
+            |peer: &str| peer == me || here().any(|seen| seen.peer == peer && seen.group.is_some());
+        match () {
+            () if roster.has_majority(stays) => Self::Together,
+            () if roster.has_majority(is_of_any) => Self::Scattered,
+            () => Self::Few,
+        }
+    }
 }
 
 /// A group that others speak of.
@@ -196,17 +218,66 @@ fn way_out(situation: &Situation, mine: &Mine) -> Option<Lineage> {
     best_to_follow(situation).map(|(_, claim)| claim.lineage.clone())
 }
 
-/// A group to go to from one whose members are scattered over several, so that none may be able to act. What this node holds
-/// of its own is kept as intent. Of two such groups the one that ranks lower is left, or the one without voters.
+/// What may be hoped of a group, from all that is said of it: who compares two by the same claims comes to the same end.
+struct Hope<'a> {
+    acts: bool,
+    /// One of its voters is here.
+    is_led: bool,
+    could_act: bool,
+    members: usize,
+    /// The newest of the group.
+    lineage: &'a Lineage,
+}
+
+impl<'a> Hope<'a> {
+    fn of(claim: &'a Claim) -> Self {
+        let Claim { lineage, members, part, quorum, could_act } = claim;
+        let is_led = *part != Part::Follower;
+        Self { acts: *quorum, is_led, could_act: *could_act, members: *members, lineage }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            acts: self.acts || other.acts,
+            is_led: self.is_led || other.is_led,
+            could_act: self.could_act || other.could_act,
+            members: self.members.max(other.members),
+            lineage: if other.lineage.epoch > self.lineage.epoch { other.lineage } else { self.lineage },
+        }
+    }
+
+    fn rank(&self) -> (bool, bool, usize, Reverse<&'a str>) {
+        (self.acts, self.is_led, self.members, Reverse(&self.lineage.group))
+    }
+}
+
+/// A group to go to from one whose members are scattered over several, so that none may be able to act: one that acts, or the
+/// one of which most may be hoped among those that could with who is here. What this node holds of its own is kept as intent.
 fn gathering(situation: &Situation, mine: &Mine) -> Option<Lineage> {
-    if !mine.scattered || mine.acting.is_some() || mine.without_quorum_ms < situation.rules.rejoin_grace_ms {
+    if mine.acting.is_some() || mine.scattered_for_ms < situation.rules.rejoin_grace_ms {
         return None;
     }
-    let (_, best) = best_to_follow(situation)?;
-    let can_be_led = mine.votes || is_followed(situation, &mine.lineage);
-    let other = Group { lineage: &best.lineage, members: best.members };
-    let better = best.quorum || !can_be_led || own(situation, mine).rank() < other.rank();
-    (best.lineage.group != mine.lineage.group && better).then(|| best.lineage.clone())
+    let own = Hope {
+        acts: false,
+        is_led: mine.votes,
+        could_act: true,
+        members: mine.members,
+        lineage: &mine.lineage,
+    };
+    let mut groups = BTreeMap::from([(mine.lineage.group.as_str(), own)]);
+    for (_, claim) in claims(situation) {
+        let (group, hope) = (claim.lineage.group.as_str(), Hope::of(claim));
+        let known = groups.remove(group);
+        groups.insert(
+            group,
+            match known {
+                Some(known) => known.with(hope),
+                None => hope,
+            },
+        );
+    }
+    let best = groups.into_values().filter(|hope| hope.acts || hope.could_act).max_by_key(Hope::rank)?;
+    (best.lineage.group != mine.lineage.group).then(|| best.lineage.clone())
 }
 
 /// Whether another node acts as the leader of this node's group and says that it is of it.

@@ -220,7 +220,8 @@ impl World<'_> {
         let is_sure = |node: usize| !self.machines[node].disk.word.unsure;
         let helps = |peer: &str| remembers(peer) && is_sure(index(peer));
         // Unless it waits where it is, because of who lost its word there.
-        let all_are_sure = (0..self.plan.nodes).all(is_sure);
+        let runs = |node: &usize| self.machines[*node].process.is_some();
+        let all_are_sure = (0..self.plan.nodes).filter(runs).all(is_sure);
         let is_of = |peer: &str| all_are_sure || of(index(peer)).is_some_and(|of| of.group == *group);
         if !roster.has_majority(is_up) {
             return Err(Lack::Machines);
@@ -234,7 +235,8 @@ impl World<'_> {
         // Who has seen a newer roster than the newest that is here would not pledge itself by it.
         let accepts = |peer: &str| {
             let word = &self.machines[index(peer)].disk.word;
-            let of_this_epoch = word.given.as_ref().is_some_and(|given| given.epoch >= newest.epoch);
+            let of_this_epoch =
+                word.given.as_ref().is_some_and(|given| given.group == *group && given.epoch >= newest.epoch);
             !of_this_epoch || word.roster <= view.roster_revision
         };
         if !roster.has_majority(|peer| helps(peer) && accepts(peer)) {

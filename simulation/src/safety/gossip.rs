@@ -3,6 +3,7 @@
 use super::message::Message;
 use super::node::{Facts, Place, Role};
 use super::world::World;
+use gaggle_sched::electorate::assembly::Muster;
 use std::rc::Rc;
 
 const GOSSIP_EVERY_MS: u64 = 300;
@@ -95,6 +96,7 @@ impl World<'_> {
             started_ms: process.started_ms,
             leaving: process.leaving_since_ms.is_some(),
             lost: counted && of.as_ref().is_some_and(|of| machine.disk.gave_up.contains(&**of)),
+            could_act: process.muster != Muster::Few,
             of,
         }
     }

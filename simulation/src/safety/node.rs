@@ -3,6 +3,7 @@
 use super::super::clock::Clock;
 use super::super::network::Network;
 use super::ledger::{Id, Voters};
+use gaggle_sched::electorate::assembly::Muster;
 use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::{Ask, Position};
 use gaggle_sched::electorate::presence::{Grants, Leases, Word};
@@ -101,6 +102,7 @@ pub struct Facts {
     pub started_ms: u64,
     pub leaving: bool,
     pub lost: bool,
+    pub could_act: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +156,8 @@ pub struct Process {
     pub live: BTreeSet<usize>,
     pub live_since_ms: u64,
     pub contest: Option<(Rc<Lineage>, u64)>,
+    pub muster: Muster,
+    pub scattered_since_ms: Option<u64>,
     pub campaign: Option<Campaign>,
     pub attempts: Attempts,
     pub corrected: BTreeMap<usize, Position>,

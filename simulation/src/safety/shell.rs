@@ -7,8 +7,9 @@ use super::message::Message;
 use super::node::{Disk, Part, Place, Role, Told};
 use super::world::{World, index};
 use gaggle_sched::electorate::assembly::{
-    self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
+    self, AssemblyRules, Claim, Contest, Decision, Mine, Muster, Seen, Situation,
 };
+use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::{Candidate, Input, Own, Tenure, TenureRules, Theirs, VoterRules, next_change};
 use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
@@ -110,6 +111,7 @@ impl World<'_> {
                         Place::Follower | Place::None => assembly::Part::Follower,
                     },
                     quorum: facts.acting,
+                    could_act: facts.could_act,
                 });
                 let (alive, connected) = (self.is_alive(node, peer), self.is_connected(node, peer));
                 Some(Seen { peer: super::world::name(peer), alive, connected, group: claim })
@@ -117,15 +119,20 @@ impl World<'_> {
             .collect();
         let acting = self.acting(node).map(super::world::name);
         let members = self.count_members(node);
-        let scattered = self.is_scattered(node, &others);
+        let muster = self.muster(node, &others);
         let part = self.part(node);
         let votes = part.is_some_and(|part| self.ledger.get(part.head).voters.names(node));
         let holds = self.holds_anything(node);
         let process = self.process(node);
+        process.muster = muster;
+        process.scattered_since_ms = match muster {
+            Muster::Scattered => process.scattered_since_ms.or(Some(now_ms)),
+            Muster::Together | Muster::Few => None,
+        };
         let mine = process.of.as_ref().map(|of| Mine {
             lineage: (**of).clone(),
             members,
-            scattered,
+            scattered_for_ms: process.scattered_since_ms.map_or(0, |since| now_ms.saturating_sub(since)),
             votes,
             acting,
             heard: process.confirmed,
@@ -169,13 +176,13 @@ impl World<'_> {
         view.map_or(0, |view| self.ledger.get(view).roster.members.len())
     }
 
-    /// Whether its group lacks members who are of another one.
-    fn is_scattered(&self, node: usize, others: &[Seen]) -> bool {
-        let Some(process) = &self.machines[node].process else { return false };
-        let (Some(view), Some(of)) = (process.view, &process.of) else { return false };
-        let view = self.ledger.get(view);
-        view.lineage.group == of.group
-            && assembly::is_scattered(&super::world::name(node), &of.group, &view.roster, others)
+    /// Whether the members of its group are here.
+    fn muster(&self, node: usize, others: &[Seen]) -> Muster {
+        let of = self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
+        let known = of.zip(self.best_known(node));
+        known.map_or(Muster::Few, |(of, known)| {
+            Muster::of(&super::world::name(node), &of.group, &known.roster, others)
+        })
     }
 
     fn found_first(&mut self, node: usize, why: &str) {
@@ -216,6 +223,8 @@ impl World<'_> {
         let process = self.process(node);
         // What it asked the others to pledge themselves to was a founding from what it held of the group before.
         process.campaign = None;
+        process.attempts = Attempts::default();
+        process.corrected.clear();
         process.told = None;
         process.told_by = None;
         process.confirmed = false;

@@ -12,6 +12,7 @@ use super::message::Message;
 use super::node::{Disk, Facts, Known, Lead, Machine, NextDue, Process, Role};
 use super::{Mutation, Plan, Stats, Violation};
 use gaggle_sched::electorate::Tenure;
+use gaggle_sched::electorate::assembly::Muster;
 use gaggle_sched::electorate::attempts::Attempts;
 use gaggle_sched::electorate::founding::Position;
 use gaggle_sched::electorate::presence::{Grants, Word};
@@ -306,6 +307,8 @@ impl<'a> World<'a> {
             live: BTreeSet::new(),
             live_since_ms: now_ms,
             contest: None,
+            muster: Muster::Few,
+            scattered_since_ms: None,
             campaign: None,
             attempts: Attempts::default(),
             corrected: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::link::{self, Listing};
 use super::pulls::{Pulls, Source};
+use super::work::KILLED;
 use super::{Linked, Report, Shell, pulse};
 use crate::agent::EngineState;
 use crate::agent::engine::{EngineError, EngineEvent, Exit, Found, Image, RunState};
@@ -14,9 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-/// What a process ends with that a SIGKILL ended, as the kernel's when memory runs out.
-const KILLED: i32 = 137;
 
 /// After a kill that failed: what may run elsewhere by now cannot wait.
 const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -299,12 +297,14 @@ impl Shell {
         }
     }
 
-    fn ended(&mut self, id: &str, exit: Exit, message: String) {
+    fn ended(&mut self, id: &str, mut exit: Exit, message: String) {
         self.killed.remove(id);
         let Some(entry) = self.entry_of(id) else { return };
         entry.concluding.remove(id);
         if let Some(observed) = entry.containers.get_mut(id) {
             entry.memory.ended(observed);
+            // Docker may have been listed meanwhile, and have known better.
+            exit.oom_killed |= matches!(&observed.state, RunState::Exited(listed) if listed.oom_killed);
             observed.state = RunState::Exited(exit);
             observed.message = message;
         }

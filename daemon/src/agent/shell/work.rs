@@ -34,6 +34,9 @@ const LOG_MESSAGE_BYTES: usize = 2048;
 /// How long a stopped container has after a `preStop` command used its grace period up. (Kubernetes gives 2 s.)
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 
+/// What a process ends with that a SIGKILL ended, as the kernel's when memory runs out.
+pub(super) const KILLED: i32 = 137;
+
 /// How long after the end of a container that was killed Docker may tell that its memory ran out. Its two events come from two
 /// sources, and the second was seen some ten milliseconds late on a busy machine.
 const OUT_OF_MEMORY_WITHIN: Duration = Duration::from_millis(500);
@@ -249,16 +252,21 @@ impl Hands {
         memory_ran_out: Option<oneshot::Receiver<()>>,
         dir: PathBuf,
     ) {
-        if let Some(told) = memory_ran_out {
-            let found = self.engine.inspect(&observed.id).await;
-            exit.oom_killed = match found {
-                Ok(Found { state: RunState::Exited(Exit { oom_killed: true, .. }), .. }) => true,
-                // Docker tells of it beside the end, a moment before or after, and only then says so when it is asked.
-                _ => matches!(tokio::time::timeout(OUT_OF_MEMORY_WITHIN, told).await, Ok(Ok(()))),
-            };
+        if exit.code == KILLED && !exit.oom_killed {
+            exit.oom_killed = self.ran_out_of_memory(&observed.id).await;
+        }
+        if let Some(told) = memory_ran_out.filter(|_| !exit.oom_killed) {
+            let told = tokio::time::timeout(OUT_OF_MEMORY_WITHIN, told).await;
+            exit.oom_killed = matches!(told, Ok(Ok(()))) || self.ran_out_of_memory(&observed.id).await;
         }
         let message = self.last_words(&observed, &exit, dir).await;
         self.report(Report::Ended { id: observed.id, exit, message }).await;
+    }
+
+    /// What Docker says when it is asked. It learns of it beside the end, a moment before or after.
+    async fn ran_out_of_memory(&self, id: &str) -> bool {
+        let found = self.engine.inspect(id).await;
+        matches!(found, Ok(Found { state: RunState::Exited(Exit { oom_killed: true, .. }), .. }))
     }
 
     pub async fn last_words(&self, observed: &Observed, exit: &Exit, dir: PathBuf) -> String {

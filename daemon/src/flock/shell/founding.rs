@@ -48,12 +48,12 @@ pub(super) struct Founding {
 
 impl Founding {
     /// Gives up what is under way: this node is of another lineage now, and may have dropped the log that it asked with. To
-    /// found from less than that would lose what those who pledged themselves have seen.
+    /// found from less than that would lose what those who pledged themselves have seen. What peers said was about it, too.
     pub fn abandon(&mut self) {
         if let Some(campaign) = self.campaign.take() {
             campaign.tally.abort();
         }
-        self.held = None;
+        *self = Self::default();
     }
 }
 

@@ -24,7 +24,7 @@ use gaggle_gossip::membership::{GroupFacts, Member, Membership, Role as GossipRo
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::electorate::Tenure;
 use gaggle_sched::electorate::assembly::{
-    self, AssemblyRules, Claim, Contest, Decision, Mine, Seen, Situation,
+    self, AssemblyRules, Claim, Contest, Decision, Mine, Muster, Seen, Situation,
 };
 use gaggle_sched::electorate::founding::FoundingRules;
 use gaggle_sched::electorate::roster::Roster;
@@ -92,6 +92,8 @@ pub(super) struct Shell {
     live: BTreeSet<PeerId>,
     live_since: Instant,
     contest: Option<(Lineage, Instant)>,
+    muster: Muster,
+    scattered_since: Option<Instant>,
     /// Of this node's present part.
     tenure: Tenure,
     changing: Option<JoinHandle<()>>,
@@ -183,6 +185,8 @@ impl Shell {
             live: BTreeSet::new(),
             live_since: now,
             contest: None,
+            muster: Muster::Few,
+            scattered_since: None,
             tenure: Tenure::default(),
             changing: None,
             tending: voters::Tending::default(),
@@ -288,12 +292,18 @@ impl Shell {
             group: member.group.as_ref().and_then(claim),
         });
         let others: Vec<Seen> = others.collect();
+        self.muster = self.muster(&others);
+        self.scattered_since = match self.muster {
+            Muster::Scattered => self.scattered_since.or_else(|| Some(Instant::now())),
+            Muster::Together | Muster::Few => None,
+        };
         let of = self.of.borrow().clone();
         let me = self.me.to_string();
+        let votes = |own: raft::Status| own.failed.is_none() && own.voters.contains(&me);
         let mine = of.map(|lineage| Mine {
             members: self.roster(),
-            scattered: self.is_scattered(&lineage, &others),
-            votes: self.own_status().is_some_and(|own| own.voters.contains(&me)),
+            scattered_for_ms: self.scattered_since.map_or(0, millis),
+            votes: self.own_status().is_some_and(votes),
             acting: self.acting().map(|peer| peer.to_string()),
             heard: self.confirmed,
             holds: self.holds_anything_of(&lineage),
@@ -347,14 +357,11 @@ impl Shell {
             .read(|store| Roster::of(store).map_or_else(|| listed(store), |(roster, _)| roster.members.len()))
     }
 
-    /// Whether this group lacks members who are of another one.
-    fn is_scattered(&self, of: &Lineage, others: &[Seen]) -> bool {
-        let roster = self.view.read(|store| {
-            let is_of = store.lineage().is_some_and(|lineage| lineage.group == of.group);
-            Roster::of(store).filter(|_| is_of)
-        });
-        let me = self.me.to_string();
-        roster.is_some_and(|(roster, _)| assembly::is_scattered(&me, &of.group, &roster, others))
+    /// Whether the members of this node's group are here.
+    fn muster(&self, others: &[Seen]) -> Muster {
+        let known = self.of.borrow().clone().zip(self.best_known());
+        let (me, few) = (self.me.to_string(), Muster::Few);
+        known.map_or(few, |(of, known)| Muster::of(&me, &of.group, &known.roster, others))
     }
 
     /// Whether a part, what was set aside of one, or the view came here from that group.
@@ -414,7 +421,13 @@ fn claim(facts: &GroupFacts) -> Option<Claim> {
     };
     let lineage = Lineage { group: facts.group.clone(), epoch: facts.epoch };
     let members = facts.members as usize;
-    (!facts.group.is_empty()).then_some(Claim { lineage, members, part, quorum: facts.quorum })
+    (!facts.group.is_empty()).then_some(Claim {
+        lineage,
+        members,
+        part,
+        quorum: facts.quorum,
+        could_act: facts.could_act,
+    })
 }
 
 fn millis(since: Instant) -> u64 {

@@ -4,6 +4,7 @@ use super::{Shell, millis};
 use crate::flock::{FlockStatus, Part};
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::{GroupFacts, Role as GossipRole};
+use gaggle_sched::electorate::assembly::Muster;
 use gaggle_sched::electorate::presence::LEASE_MS;
 use gaggle_sched::electorate::roster::Count;
 use gaggle_sched::raft::{self, Role};
@@ -166,6 +167,7 @@ impl Shell {
             members: self.roster() as u32,
             quorum: status.quorum,
             lost: self.lost(),
+            could_act: self.muster != Muster::Few,
         });
         self.status.send_if_modified(|now| std::mem::replace(now, status.clone()) != status);
     }

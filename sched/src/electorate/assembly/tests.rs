@@ -7,7 +7,7 @@ fn lineage(group: &str, epoch: u64) -> Lineage {
 }
 
 fn claim(group: &str, members: usize, part: Part) -> Claim {
-    Claim { lineage: lineage(group, 1), members, part, quorum: true }
+    Claim { lineage: lineage(group, 1), members, part, quorum: true, could_act: true }
 }
 
 fn seen(peer: &str, group: Option<Claim>) -> Seen {
@@ -18,7 +18,7 @@ fn mine(group: &str, members: usize) -> Mine {
     Mine {
         lineage: lineage(group, 1),
         members,
-        scattered: false,
+        scattered_for_ms: 0,
         votes: true,
         acting: Some("a".into()),
         heard: true,
@@ -169,10 +169,10 @@ fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that
     let waits = |group: &str, members, part| Claim { quorum: false, ..claim(group, members, part) };
     let decide_with = |mine: Mine, others: &[Seen]| decide(&situation("a", Some(&mine), others, &rules));
     let scattered = |group, members, votes| Mine {
-        scattered: true,
+        scattered_for_ms: 10_000,
         votes,
         acting: None,
-        without_quorum_ms: 10_000,
+        without_quorum_ms: 20_000,
         ..mine(group, members)
     };
     // The only one who belongs to g2 left for g1, one of two who belong to g1 for g2.
@@ -180,18 +180,32 @@ fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that
         [seen("d", Some(waits("g2", 1, Part::Follower))), seen("e", Some(waits("g1", 2, Part::Leader)))];
     let decision = decide_with(scattered("g2", 1, false), &left);
     assert!(matches!(&decision, Decision::Yield { to, .. } if *to == lineage("g1", 1)), "{decision:?}");
-    let soon = Mine { without_quorum_ms: 9_900, ..scattered("g2", 1, false) };
+    let soon = Mine { scattered_for_ms: 9_900, ..scattered("g2", 1, false) };
     assert_eq!(decide_with(soon, &left), Decision::Stay, "what they say may be old");
-    let whole = Mine { scattered: false, ..scattered("g2", 3, false) };
+    let whole = Mine { scattered_for_ms: 0, ..scattered("g2", 3, false) };
     assert_eq!(decide_with(whole, &left), Decision::Stay, "more than half of it may be back in a moment");
-    assert_eq!(decide_with(scattered("g1", 2, true), &left[..1]), Decision::Stay, "nobody to follow there");
-    // Both could be led: the one that ranks lower is left, and only that.
-    let both = |group| [seen("d", Some(waits(group, 2, Part::Leader)))];
-    let decision = decide_with(scattered("g2", 2, true), &both("g1"));
-    assert!(matches!(decision, Decision::Yield { .. }), "{decision:?}");
-    assert_eq!(decide_with(scattered("g1", 2, true), &both("g2")), Decision::Stay);
-    let decision = decide_with(scattered("g1", 2, false), &both("g2"));
+    let decision = decide_with(scattered("g1", 2, true), &left[..1]);
+    assert_eq!(decision, Decision::Stay, "of this one more may be hoped: it has a voter");
+    let decision = decide_with(scattered("g2", 1, true), &left);
+    assert!(
+        matches!(decision, Decision::Yield { .. }),
+        "both have a voter, the other one is larger: {decision:?}"
+    );
+    // Of two of a size the lower id stays, and whoever is in the other goes there: never both.
+    let both = |group, part| [seen("d", Some(waits(group, 2, part)))];
+    for (voter, part) in [(true, Part::Leader), (false, Part::Follower)] {
+        let decision = decide_with(scattered("g2", 2, voter), &both("g1", part));
+        assert!(matches!(decision, Decision::Yield { .. }), "{decision:?}");
+        assert_eq!(decide_with(scattered("g1", 2, voter), &both("g2", part)), Decision::Stay);
+    }
+    let decision = decide_with(scattered("g1", 2, false), &both("g2", Part::Leader));
     assert!(matches!(decision, Decision::Yield { .. }), "nobody can lead it any more: {decision:?}");
+    let of_the_absent = [seen("e", Some(Claim { could_act: false, ..waits("g1", 9, Part::Voter) }))];
+    assert_eq!(
+        decide_with(scattered("g2", 1, false), &of_the_absent),
+        Decision::Stay,
+        "it could not act either"
+    );
 }
 
 #[test]
@@ -200,16 +214,20 @@ fn a_group_is_scattered_that_lacks_those_who_are_here_and_left_it() {
     let roster = Roster { members: of(&["a", "b", "c"]), ..Roster::default() };
     let gone = |peer| seen(peer, Some(claim("g2", 1, Part::Follower)));
     let stays = |peer| seen(peer, Some(claim("g1", 1, Part::Follower)));
-    let is = |roster: &Roster, others: &[Seen]| is_scattered("a", "g1", roster, others);
-    assert!(!is(&roster, &[gone("b"), stays("c")]), "more than half of it is here");
-    assert!(is(&roster, &[gone("b")]));
-    assert!(!is(&roster, &[gone("x"), seen("b", None)]), "who left is a stranger");
+    let muster = |roster: &Roster, others: &[Seen]| Muster::of("a", "g1", roster, others);
+    assert_eq!(muster(&roster, &[gone("b"), stays("c")]), Muster::Together);
+    assert_eq!(muster(&roster, &[gone("b")]), Muster::Scattered);
+    assert_eq!(muster(&roster, &[gone("x"), seen("b", None)]), Muster::Few, "who left is a stranger");
     let mut silent = gone("b");
     silent.connected = false;
-    assert!(!is(&roster, &[silent]), "nobody knows what it is of now");
+    assert_eq!(muster(&roster, &[silent]), Muster::Few, "nobody knows what it is of now");
     let joint = Roster { before: Some(of(&["a", "b"])), ..roster };
-    assert!(is(&joint, &[gone("b"), stays("c")]), "both halves of a change are needed");
-    assert!(is_scattered("x", "g1", &joint, &[gone("a"), gone("b")]), "all of it left");
+    assert_eq!(
+        muster(&joint, &[gone("b"), stays("c")]),
+        Muster::Scattered,
+        "both halves of a change are needed"
+    );
+    assert_eq!(Muster::of("x", "g1", &joint, &[gone("a"), gone("b")]), Muster::Scattered, "all of it left");
 }
 
 /// A flock in virtual time: nodes start when they like, hear of each other late, and act on what they hear.
@@ -226,6 +244,7 @@ struct Node {
     starts: u64,
     mine: Option<Mine>,
     leads: bool,
+    could_act: bool,
     /// Who belongs, as the leader of the node's group has written it down while it acted.
     roster: BTreeSet<String>,
     contest: Option<(Lineage, u64)>,
@@ -245,6 +264,7 @@ impl Sim {
             starts: *starts,
             mine: None,
             leads: false,
+            could_act: false,
             roster: BTreeSet::new(),
             contest: None,
             known: Vec::new(),
@@ -307,7 +327,10 @@ impl Sim {
             mine.votes = node.leads;
             mine.members = node.roster.len();
             let roster = Roster { members: node.roster.clone(), ..Roster::default() };
-            mine.scattered = mine.holds && is_scattered(&node.peer, &mine.lineage.group, &roster, &others);
+            let muster = Muster::of(&node.peer, &mine.lineage.group, &roster, &others);
+            node.could_act = mine.holds && muster != Muster::Few;
+            let scattered = mine.holds && muster == Muster::Scattered;
+            mine.scattered_for_ms = if scattered { mine.scattered_for_ms + TICK } else { 0 };
             mine.heard |= mine.acting.is_some();
             mine.without_quorum_ms = if mine.acting.is_some() { 0 } else { mine.without_quorum_ms + TICK };
         }
@@ -349,6 +372,7 @@ impl Sim {
             part,
 
             quorum: mine.acting.is_some(),
+            could_act: node.could_act,
         });
         node.said.push((now, said, node.roster.clone()));
     }
