@@ -37,8 +37,8 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// What a process ends with that a SIGKILL ended, as the kernel's when memory runs out.
 pub(super) const KILLED: i32 = 137;
 
-/// How long after the end of a container that was killed Docker may tell that its memory ran out. Its two events come from two
-/// sources, and the second was seen some ten milliseconds late on a busy machine.
+/// How long after the end of a container that was killed Docker may tell that its memory ran out: the two come from different
+/// sources, in either order. Who does not hear of it by then is told that the container was killed.
 const OUT_OF_MEMORY_WITHIN: Duration = Duration::from_millis(500);
 
 impl Hands {
