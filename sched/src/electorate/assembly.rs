@@ -219,6 +219,7 @@ fn way_out(situation: &Situation, mine: &Mine) -> Option<Lineage> {
 }
 
 /// What may be hoped of a group, from all that is said of it: who compares two by the same claims comes to the same end.
+#[derive(Clone, Copy)]
 struct Hope<'a> {
     acts: bool,
     /// One of its voters is here.
@@ -266,15 +267,9 @@ fn gathering(situation: &Situation, mine: &Mine) -> Option<Lineage> {
     };
     let mut groups = BTreeMap::from([(mine.lineage.group.as_str(), own)]);
     for (_, claim) in claims(situation) {
-        let (group, hope) = (claim.lineage.group.as_str(), Hope::of(claim));
-        let known = groups.remove(group);
-        groups.insert(
-            group,
-            match known {
-                Some(known) => known.with(hope),
-                None => hope,
-            },
-        );
+        let (group, said) = (claim.lineage.group.as_str(), Hope::of(claim));
+        let hope = groups.get(group).map_or(said, |known| known.with(said));
+        groups.insert(group, hope);
     }
     let best = groups.into_values().filter(|hope| hope.acts || hope.could_act).max_by_key(Hope::rank)?;
     (best.lineage.group != mine.lineage.group).then(|| best.lineage.clone())

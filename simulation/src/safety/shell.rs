@@ -223,6 +223,7 @@ impl World<'_> {
         let process = self.process(node);
         // What it asked the others to pledge themselves to was a founding from what it held of the group before.
         process.campaign = None;
+        (process.muster, process.scattered_since_ms) = (Muster::Few, None);
         process.attempts = Attempts::default();
         process.corrected.clear();
         process.told = None;

@@ -378,6 +378,7 @@ impl Shell {
             tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
             self.stop_following();
             self.founding.abandon();
+            (self.muster, self.scattered_since) = (Muster::Few, None);
             self.heard = None;
             self.told_by = None;
             self.confirmed = false;
