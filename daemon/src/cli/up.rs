@@ -90,9 +90,10 @@ Examples:
 
 impl UpArgs {
     pub fn log_filter(&self) -> &'static str {
+        // Automerge describes every column that it reads to whoever listens, which costs as much as the reading.
         match self.verbose {
-            0 => "info,libp2p=warn,chitchat=warn,openraft=off",
-            1 => "info,openraft=warn,gaggle=debug,gaggle_gossip=debug,gaggle_sched=debug",
+            0 => "info,automerge=warn,libp2p=warn,chitchat=warn,openraft=off",
+            1 => "info,automerge=warn,openraft=warn,gaggle=debug,gaggle_gossip=debug,gaggle_sched=debug",
             _ => "debug,gaggle=trace,gaggle_gossip=trace,gaggle_sched=trace",
         }
     }

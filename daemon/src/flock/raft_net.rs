@@ -36,7 +36,7 @@ impl RaftNetwork {
 impl Network for RaftNetwork {
     async fn call(&self, to: &str, frame: Vec<u8>) -> Result<Vec<u8>, String> {
         let peer = PeerId::from_str(to).map_err(|_| format!("{to} is not a peer id"))?;
-        self.rpc.call(peer, &frame, DEADLINE).await.map_err(|error| error.to_string())
+        self.rpc.call(peer, frame, DEADLINE).await.map_err(|error| error.to_string())
     }
 }
 

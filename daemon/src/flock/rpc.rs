@@ -60,9 +60,14 @@ impl Rpc {
     /// A call that is dropped goes on until it is answered or `deadline` is over, so that its stream is there for the
     /// next one: on a network where an answer takes longer than a caller's patience, each call would otherwise have to
     /// open a new stream, which takes longer still. What was not sent by then is not sent any more.
-    pub async fn call(&self, peer: PeerId, request: &[u8], deadline: Duration) -> Result<Vec<u8>, RpcError> {
+    pub async fn call(
+        &self,
+        peer: PeerId,
+        request: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, RpcError> {
         let given_up = Arc::new(GivenUp::default());
-        let exchange = self.clone().exchange(peer, request.to_vec(), Arc::clone(&given_up));
+        let exchange = self.clone().exchange(peer, request, Arc::clone(&given_up));
         let task = tokio::spawn(async move {
             match tokio::time::timeout(deadline, exchange).await {
                 Ok(result) => result,
@@ -248,7 +253,7 @@ mod tests {
                 });
             }
         });
-        let impatient = rpc.call(there, b"first", PATIENCE);
+        let impatient = rpc.call(there, b"first".to_vec(), PATIENCE);
         tokio::time::timeout(Duration::from_millis(100), impatient).await.expect_err("nobody answers yet");
         go.notify_one();
         let kept = async {
@@ -259,7 +264,7 @@ mod tests {
         tokio::time::timeout(PATIENCE, kept).await.expect("the stream of the first call is kept");
         go.notify_one();
         assert_eq!(
-            rpc.call(there, b"second", PATIENCE).await.unwrap(),
+            rpc.call(there, b"second".to_vec(), PATIENCE).await.unwrap(),
             b"second",
             "and not the first answer"
         );

@@ -47,7 +47,7 @@ impl Peers for ConnectedPeers {
 
     async fn call(&self, peer: &str, request: Vec<u8>) -> Result<Vec<u8>, String> {
         let peer = PeerId::from_str(peer).map_err(|_| format!("{peer} is not a peer id"))?;
-        self.rpc.call(peer, &request, DEADLINE).await.map_err(|error| error.to_string())
+        self.rpc.call(peer, request, DEADLINE).await.map_err(|error| error.to_string())
     }
 }
 

@@ -3,9 +3,34 @@
 
 use super::leaf::value_leaf;
 use super::tree::ROOT;
-use automerge::{Change, ExpandedChange, legacy};
+use automerge::{ActorId, Change, ExpandedChange, ScalarValue, legacy};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+
+/// The first change of a document, which puts each of these keys once: the one that a transaction in an empty document would
+/// end with, without the document.
+pub fn of(actor: ActorId, put: impl Iterator<Item = (String, ScalarValue)>) -> Change {
+    let operations = put.map(|(key, value)| legacy::Op {
+        action: legacy::OpType::Put(value),
+        obj: legacy::ObjectId::Root,
+        key: legacy::Key::Map(key.as_str().into()),
+        pred: legacy::SortedVec::new(),
+        insert: false,
+    });
+    Change::from(ExpandedChange {
+        operations: operations.collect(),
+        actor_id: actor,
+        hash: None,
+        seq: 1,
+        start_op: NonZeroU64::MIN,
+        time: 0,
+        message: None,
+        deps: Vec::new(),
+        extra_bytes: Vec::new(),
+        author: None,
+    })
+}
 
 /// Whether this is a whole object as [`prepare`](super::document::Document::prepare) writes one into an empty document: each
 /// field put once, in the one form that automerge has for it. Such a change it takes, and gives out again as it was.
@@ -36,6 +61,7 @@ mod tests {
     use super::super::schema::KubernetesLists;
     use super::super::vet;
     use super::*;
+    use automerge::transaction::{CommitOptions, Transactable};
     use automerge::{Automerge, ReadDoc};
     use proptest::prelude::*;
     use serde_json::Value;
@@ -73,6 +99,21 @@ mod tests {
             prop_assert!(document.has_object() && document.deleted_at_ms().is_none());
             let read_back = Document::load(1, document.saved(), &[] as &[&[u8]]).unwrap();
             prop_assert_eq!(read_back.value(&KubernetesLists), document.value(&KubernetesLists));
+        }
+
+        /// Two versions of the program that make the same object make the same change of it.
+        #[test]
+        fn it_is_the_change_that_a_transaction_makes(object in object()) {
+            let change = vet::change(&first_change(&object)).unwrap();
+            let mut doc = Automerge::new().with_actor(change.actor_id().clone());
+            let mut transaction = doc.transaction();
+            for op in change.decode().operations {
+                let (legacy::Key::Map(key), legacy::OpType::Put(value)) = (op.key, op.action) else { unreachable!() };
+                transaction.put(automerge::ROOT, key.as_str(), value).unwrap();
+            }
+            transaction.commit_with(CommitOptions::default().with_time(0));
+            let made = doc.get_last_local_change().unwrap();
+            prop_assert_eq!(made.raw_bytes(), change.raw_bytes());
         }
 
         #[test]

@@ -8,6 +8,7 @@
 
 mod merging;
 
+use super::beginning;
 use super::frame::MAX_CHANGE_BYTES;
 use super::guard::caught;
 use super::leaf::{leaf, scalar, value_leaf};
@@ -15,7 +16,7 @@ use super::schema::Schema;
 use super::tree::{Leaf, Leaves, ROOT, TreeError, UID, field_of, flatten, leaf_value, unflatten};
 use super::{Heads, vet};
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc};
+use automerge::{ActorId, Automerge, Change, ChangeHash, ROOT as MAP, ReadDoc, ScalarValue};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -353,37 +354,44 @@ impl Document {
             return Ok(Prepared { change: None, heads: self.heads() });
         }
 
-        let mut doc = self.doc().clone();
-        doc.set_actor(self.actor(author, &gone, &put, stamp, &ended));
-        let made = caught(|| {
-            let mut transaction = doc.transaction();
-            for path in gone {
-                transaction.delete(MAP, path.as_str())?;
-            }
-            for (path, leaf) in put {
-                // What is there already automerge would not put again.
-                if current.get(path) == Some(leaf) {
+        let actor = self.actor(author, &gone, &put, stamp, &ended);
+        let said = stamp.map(|at_ms| (DELETED_AT.to_owned(), ScalarValue::Int(at_ms)));
+        let said = said.into_iter().chain(ended.into_iter().map(|key| (key, true.into())));
+        let (change, heads) = if self.is_empty() {
+            let put = put.into_iter().map(|(path, leaf)| (path.clone(), scalar(leaf)));
+            let change = caught(|| beginning::of(actor, put.chain(said)));
+            let change = change.ok_or(automerge_error(automerge::AutomergeError::Fail))?;
+            let heads = vec![change.hash().0];
+            (change, heads)
+        } else {
+            let mut doc = self.doc().clone();
+            doc.set_actor(actor);
+            let made = caught(|| {
+                let mut transaction = doc.transaction();
+                for path in gone {
                     transaction.delete(MAP, path.as_str())?;
                 }
-                transaction.put(MAP, path.as_str(), scalar(leaf))?;
-            }
-            if let Some(at_ms) = stamp {
-                transaction.put(MAP, DELETED_AT, at_ms)?;
-            }
-            for key in ended {
-                transaction.put(MAP, key, true)?;
-            }
-            transaction.commit_with(CommitOptions::default().with_time(0));
-            Ok(())
-        });
-        made.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)?;
-        let change = doc.get_last_local_change().ok_or(DocumentError::WornOut)?;
+                for (path, leaf) in put {
+                    // What is there already automerge would not put again.
+                    if current.get(path) == Some(leaf) {
+                        transaction.delete(MAP, path.as_str())?;
+                    }
+                    transaction.put(MAP, path.as_str(), scalar(leaf))?;
+                }
+                for (key, value) in said {
+                    transaction.put(MAP, key, value)?;
+                }
+                transaction.commit_with(CommitOptions::default().with_time(0));
+                Ok(())
+            });
+            made.unwrap_or(Err(automerge::AutomergeError::Fail)).map_err(automerge_error)?;
+            (doc.get_last_local_change().ok_or(DocumentError::WornOut)?, heads_of(&doc))
+        };
         if change.raw_bytes().len() > MAX_CHANGE_BYTES {
             return Err(DocumentError::ChangeTooLarge(change.raw_bytes().len()));
         }
         // Whoever receives it will judge it: better refused here, where somebody can be told.
         vet::change(change.raw_bytes())?;
-        let heads = heads_of(&doc);
         Ok(Prepared { change: Some(change.raw_bytes().to_vec()), heads })
     }
 

@@ -91,7 +91,7 @@ pub(super) async fn ask(
     deadline: Duration,
 ) -> Result<Answer, String> {
     let frame = rmp_serde::to_vec_named(request).map_err(|error| error.to_string())?;
-    let answer = rpc.call(peer, &frame, deadline).await.map_err(|error| error.to_string())?;
+    let answer = rpc.call(peer, frame, deadline).await.map_err(|error| error.to_string())?;
     rmp_serde::from_slice(&answer).map_err(|error| format!("the answer of {peer} does not decode: {error}"))
 }
 

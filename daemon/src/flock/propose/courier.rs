@@ -106,7 +106,7 @@ async fn deliver(rpc: Rpc, leader: PeerId, together: Vec<Parcel>, place: OwnedSe
     let count = waiting.len();
     let asked = async {
         match rmp_serde::to_vec_named(&Request { txns }) {
-            Ok(request) => ask(&rpc, leader, &request, count).await,
+            Ok(request) => ask(&rpc, leader, request, count).await,
             Err(error) => all(count, || unknown(&error)),
         }
     };
@@ -133,7 +133,7 @@ fn all(count: usize, answer: impl Fn() -> Answer) -> Vec<Answer> {
 }
 
 /// An answer for each of `count` transactions.
-async fn ask(rpc: &Rpc, leader: PeerId, request: &[u8], count: usize) -> Vec<Answer> {
+async fn ask(rpc: &Rpc, leader: PeerId, request: Vec<u8>, count: usize) -> Vec<Answer> {
     match rpc.call(leader, request, ANSWER).await {
         Ok(bytes) => match rmp_serde::from_slice(&bytes) {
             Ok(Answers(answers)) if answers.len() == count => answers,
