@@ -222,6 +222,7 @@ fn add(total: &mut Stats, run: &Stats) {
     total.yields += run.yields;
     total.left += run.left;
     total.evicted += run.evicted;
+    total.brought += run.brought;
     for (reason, count) in &run.needs_people {
         *total.needs_people.entry(reason).or_default() += count;
     }

@@ -101,3 +101,39 @@ fn five_who_each_founded_a_group_of_their_own_become_one() {
         Ok(())
     });
 }
+
+#[test]
+fn whom_one_group_has_evicted_the_other_one_loses_too() {
+    on_bench(5, |bench| {
+        bench.cut(&[&[1, 2, 3], &[4, 5]])?;
+        bench.each(|desktop| desktop.start_daemon(&Up::default()))?;
+        let ours = bench.assembled(&[1, 2, 3])?.group;
+        let theirs = bench.assembled(&[4, 5])?.group;
+        // The third one is out of reach when the others remove it, and does not hear of it.
+        bench.cut(&[&[1, 2], &[3], &[4, 5]])?;
+        let (witness, evicted) = (bench.desktop(1), bench.desktop(3));
+        bench.wait_until(SOON, "the others to go on without the third", || {
+            let done = witness.gaggle(&format!("evict --yes {}", evicted.name()))?;
+            ensure!(done.code == 0, "{done:?}");
+            Ok(Some(()))
+        })?;
+        bench.wait_until(SOON, "the third to know that it is alone", || {
+            Ok((!evicted.status()?.quorum).then_some(()))
+        })?;
+        bench.cut(&[&[1, 2], &[3, 4, 5]])?;
+        let joined = bench.assembled(&[3, 4, 5])?.group;
+        ensure!(joined == theirs, "its own group {ours} is out of its reach, and it went to {joined}");
+        bench.heal()?;
+        evicted.daemon().wait_end(RECOVERS)?;
+        let log = evicted.daemon_log();
+        ensure!(log.contains("was evicted from the cluster"), "{log}");
+        let group = bench.assembled(&[1, 2, 4, 5])?.group;
+        ensure!(group == theirs, "the larger one goes on: {group}");
+        let nodes = bench.desktop(5).kubectl("get nodes --no-headers")?.ok()?;
+        ensure!(!nodes.contains(&evicted.name()), "{} is still on the roster: {nodes}", evicted.name());
+        // It comes back in vain, to those as well who never decided it.
+        bench.cut(&[&[1, 2], &[3, 4, 5]])?;
+        evicted.restart_daemon()?;
+        evicted.daemon().wait_end(RECOVERS)
+    });
+}

@@ -281,7 +281,14 @@ impl Daemon {
         tokio::spawn(remote::serve_streams(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_images(transport.clone(), agent.clone()));
         tokio::spawn(remote::serve_usage(transport.clone(), agent.clone()));
-        tokio::spawn(flock::refuse_forever(view.clone(), transport.clone()));
+        tokio::spawn(flock::refuse_forever(view.clone(), transport.clone(), flock.status.clone()));
+        tokio::spawn(flock::bring_forever(
+            view.clone(),
+            flock.propose.clone(),
+            membership.members(),
+            flock.status.clone(),
+            dir.path("evicted.json"),
+        ));
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone(), hurry));
         tokio::spawn(flock::compact_forever(intent.clone()));

@@ -2,18 +2,16 @@
 
 use super::ControlState;
 use crate::flock::FlockStatus;
+use crate::flock::eviction::{self, Eviction, NotNow};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_sched::controller::{Note, node, notes};
-use gaggle_sched::electorate::roster::Roster;
-use gaggle_sched::state::{Expect, Resource, Store, Txn, Write};
+use gaggle_sched::state::{Resource, Store};
 use serde::Deserialize;
 use serde_json::json;
-use std::str::FromStr;
 
 /// How often the transaction is made anew because something in it has moved on: pods of a living node report on and on.
 const ATTEMPTS: usize = 10;
@@ -36,6 +34,16 @@ impl Refusal {
     }
 }
 
+impl From<NotNow> for Refusal {
+    fn from(why: NotNow) -> Self {
+        let code = match why {
+            NotNow::DoesNotAct(_) => StatusCode::SERVICE_UNAVAILABLE,
+            NotNow::NeedsIt(_) => StatusCode::CONFLICT,
+        };
+        Self::new(code, why.to_string())
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.code, self.why + "\n").into_response()
@@ -53,11 +61,10 @@ async fn attempt(state: &ControlState, node: &str) -> Result<(String, String), R
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let (flock, members) = (state.flock.borrow().clone(), state.members.borrow().clone());
-        let eviction = state.view.read(|store| plan(store, &flock, &members, node))?;
-        let Eviction { name, peer, txn, events } = eviction;
-        match state.propose.propose(txn).await {
+        let (name, peer, eviction) = state.view.read(|store| plan(store, &flock, &members, node))?;
+        match state.propose.propose(eviction.txn).await {
             Ok(Ok(_)) => {
-                tell(state, &events).await;
+                tell(state, &eviction.events).await;
                 return Ok((name, peer));
             }
             Ok(Err(refused)) => last = Some(refused),
@@ -74,15 +81,6 @@ async fn attempt(state: &ControlState, node: &str) -> Result<(String, String), R
     Err(Refusal::new(StatusCode::CONFLICT, why))
 }
 
-/// What is to be written, and about whom.
-#[derive(Debug)]
-struct Eviction {
-    name: String,
-    peer: String,
-    txn: Txn,
-    events: Vec<Note>,
-}
-
 /// An event that cannot be stored is no loss: the roster says the same.
 async fn tell(state: &ControlState, events: &[Note]) {
     let (now, node) = (crate::app::now(), &state.node);
@@ -94,27 +92,17 @@ async fn tell(state: &ControlState, events: &[Note]) {
     }
 }
 
-/// One transaction: the peer is remembered as evicted, its Node goes, and so do its pods.
-fn plan(store: &Store, flock: &FlockStatus, members: &[Member], node: &str) -> Result<Eviction, Refusal> {
-    if !flock.quorum || !flock.current {
-        let why = format!(
-            "nobody can be evicted while the flock does not act ({}): bring back enough desktops, then try again",
-            if flock.why.is_empty() { "there is no leader" } else { &flock.why }
-        );
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
-    }
+/// The name and peer id of the node, and what its eviction is.
+fn plan(
+    store: &Store,
+    flock: &FlockStatus,
+    members: &[Member],
+    node: &str,
+) -> Result<(String, String, Eviction), Refusal> {
+    eviction::acts(flock)?;
     let (name, peer) = find(store, members, node)?;
-    check_votes(flock, members, &name, &peer)?;
-    let now = crate::app::now();
-    let (roster, expect) = match Roster::of(store) {
-        Some((roster, revision)) => (roster, Expect::Revision(revision)),
-        None => (Roster::default(), Expect::Absent),
-    };
-    let value = roster.evicting(&peer, &name).object();
-    let mut writes = vec![Write::Put { key: Roster::key(), value, expect, intent: None }];
-    let removal = node::evicted(store, &name, &peer, &now);
-    writes.extend(removal.writes.into_iter().flat_map(|txn| txn.writes));
-    Ok(Eviction { name, peer, txn: Txn::from(writes), events: removal.events })
+    let eviction = Eviction::of(store, flock, members, &name, &peer)?;
+    Ok((name, peer, eviction))
 }
 
 /// The name and peer id of a node of the roster, by either of them, or of a member that never got onto it.
@@ -144,34 +132,13 @@ fn find(store: &Store, members: &[Member], node: &str) -> Result<(String, String
     }
 }
 
-/// An eviction takes the node's vote away at once, so the others must be able to go on without it.
-fn check_votes(flock: &FlockStatus, members: &[Member], name: &str, peer: &str) -> Result<(), Refusal> {
-    let Ok(peer) = PeerId::from_str(peer) else { return Ok(()) };
-    if !flock.voters.contains(&peer) {
-        return Ok(());
-    }
-    let answers = |voter: &&PeerId| members.iter().any(|member| member.peer == **voter && member.alive);
-    let left = flock.voters.iter().filter(|voter| **voter != peer).filter(answers).count();
-    if left * 2 > flock.voters.len() {
-        return Ok(());
-    }
-    let why = match flock.voters.len() {
-        1 => format!(
-            "{name} holds the only vote: run `gaggle down` there instead, or add a third desktop first"
-        ),
-        of => format!(
-            "without {name} only {left} of {of} voters would answer, too few to go on: wait some seconds until the dead \
-             ones are replaced, or bring a desktop back"
-        ),
-    };
-    Err(Refusal::new(StatusCode::CONFLICT, why))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gaggle_gossip::PeerId;
     use gaggle_gossip::membership::NodeFacts;
-    use gaggle_sched::state::Key;
+    use gaggle_sched::electorate::roster::Roster;
+    use gaggle_sched::state::{Expect, Key, Txn, Write};
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -225,7 +192,7 @@ mod tests {
         let members = [member("ada", true), member("bob", false), member("cyd", true)];
         let [ada, bob, cyd] = &members;
         let mut store = store(&[ada, bob, cyd]);
-        let eviction = plan(&store, &acting(&[ada, bob, cyd]), &members, "bob").unwrap();
+        let (.., eviction) = plan(&store, &acting(&[ada, bob, cyd]), &members, "bob").unwrap();
         store.apply(&eviction.txn).unwrap();
         let (roster, _) = Roster::of(&store).unwrap();
         assert_eq!(roster.evicted.get(&bob.peer.to_string()).map(String::as_str), Some("bob"));
@@ -248,6 +215,29 @@ mod tests {
         let refusal = plan(&store(&[&members[0], &members[1]]), &status, &members, "bob").unwrap_err();
         assert_eq!(refusal.code, StatusCode::SERVICE_UNAVAILABLE);
         assert!(refusal.why.contains("waiting for enough of the voters"), "{}", refusal.why);
+    }
+
+    #[test]
+    fn nobody_is_evicted_whom_the_others_need_to_act() {
+        let members = [member("ada", true), member("bob", true), member("cyd", false)];
+        let [ada, bob, cyd] = &members;
+        let mut store = store(&[ada, bob, cyd]);
+        let mut belong = |peers: &[&Member]| {
+            let members = peers.iter().map(|member| member.peer.to_string()).collect();
+            let value = Roster { members, ..Roster::default() }.object();
+            let write = Write::Put { key: Roster::key(), value, expect: Expect::Any, intent: None };
+            store.apply(&write.into()).unwrap();
+            let refusal = plan(&store, &acting(&[ada]), &members_of(peers), "bob").err();
+            refusal.map(|refusal| (refusal.code, refusal.why))
+        };
+        fn members_of(peers: &[&Member]) -> Vec<Member> {
+            peers.iter().map(|peer| (*peer).clone()).collect()
+        }
+        let (code, why) = belong(&[ada, bob, cyd]).unwrap();
+        assert_eq!(code, StatusCode::CONFLICT);
+        assert!(why.contains("only 1 of 3 desktops") && why.contains("gaggle down"), "{why}");
+        assert!(belong(&[ada, bob]).unwrap().1.contains("only 1 of 2"));
+        assert_eq!(belong(&[ada]), None, "it does not belong");
     }
 
     #[test]

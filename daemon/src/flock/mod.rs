@@ -8,6 +8,7 @@
 mod adopt;
 pub mod adoption;
 mod evicted;
+pub mod eviction;
 mod follow;
 mod handle;
 mod orphans;
@@ -23,7 +24,7 @@ mod sync;
 mod tell;
 
 pub use adopt::{FlockDocuments, adopt_forever, apply_forever, compact_forever};
-pub use evicted::{refuse_forever, until_evicted};
+pub use evicted::{bring_forever, refuse_forever, until_evicted};
 pub use handle::{Flock, FlockConfig, LeaveProgress};
 pub use propose::ToLeader;
 pub use reports::{images_by_node, node_reports};

@@ -44,8 +44,9 @@ pub struct Mine {
     pub lineage: Lineage,
     /// As this node knows it; what the leader says counts for more, where it is heard.
     pub members: usize,
-    /// For how long it has been [`Muster::Scattered`]; 0 if it is not.
-    pub scattered_for_ms: u64,
+    pub muster: Muster,
+    /// For how long it has not been [`Muster::Together`]; 0 if it is.
+    pub apart_for_ms: u64,
     /// Whether this node is one of its voters.
     pub votes: bool,
     /// Who acts for it as its leader, as far as this node hears; itself, too.
@@ -252,16 +253,17 @@ impl<'a> Hope<'a> {
     }
 }
 
-/// A group to go to from one whose members are scattered over several, so that none may be able to act: one that acts, or the
-/// one of which most may be hoped among those that could with who is here. What this node holds of its own is kept as intent.
+/// A group to go to from one that lacks members, so that it cannot act: one that acts, or the one of which most may be hoped
+/// among those that could with who is here. Either the members are scattered over several groups, and none may be able to act;
+/// or most of this one are not here, and another one may need this very node. What it holds of its own is kept as intent.
 fn gathering(situation: &Situation, mine: &Mine) -> Option<Lineage> {
-    if mine.acting.is_some() || mine.scattered_for_ms < situation.rules.rejoin_grace_ms {
+    if mine.acting.is_some() || mine.apart_for_ms < situation.rules.rejoin_grace_ms {
         return None;
     }
     let own = Hope {
         acts: false,
         is_led: mine.votes,
-        could_act: true,
+        could_act: mine.muster != Muster::Few,
         members: mine.members,
         lineage: &mine.lineage,
     };
@@ -289,8 +291,13 @@ fn keep_or_yield(situation: &Situation, mine: &Mine) -> Decision {
         return Decision::Yield { to, why };
     }
     if let Some(to) = gathering(situation, mine) {
-        let why = "the members of this node's own group are of other groups now".into();
-        return Decision::Yield { to, why };
+        let why = match mine.muster {
+            Muster::Few => "too few of this node's own group are here, and enough of that one",
+            Muster::Scattered | Muster::Together => {
+                "the members of this node's own group are of other groups now"
+            }
+        };
+        return Decision::Yield { to, why: why.into() };
     }
     let Some(to) = rival(situation) else { return Decision::Stay };
     if to.group == mine.lineage.group {

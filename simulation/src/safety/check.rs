@@ -4,6 +4,7 @@ use super::super::faults::Moment;
 use super::ledger::{Content, Entry, Id};
 use super::world::{World, index, name};
 use gaggle_sched::electorate::founding::Position;
+use gaggle_sched::electorate::roster::Roster;
 use gaggle_sched::electorate::size_for;
 use gaggle_sched::state::Lineage;
 use std::collections::BTreeSet;
@@ -134,10 +135,35 @@ impl World<'_> {
         given && !passed && held
     }
 
+    /// Who acts, but for those whom a group evicted that acts and is no smaller: others refuse them.
+    pub fn leaders(&self) -> Vec<usize> {
+        let acts = |node: &usize| self.machines[*node].acts() && self.acts(*node);
+        let acting: Vec<usize> = (0..self.plan.nodes).filter(acts).collect();
+        let size = |node| self.roster_of(node).map_or(0, |roster| roster.members.len());
+        let gives_way =
+            |node, other| self.evicts(other, node) && !(self.evicts(node, other) && size(node) > size(other));
+        let counts = |node: &usize| !acting.iter().any(|other| gives_way(*node, *other));
+        acting.iter().copied().filter(counts).collect()
+    }
+
+    /// Whether this node was evicted by a group that acts.
+    pub fn is_evicted(&self, node: usize) -> bool {
+        self.leaders().into_iter().any(|leader| self.evicts(leader, node))
+    }
+
+    fn evicts(&self, leader: usize, node: usize) -> bool {
+        self.roster_of(leader).is_some_and(|roster| roster.evicted.contains_key(&name(node)))
+    }
+
+    fn roster_of(&self, node: usize) -> Option<&Roster> {
+        let view = self.machines[node].process.as_ref()?.view?;
+        Some(&self.ledger.get(view).roster)
+    }
+
     /// Whether exactly one group acts, and every node that is up follows it and has what it had a moment ago.
     pub fn is_one(&self) -> Result<(), String> {
         let up: Vec<usize> = (0..self.plan.nodes).filter(|node| self.machines[*node].acts()).collect();
-        let acting: Vec<usize> = up.iter().copied().filter(|node| self.acts(*node)).collect();
+        let acting = self.leaders();
         let [leader] = acting[..] else {
             let names: Vec<String> = acting.iter().map(|node| name(*node)).collect();
             return Err(format!("these act: {names:?}"));
@@ -150,7 +176,14 @@ impl World<'_> {
         if voters.now.len() < size_for(belong, 7) || voters.before.is_some() {
             return Err(format!("{voters:?} vote, of {belong} that are up"));
         }
-        for node in up.iter().copied().filter(|node| !roster.evicted.contains_key(&name(*node))) {
+        let stay: Vec<usize> =
+            up.iter().copied().filter(|node| !roster.evicted.contains_key(&name(*node))).collect();
+        let known = stay.iter().flat_map(|node| &self.machines[*node].disk.evicted);
+        let mut forgotten = known.filter(|peer| !roster.evicted.contains_key(*peer));
+        if let Some(peer) = forgotten.find(|peer| self.can_spare(leader, index(peer))) {
+            return Err(format!("{peer} was evicted by a group, and not by the one that acts"));
+        }
+        for node in stay {
             let Some(other) = &self.machines[node].process else { continue };
             if other.of != process.of {
                 return Err(format!(

@@ -38,6 +38,7 @@ impl World<'_> {
             }
             Message::Pledge { number, ask } => self.on_pledge(from, node, number, &ask),
             Message::Answer { number, answer } => self.on_answer(from, node, number, answer),
+            Message::Evict(peer) => self.order_eviction(node, &peer),
             Message::Work(message) => self.receive_work(from, node, &message),
         }
     }

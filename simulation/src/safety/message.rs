@@ -75,5 +75,7 @@ pub enum Message {
         number: u64,
         answer: Option<Result<(), NoPledge>>,
     },
+    /// To a leader: a group of the cluster has decided it.
+    Evict(String),
     Work(Rc<super::super::work::Message>),
 }

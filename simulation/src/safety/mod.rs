@@ -4,6 +4,7 @@
 //! ([`raft`]). What is checked is in [`check`] and where things are founded and committed.
 
 mod check;
+mod evictions;
 mod founding;
 mod gossip;
 pub(super) mod ledger;
@@ -115,6 +116,8 @@ pub struct Stats {
     pub yields: u64,
     pub left: u64,
     pub evicted: u64,
+    /// Evictions that one group had decided and another one was told of.
+    pub brought: u64,
     /// Runs in which the flock did not come together by itself, and could not: why.
     pub needs_people: BTreeMap<&'static str, u64>,
     /// Runs in which too few were left of some roster that somebody knew, and the flock came together all the same.

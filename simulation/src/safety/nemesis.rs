@@ -113,6 +113,7 @@ impl World<'_> {
                 && self.machines[*node].acts()
                 && self.acts(*node)
                 && !self.has_open_roster(*node)
+                && self.can_spare(*node, evicted)
         });
         let Some(leader) = leader else { return };
         let name = self.machines[evicted].name.clone();

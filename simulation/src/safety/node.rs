@@ -25,6 +25,8 @@ pub struct Disk {
     pub gave_up: BTreeSet<Lineage>,
     /// The term that this node had reached when it gave up a part: no earlier leader may have it as a voter again.
     pub left_terms: BTreeMap<Lineage, u64>,
+    /// Whom any group has evicted that this machine has followed.
+    pub evicted: BTreeSet<String>,
 }
 
 /// A voter's files, and what its core knows.
@@ -157,7 +159,7 @@ pub struct Process {
     pub live_since_ms: u64,
     pub contest: Option<(Rc<Lineage>, u64)>,
     pub muster: Muster,
-    pub scattered_since_ms: Option<u64>,
+    pub apart_since_ms: Option<u64>,
     pub campaign: Option<Campaign>,
     pub attempts: Attempts,
     pub corrected: BTreeMap<usize, Position>,
@@ -176,6 +178,7 @@ pub struct NextDue {
     pub gossip_ms: u64,
     pub write_ms: u64,
     pub roster_ms: u64,
+    pub eviction_ms: u64,
 }
 
 #[derive(Debug)]

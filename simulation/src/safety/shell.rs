@@ -84,6 +84,7 @@ impl World<'_> {
             self.save_view(node);
         }
         self.leave_if_due(node);
+        self.tend_evictions(node);
     }
 
     pub fn save_view(&mut self, node: usize) {
@@ -125,14 +126,15 @@ impl World<'_> {
         let holds = self.holds_anything(node);
         let process = self.process(node);
         process.muster = muster;
-        process.scattered_since_ms = match muster {
-            Muster::Scattered => process.scattered_since_ms.or(Some(now_ms)),
-            Muster::Together | Muster::Few => None,
+        process.apart_since_ms = match muster {
+            Muster::Together => None,
+            Muster::Scattered | Muster::Few => process.apart_since_ms.or(Some(now_ms)),
         };
         let mine = process.of.as_ref().map(|of| Mine {
             lineage: (**of).clone(),
             members,
-            scattered_for_ms: process.scattered_since_ms.map_or(0, |since| now_ms.saturating_sub(since)),
+            muster,
+            apart_for_ms: process.apart_since_ms.map_or(0, |since| now_ms.saturating_sub(since)),
             votes,
             acting,
             heard: process.confirmed,
@@ -223,7 +225,7 @@ impl World<'_> {
         let process = self.process(node);
         // What it asked the others to pledge themselves to was a founding from what it held of the group before.
         process.campaign = None;
-        (process.muster, process.scattered_since_ms) = (Muster::Few, None);
+        (process.muster, process.apart_since_ms) = (Muster::Few, None);
         process.attempts = Attempts::default();
         process.corrected.clear();
         process.told = None;
@@ -502,8 +504,8 @@ impl World<'_> {
         };
         self.drop_part_on_disk(node);
         let disk = std::mem::take(&mut self.machines[node].disk);
-        let Disk { gave_up, left_terms, .. } = disk;
-        self.machines[node].disk = Disk { word, word_lost, gave_up, left_terms, ..Disk::default() };
+        let Disk { gave_up, left_terms, evicted, .. } = disk;
+        self.machines[node].disk = Disk { word, word_lost, gave_up, left_terms, evicted, ..Disk::default() };
         let incarnation = self.machines[node].incarnation;
         let back = self.random.within(100_000, 5_000_000);
         self.queue.after(back, super::world::Event::Up { node, incarnation });

@@ -210,14 +210,23 @@ impl<'a> World<'a> {
             }
             return;
         }
-        let Some(process) = self.machines[to].process.take() else { return };
-        let refused = process
-            .view
-            .is_some_and(|view| self.ledger.get(view).roster.evicted.contains_key(&self.machines[from].name));
-        self.machines[to].process = Some(process);
-        if !refused {
+        if self.machines[to].process.is_none() {
+            return;
+        }
+        // A connection that one side refuses is none for the other.
+        if from == to || !self.refuses(to, from) && !self.refuses(from, to) {
             self.receive(from, to, message);
         }
+    }
+
+    /// As the daemon's `flock::evicted` has it: who goes to another group goes by that one's evictions.
+    fn refuses(&self, node: usize, other: usize) -> bool {
+        let Some(process) = &self.machines[node].process else { return false };
+        let view = process.view.map(|view| self.ledger.get(view));
+        let is_own = |group: &str| process.of.as_ref().is_none_or(|of| of.group == group);
+        view.is_some_and(|view| {
+            is_own(&view.lineage.group) && view.roster.evicted.contains_key(&self.machines[other].name)
+        })
     }
 
     pub fn send(&mut self, from: usize, to: usize, message: Message) {
@@ -308,7 +317,7 @@ impl<'a> World<'a> {
             live_since_ms: now_ms,
             contest: None,
             muster: Muster::Few,
-            scattered_since_ms: None,
+            apart_since_ms: None,
             campaign: None,
             attempts: Attempts::default(),
             corrected: BTreeMap::new(),
@@ -365,13 +374,13 @@ impl<'a> World<'a> {
         self.lurking.clear();
         self.healed_at = Some(self.queue.now());
         self.trace.note(self.queue.now(), "-", || "the network is whole, and everybody is up".into());
-        // Who was removed for good is switched off sooner or later.
+        // Who was removed for good is switched off sooner or later; or goes on, and hears of it.
         let views = self.machines.iter().filter_map(|machine| machine.process.as_ref()?.view);
         let views = views.chain(self.machines.iter().flat_map(|machine| machine.disk.views.iter().copied()));
         let evicted: BTreeSet<String> =
             views.flat_map(|view| self.ledger.get(view).roster.evicted.keys().cloned()).collect();
         for peer in evicted {
-            self.machines[index(&peer)].gone = true;
+            self.machines[index(&peer)].gone = self.random.permille(500);
         }
         let staying_dead = self.who_may_stay_dead();
         self.must_heal = staying_dead.is_some();

@@ -20,8 +20,7 @@ impl World<'_> {
         if self.plan.work.is_none() {
             return Ok(());
         }
-        let acting = (0..self.plan.nodes).find(|node| self.machines[*node].acts() && self.acts(*node));
-        let Some(leader) = acting else { return Err("nobody acts".into()) };
+        let Some(leader) = self.leaders().first().copied() else { return Err("nobody acts".into()) };
         let Some(life) = &self.work.desks[leader].life else { return Err("nobody acts".into()) };
         let revision = life.store.revision();
         let before = std::mem::replace(&mut self.work.settled_revision, revision.0);
@@ -45,10 +44,8 @@ impl World<'_> {
     fn here(&self) -> impl Iterator<Item = (usize, &Life)> {
         let lives = self.work.desks.iter().enumerate();
         lives.filter_map(|(node, desk)| Some((node, desk.life.as_deref()?))).filter(|(node, _)| {
-            let process = self.machines[*node].process.as_ref();
-            let roster = process.and_then(|process| process.view).map(|view| &self.ledger.get(view).roster);
-            self.machines[*node].acts()
-                && roster.is_some_and(|roster| !roster.evicted.contains_key(&name(*node)))
+            let sees = self.machines[*node].process.as_ref().is_some_and(|process| process.view.is_some());
+            self.machines[*node].acts() && sees && !self.is_evicted(*node)
         })
     }
 
@@ -94,7 +91,7 @@ impl World<'_> {
         for (uid, places) in self.running() {
             for (node, container) in &places {
                 let machine = &self.machines[*node];
-                if machine.gone || machine.process.is_none() {
+                if machine.gone || machine.process.is_none() || self.is_evicted(*node) {
                     continue;
                 }
                 let key = Key::new(
@@ -138,13 +135,13 @@ impl World<'_> {
                 different = Some(format!("{} and {} differ in {key:?}: {sides:?}", name(*a), name(*b)));
             }
         }
-        let acting = (0..self.plan.nodes).find(|node| self.machines[*node].acts() && self.acts(*node));
-        let store = acting.and_then(|node| self.work.desks[node].life.as_ref()).map(|life| &life.store);
+        let leader = self.leaders().first().copied();
+        let store = leader.and_then(|node| self.work.desks[node].life.as_ref()).map(|life| &life.store);
         // Documents stay on the disk of who leaves; its log and its view do not.
         let gone = |op: &Op| {
             op.holders.iter().all(|(node, forgot)| {
                 let forgot = op.outcome == Outcome::Ordered && self.work.desks[*node].forgot != *forgot;
-                self.machines[*node].gone || forgot
+                self.machines[*node].gone || self.is_evicted(*node) || forgot
             })
         };
         let lost = store.and_then(|store| self.work.record.lost(store, gone));

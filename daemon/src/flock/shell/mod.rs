@@ -93,7 +93,7 @@ pub(super) struct Shell {
     live_since: Instant,
     contest: Option<(Lineage, Instant)>,
     muster: Muster,
-    scattered_since: Option<Instant>,
+    apart_since: Option<Instant>,
     /// Of this node's present part.
     tenure: Tenure,
     changing: Option<JoinHandle<()>>,
@@ -186,7 +186,7 @@ impl Shell {
             live_since: now,
             contest: None,
             muster: Muster::Few,
-            scattered_since: None,
+            apart_since: None,
             tenure: Tenure::default(),
             changing: None,
             tending: voters::Tending::default(),
@@ -293,16 +293,17 @@ impl Shell {
         });
         let others: Vec<Seen> = others.collect();
         self.muster = self.muster(&others);
-        self.scattered_since = match self.muster {
-            Muster::Scattered => self.scattered_since.or_else(|| Some(Instant::now())),
-            Muster::Together | Muster::Few => None,
+        self.apart_since = match self.muster {
+            Muster::Together => None,
+            Muster::Scattered | Muster::Few => self.apart_since.or_else(|| Some(Instant::now())),
         };
         let of = self.of.borrow().clone();
         let me = self.me.to_string();
         let votes = |own: raft::Status| own.failed.is_none() && own.voters.contains(&me);
         let mine = of.map(|lineage| Mine {
             members: self.roster(),
-            scattered_for_ms: self.scattered_since.map_or(0, millis),
+            muster: self.muster,
+            apart_for_ms: self.apart_since.map_or(0, millis),
             votes: self.own_status().is_some_and(votes),
             acting: self.acting().map(|peer| peer.to_string()),
             heard: self.confirmed,
@@ -378,7 +379,7 @@ impl Shell {
             tracing::info!(group = lineage.group, epoch = lineage.epoch, why, "following a group");
             self.stop_following();
             self.founding.abandon();
-            (self.muster, self.scattered_since) = (Muster::Few, None);
+            (self.muster, self.apart_since) = (Muster::Few, None);
             self.heard = None;
             self.told_by = None;
             self.confirmed = false;

@@ -18,7 +18,8 @@ fn mine(group: &str, members: usize) -> Mine {
     Mine {
         lineage: lineage(group, 1),
         members,
-        scattered_for_ms: 0,
+        muster: Muster::Together,
+        apart_for_ms: 0,
         votes: true,
         acting: Some("a".into()),
         heard: true,
@@ -169,7 +170,8 @@ fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that
     let waits = |group: &str, members, part| Claim { quorum: false, ..claim(group, members, part) };
     let decide_with = |mine: Mine, others: &[Seen]| decide(&situation("a", Some(&mine), others, &rules));
     let scattered = |group, members, votes| Mine {
-        scattered_for_ms: 10_000,
+        muster: Muster::Scattered,
+        apart_for_ms: 10_000,
         votes,
         acting: None,
         without_quorum_ms: 20_000,
@@ -180,9 +182,9 @@ fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that
         [seen("d", Some(waits("g2", 1, Part::Follower))), seen("e", Some(waits("g1", 2, Part::Leader)))];
     let decision = decide_with(scattered("g2", 1, false), &left);
     assert!(matches!(&decision, Decision::Yield { to, .. } if *to == lineage("g1", 1)), "{decision:?}");
-    let soon = Mine { scattered_for_ms: 9_900, ..scattered("g2", 1, false) };
+    let soon = Mine { apart_for_ms: 9_900, ..scattered("g2", 1, false) };
     assert_eq!(decide_with(soon, &left), Decision::Stay, "what they say may be old");
-    let whole = Mine { scattered_for_ms: 0, ..scattered("g2", 3, false) };
+    let whole = Mine { muster: Muster::Together, apart_for_ms: 0, ..scattered("g2", 3, false) };
     assert_eq!(decide_with(whole, &left), Decision::Stay, "more than half of it may be back in a moment");
     let decision = decide_with(scattered("g1", 2, true), &left[..1]);
     assert_eq!(decision, Decision::Stay, "of this one more may be hoped: it has a voter");
@@ -206,6 +208,21 @@ fn members_that_are_scattered_over_groups_that_cannot_act_gather_in_the_one_that
         Decision::Stay,
         "it could not act either"
     );
+}
+
+#[test]
+fn who_waits_for_a_group_that_is_not_here_goes_to_one_that_could_act_with_its_help() {
+    let rules = AssemblyRules::default();
+    let decide_with = |mine: Mine, others: &[Seen]| decide(&situation("a", Some(&mine), others, &rules));
+    let waits = |could_act, apart_for_ms| {
+        let mine = Mine { muster: Muster::Few, apart_for_ms, acting: None, ..mine("g1", 9) };
+        let claim = Claim { quorum: false, could_act, ..claim("g2", 2, Part::Follower) };
+        decide_with(mine, &[seen("b", Some(claim))])
+    };
+    let went = waits(true, 10_000);
+    assert!(matches!(&went, Decision::Yield { to, .. } if *to == lineage("g2", 1)), "{went:?}");
+    assert_eq!(waits(true, 9_900), Decision::Stay, "its own may be switched on a little later");
+    assert_eq!(waits(false, 60_000), Decision::Stay, "neither can act: both wait");
 }
 
 #[test]
@@ -329,8 +346,10 @@ impl Sim {
             let roster = Roster { members: node.roster.clone(), ..Roster::default() };
             let muster = Muster::of(&node.peer, &mine.lineage.group, &roster, &others);
             node.could_act = mine.holds && muster != Muster::Few;
-            let scattered = mine.holds && muster == Muster::Scattered;
-            mine.scattered_for_ms = if scattered { mine.scattered_for_ms + TICK } else { 0 };
+            (mine.muster, mine.apart_for_ms) = match muster {
+                Muster::Together => (muster, 0),
+                Muster::Scattered | Muster::Few => (muster, mine.apart_for_ms + TICK),
+            };
             mine.heard |= mine.acting.is_some();
             mine.without_quorum_ms = if mine.acting.is_some() { 0 } else { mine.without_quorum_ms + TICK };
         }
