@@ -42,6 +42,9 @@ struct Arguments {
     /// The etcd binary; without one there is nothing to compare with.
     #[arg(long)]
     etcd: Option<PathBuf>,
+    /// Writes alone, no lists and no watchers.
+    #[arg(long)]
+    writes: bool,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +64,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     let desktop = bench.desktop(1);
     println!("all requests go to {}; {leader} leads", desktop.name());
     let members = arguments.etcd.as_ref().map(|binary| etcd(&bench, binary)).transpose()?;
-    inside(&bench, desktop, async |config| measure(desktop, config, members.is_some()).await)
+    inside(&bench, desktop, async |config| {
+        let sides = sides(&bench, &config, members.is_some()).await?;
+        writes(&sides).await?;
+        if !arguments.writes {
+            lists(&sides[0].client).await?;
+            watchers(&config, &sides[0]).await?;
+        }
+        println!("resident memory of the daemon that was asked: {:.0} MiB", resident_mib(desktop)?);
+        Ok(())
+    })
 }
 
 /// One member on each desktop, on the same disk as its daemon.
@@ -90,6 +102,15 @@ struct Side {
     client: Client,
     /// The request that makes an object of this name.
     put: fn(&str) -> Result<Request<Vec<u8>>>,
+    /// The processes that serve it.
+    pids: Vec<u32>,
+}
+
+/// Of one second of writing by many clients.
+struct Rate {
+    writes: f64,
+    /// Processor time of all who serve.
+    cpu: f64,
 }
 
 impl Side {
@@ -98,9 +119,8 @@ impl Side {
         Ok(())
     }
 
-    /// Writes a second, by many clients.
-    async fn rate(&self, round: usize) -> Result<f64> {
-        let began = Instant::now();
+    async fn rate(&self, round: usize) -> Result<Rate> {
+        let (began, cpu) = (Instant::now(), self.cpu()?);
         let clients = (0..CLIENTS).map(async |client| {
             let mut count = 0_u32;
             while began.elapsed() < WRITES_FOR {
@@ -110,7 +130,22 @@ impl Side {
             anyhow::Ok(count)
         });
         let counts = try_join_all(clients).await?;
-        Ok(f64::from(counts.iter().sum::<u32>()) / began.elapsed().as_secs_f64())
+        let (seconds, cpu) = (began.elapsed().as_secs_f64(), self.cpu()? - cpu);
+        Ok(Rate { writes: f64::from(counts.iter().sum::<u32>()) / seconds, cpu: cpu / seconds })
+    }
+
+    /// Seconds of processor time that its processes have taken so far.
+    fn cpu(&self) -> Result<f64> {
+        // proc_pid_stat(5); the clock of these numbers ticks a hundred times a second on every Linux.
+        const TICKS: f64 = 100.0;
+        let mut ticks = 0.0;
+        for pid in &self.pids {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            let (_, fields) = stat.rsplit_once(')').context("no command in a stat")?;
+            let times = fields.split_whitespace().skip(11).take(2);
+            ticks += times.filter_map(|time| time.parse::<f64>().ok()).sum::<f64>();
+        }
+        Ok(ticks / TICKS)
     }
 
     /// How long a write takes, in milliseconds.
@@ -139,16 +174,18 @@ fn at(times: &mut [f64], percent: usize) -> f64 {
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-async fn measure(desktop: &Desktop, config: Config, beside_etcd: bool) -> Result<()> {
+/// Both sides, or gaggle alone. All requests go to the first desktop.
+async fn sides(bench: &Bench, config: &Config, beside_etcd: bool) -> Result<Vec<Side>> {
     let gaggle = Side {
         name: "gaggle",
         client: Client::try_from(config.clone())?,
         put: |name| post(MAPS, &object(name)),
+        pids: processes(bench, "gaggle"),
     };
     let mut sides = vec![gaggle];
     if beside_etcd {
-        let address = format!("http://{}:2379", desktop.address()).parse().context("an address")?;
-        let etcd = Side {
+        let address = format!("http://{}:2379", bench.desktop(1).address()).parse().context("an address")?;
+        let mut etcd = Side {
             name: "etcd",
             client: Client::try_from(Config::new(address))?,
             put: |name| {
@@ -156,15 +193,23 @@ async fn measure(desktop: &Desktop, config: Config, beside_etcd: bool) -> Result
                 let (key, value) = (base64(name), base64(&object(name).to_string()));
                 post("/v3/kv/put", &json!({"key": key, "value": value}))
             },
+            pids: Vec::new(),
         };
         ready(&etcd).await?;
+        etcd.pids = processes(bench, "etcd");
         sides.push(etcd);
     }
-    writes(&sides).await?;
-    lists(&sides[0].client).await?;
-    watchers(&config, &sides[0]).await?;
-    println!("resident memory of the daemon that was asked: {:.0} MiB", resident_mib(desktop)?);
-    Ok(())
+    Ok(sides)
+}
+
+/// Of all desktops, those of this command.
+fn processes(bench: &Bench, command: &str) -> Vec<u32> {
+    let all = bench.desktops().iter().flat_map(Desktop::processes);
+    let is_it = |pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim_end() == command)
+    };
+    all.filter(is_it).collect()
 }
 
 async fn ready(side: &Side) -> Result<()> {
@@ -177,29 +222,34 @@ async fn ready(side: &Side) -> Result<()> {
 }
 
 async fn writes(sides: &[Side]) -> Result<()> {
-    let (mut rates, mut times) = (vec![Vec::new(); sides.len()], vec![Vec::new(); sides.len()]);
+    let none = || vec![Vec::new(); sides.len()];
+    let (mut rates, mut costs, mut times) = (none(), none(), none());
     for round in 0..ROUNDS {
         for (index, side) in sides.iter().enumerate() {
-            rates[index].push(side.rate(round).await?);
+            let Rate { writes, cpu } = side.rate(round).await?;
+            rates[index].push(writes);
+            costs[index].push(cpu / writes * 1e6);
             times[index].extend(side.single(round).await?);
         }
     }
     let mut told = Vec::new();
     for (index, side) in sides.iter().enumerate() {
-        let rate = at(&mut rates[index], 50);
+        let (rate, cost) = (at(&mut rates[index], 50), at(&mut costs[index], 50));
         let (half, most) = (at(&mut times[index], 50), at(&mut times[index], 99));
         println!(
-            "{:<8} {rate:>8.0} writes/s by {CLIENTS} clients (median of {ROUNDS}); one alone: p50 {half:.2} ms, p99 {most:.2} ms",
+            "{:<8} {rate:>8.0} writes/s by {CLIENTS} clients (median of {ROUNDS}), {cost:.0} us of processor each; \
+             one alone: p50 {half:.2} ms, p99 {most:.2} ms",
             side.name
         );
-        told.push((rate, half, most));
+        told.push((rate, cost, half, most));
     }
     if let [ours, theirs] = told[..] {
         println!(
-            "gaggle : etcd = {:.2} of its writes/s, {:.2} of its p50, {:.2} of its p99",
+            "gaggle : etcd = {:.2} of its writes/s, {:.2} of its processor for one, {:.2} of its p50, {:.2} of its p99",
             ours.0 / theirs.0,
             ours.1 / theirs.1,
-            ours.2 / theirs.2
+            ours.2 / theirs.2,
+            ours.3 / theirs.3
         );
     }
     Ok(())
