@@ -261,6 +261,7 @@ const ROLLED: &[Line] = &[
     ),
     line("kubectl scale deploy/web --current-replicas=2 --replicas=1", &["scaled"]),
     line("kubectl get deploy web --subresource=scale -o jsonpath='{.spec.replicas}'", &["1"]),
+    line("kubectl get deploy web --subresource=scale", &["NAME", "DESIRED", "AVAILABLE", "AGE", "web"]),
     line(
         "kubectl patch deploy web --subresource=scale --type=merge -p '{\"spec\":{\"replicas\":2}}'",
         &["patched"],

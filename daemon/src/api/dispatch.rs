@@ -118,7 +118,10 @@ async fn get(
 ) -> Result<Response, ApiError> {
     match (target.subresource, target.name.is_empty()) {
         (Some(Subresource::Log), _) => log::log(state, target, query).await,
-        (Some(Subresource::Scale), _) => Ok(json_response(200, &scale::get(state, target)?)),
+        (Some(Subresource::Scale), _) => {
+            let form = Form::of(headers, query.text("includeObject"))?;
+            Ok(json_response(200, &scale::get(state, target, form)?))
+        }
         // Streams were opened before; HEAD remains.
         (
             Some(

@@ -4,10 +4,12 @@ use super::ApiState;
 use super::apply::Operation;
 use super::commit::Done;
 use super::kinds::Kind;
+use super::negotiate::Form;
 use super::patch::Patch;
 use super::query::Query;
 use super::read;
 use super::status::ApiError;
+use super::table::{of_scale, partial};
 use super::target::Target;
 use super::update;
 use super::value::{child, int, items, pairs, set, text};
@@ -73,7 +75,8 @@ fn selector_text(object: &Value) -> String {
     parts.join(",")
 }
 
-pub fn get(state: &ApiState, target: &Target) -> Result<Value, ApiError> {
+/// The scale as it is wanted: itself, or a table with its own columns.
+pub fn get(state: &ApiState, target: &Target, form: Form) -> Result<Value, ApiError> {
     let current = read::current(state, target)?;
     let shown = target.kind.shown(current.value());
     let replicas = paths_of(&target.kind).replicas;
@@ -81,7 +84,12 @@ pub fn get(state: &ApiState, target: &Target) -> Result<Value, ApiError> {
         let field = replicas.replace('/', ".");
         return Err(ApiError::internal(format!("the spec replicas field {field:?} does not exist")));
     }
-    Ok(scale_of(&target.kind, &shown))
+    let scale = scale_of(&target.kind, &shown);
+    Ok(match form {
+        Form::Object => scale,
+        Form::Partial => partial(&scale),
+        Form::Table(with) => of_scale(&scale, with, super::now()),
+    })
 }
 
 /// How the new scale is given.

@@ -171,18 +171,17 @@ pub fn pledge(
     let mine = mine.filter(|mine| mine.group == ask.lineage.group).ok_or(NoPledge::OtherGroup)?;
     let word = grants.word();
     let given = word.given.as_ref().filter(|given| given.group == mine.group);
-    let reached = mine.epoch.max(given.map_or(0, |given| given.epoch));
-    if reached >= ask.lineage.epoch {
-        return Err(NoPledge::Passed(reached));
+    let promised = grants.promised(&mine.group);
+    let begun = mine.epoch.max(promised.as_ref().map_or(0, |promised| promised.given));
+    if begun >= ask.lineage.epoch {
+        return Err(NoPledge::Passed(begun));
     }
-    match &word.pledge {
-        Some(pledge) if given.is_some() && pledge.epoch > ask.lineage.epoch => {
-            return Err(NoPledge::Passed(pledge.epoch));
-        }
-        Some(pledge) if given.is_some() && pledge.epoch == ask.lineage.epoch && pledge.to != from => {
-            return Err(NoPledge::Passed(pledge.epoch));
-        }
-        _ => {}
+    // The same founder may ask again, but not whoever has been in another group since: it does not remember whom it was.
+    let is_again = given.is_some()
+        && word.pledge.as_ref().is_some_and(|pledge| pledge.epoch == ask.lineage.epoch && pledge.to == from);
+    let reached = grants.reached(&mine.group);
+    if reached >= ask.lineage.epoch && !is_again {
+        return Err(NoPledge::Passed(reached));
     }
     if word.unsure {
         return Err(NoPledge::Unsure);
@@ -191,9 +190,9 @@ pub fn pledge(
         return Err(NoPledge::Led);
     }
     // What was noted of an epoch counts no more once a majority has gone on from it.
-    let of_an_older_epoch = given.is_some_and(|given| given.epoch < ask.position.epoch);
-    if given.is_some() && !of_an_older_epoch && word.roster > ask.roster {
-        return Err(NoPledge::NewerRoster(word.roster));
+    let counts = promised.filter(|promised| promised.given >= ask.position.epoch);
+    if let Some(promised) = counts.filter(|promised| promised.roster > ask.roster) {
+        return Err(NoPledge::NewerRoster(promised.roster));
     }
     if position > ask.position {
         return Err(NoPledge::Newer(position));

@@ -137,6 +137,50 @@ pub struct Word {
     /// than the one that the lost word may have been about.
     #[serde(default)]
     pub unsure: bool,
+    /// What was promised in other groups, at most [`LEFT`] of them, the one that was left last at the end: a node may come back
+    /// to one, and must not have forgotten there whose founding it has helped.
+    #[serde(default)]
+    pub left: Vec<Left>,
+}
+
+/// A cluster has one group, or a few while it is cut. Of more, what was promised in the one that was left first is forgotten.
+const LEFT: usize = 16;
+
+/// What a node's word was in a group that it has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub group: String,
+    /// The epoch whose leader got leases last.
+    pub given: u64,
+    /// The highest epoch that leases or a pledge were given to.
+    pub reached: u64,
+    pub roster: Revision,
+}
+
+impl Word {
+    /// What was promised in this group, the present one or one that was left.
+    fn of(&self, group: &str) -> Option<Left> {
+        match self.given.as_ref().filter(|given| given.group == group) {
+            Some(given) => {
+                let pledged = self.pledge.as_ref().map_or(0, |pledge| pledge.epoch);
+                let reached = given.epoch.max(pledged);
+                Some(Left { group: group.to_owned(), given: given.epoch, reached, roster: self.roster })
+            }
+            None => self.left.iter().find(|left| left.group == group).cloned(),
+        }
+    }
+
+    /// The word of a node that goes to another group: all but what it gives there.
+    fn leaving_for(self, group: &str) -> Self {
+        let now = self.given.as_ref().and_then(|given| self.of(&given.group));
+        let roster = self.of(group).map_or(Revision::default(), |there| there.roster);
+        let mut left = self.left;
+        left.retain(|left| left.group != group);
+        left.extend(now);
+        let surplus = left.len().saturating_sub(LEFT);
+        left.drain(..surplus);
+        Self { given: None, pledge: None, roster, unsure: self.unsure, left }
+    }
 }
 
 /// "I help to found this epoch of my group, led by this peer, and no older one goes on with me."
@@ -194,17 +238,29 @@ impl Grants {
 
     /// Whether this node has pledged itself beyond this lineage, or given leases beyond it: it takes no part in it.
     pub fn has_passed(&self, lineage: &Lineage) -> bool {
-        let Word { given, pledge, .. } = &self.word;
-        let same_group = given.as_ref().is_some_and(|given| given.group == lineage.group);
-        let reached = given.as_ref().map(|given| given.epoch).max(pledge.as_ref().map(|pledge| pledge.epoch));
-        same_group && reached.is_some_and(|epoch| epoch > lineage.epoch)
+        self.reached(&lineage.group) > lineage.epoch
+    }
+
+    /// The highest epoch of a group that this node has promised anything to; 0 if none.
+    pub fn reached(&self, group: &str) -> u64 {
+        self.word.of(group).map_or(0, |promised| promised.reached)
+    }
+
+    /// What was promised in a group.
+    pub(super) fn promised(&self, group: &str) -> Option<Left> {
+        self.word.of(group)
     }
 
     /// The roster of this revision is in force in that lineage, as this node's view of it says; 0 if it has no such view yet.
     ///
     /// One that was noted in an older epoch, and is newer than that, was not carried over: too few had noted it for it to be
     /// counted by. Whoever asks by the roster in force would be refused because of it for ever.
+    ///
+    /// Nothing is noted of a group that got no lease yet, while the word is about another one.
     pub fn note_roster(&mut self, of: &Lineage, roster: Revision) {
+        if self.word.given.as_ref().is_some_and(|given| given.group != of.group) {
+            return;
+        }
         let noted = self.word.roster;
         let is_history = self.word.given.as_ref() == Some(of) && noted.epoch() < of.epoch;
         self.word.roster =
@@ -221,21 +277,17 @@ impl Grants {
         if mine != leader {
             return Err(NoLease::Elsewhere(mine.clone()));
         }
-        let same_group = self.word.given.as_ref().is_some_and(|given| given.group == leader.group);
-        let reached =
-            self.word.given.as_ref().map(|given| given.epoch).max(self.word.pledge.as_ref().map(|p| p.epoch));
-        if let Some(epoch) = reached.filter(|epoch| same_group && *epoch > leader.epoch) {
-            return Err(NoLease::Passed(epoch));
+        if self.has_passed(leader) {
+            return Err(NoLease::Passed(self.reached(&leader.group)));
         }
         if self.word.given.as_ref() != Some(leader) {
             if self.is_held(now_ms) {
                 return Err(NoLease::Held(self.word.given.clone().unwrap_or_else(|| leader.clone())));
             }
-            let roster = if same_group { self.word.roster } else { Revision::default() };
-            let pledge = self.word.pledge.take().filter(|_| same_group);
             // Who does not even know what the lost word was about learns it here, and stays unsure.
             let unsure = self.word.unsure && self.word.given.is_none();
-            self.word = Word { given: Some(leader.clone()), pledge, roster, unsure };
+            let word = self.word_for(&leader.group);
+            self.word = Word { given: Some(leader.clone()), unsure, ..word };
         }
         self.held_until_ms = self.held_until_ms.max(now_ms + HOLD_MS);
         Ok(())
@@ -243,12 +295,17 @@ impl Grants {
 
     /// Gives this node's word for an epoch of the group that it follows; see [`super::founding::pledge`].
     pub(super) fn pledge(&mut self, mine: &Lineage, pledge: Pledge) {
-        let same_group = self.word.given.as_ref().is_some_and(|given| given.group == mine.group);
-        let (given, roster) = match same_group {
-            true => (self.word.given.take(), self.word.roster),
-            false => (Some(mine.clone()), Revision::default()),
-        };
-        self.word = Word { given, pledge: Some(pledge), roster, unsure: false };
+        let word = self.word_for(&mine.group);
+        let given = word.given.clone().or_else(|| Some(mine.clone()));
+        self.word = Word { given, pledge: Some(pledge), unsure: false, ..word };
+    }
+
+    /// The word as it is in this group.
+    fn word_for(&self, group: &str) -> Word {
+        match self.word.given.as_ref().is_some_and(|given| given.group == group) {
+            true => self.word.clone(),
+            false => self.word.clone().leaving_for(group),
+        }
     }
 }
 
@@ -387,7 +444,34 @@ mod tests {
         assert_eq!(restarted.grant(&other, Some(&other), 2_000 + HOLD_MS - 1), held);
         assert_eq!(restarted.grant(&lineage(1), Some(&lineage(1)), 2_001), Ok(()), "its own goes on at once");
         assert_eq!(restarted.grant(&other, Some(&other), 2_001 + HOLD_MS), Ok(()));
-        let word = Word { given: Some(other), pledge: None, roster: Revision::default(), unsure: false };
+        let left = Left { group: "g".into(), given: 1, reached: 1, roster: Revision(7) };
+        let word = Word { given: Some(other), left: vec![left], ..Word::default() };
         assert_eq!(restarted.word(), &word, "rosters of different groups do not compare");
+    }
+
+    #[test]
+    fn what_was_promised_in_a_group_is_not_forgotten_in_the_next_one() {
+        let of = |group: &str, epoch| Lineage { group: group.into(), epoch };
+        let mut grants = Grants::new(Word::default(), 0);
+        let mut now = 0;
+        let mut serve = |grants: &mut Grants, lineage: &Lineage| {
+            now += HOLD_MS;
+            grants.grant(lineage, Some(lineage), now)
+        };
+        serve(&mut grants, &of("g", 5)).unwrap();
+        grants.note_roster(&of("g", 5), Revision(70));
+        grants.pledge(&of("g", 5), Pledge { epoch: 6, to: "founder".into() });
+        serve(&mut grants, &of("h", 9)).unwrap();
+        assert_eq!((grants.word().roster, &grants.word().pledge), (Revision::default(), &None));
+        grants.note_roster(&of("g", 5), Revision(99));
+        assert_eq!(grants.word().roster, Revision::default(), "the word is about another group");
+        assert_eq!(serve(&mut grants, &of("g", 5)), Err(NoLease::Passed(6)));
+        assert!(grants.has_passed(&of("g", 5)) && !grants.has_passed(&of("g", 6)));
+        serve(&mut grants, &of("g", 6)).unwrap();
+        assert_eq!((grants.word().roster, grants.reached("h")), (Revision(70), 9));
+        for n in 0..2 * LEFT as u64 {
+            serve(&mut grants, &of(&format!("n{n}"), 1)).unwrap();
+        }
+        assert_eq!((grants.word().left.len(), grants.reached("g"), grants.reached("n20")), (LEFT, 0, 1));
     }
 }

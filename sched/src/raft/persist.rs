@@ -108,7 +108,7 @@ pub struct WordError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::electorate::presence::Pledge;
+    use crate::electorate::presence::{Left, Pledge};
     use crate::state::Revision;
 
     #[test]
@@ -121,6 +121,7 @@ mod tests {
             pledge: Some(Pledge { epoch: 4, to: "peer".into() }),
             roster: Revision(77),
             unsure: false,
+            left: vec![Left { group: "h".into(), given: 2, reached: 5, roster: Revision(3) }],
         };
         save_word(&path, &word).unwrap();
         assert_eq!(load_word(&path).unwrap(), Some(word));

@@ -110,14 +110,9 @@ impl World<'_> {
         let told = told.filter(|other| other.group == of.group).map(|other| other.epoch).max();
         let drawn = self.random.within(0, 1_000) as f64 / 1_000.0;
         let process = self.process(node);
-        let word = process.grants.word();
-        let given = word.given.as_ref().filter(|given| given.group == of.group);
-        let reached = given.map_or(0, |given| given.epoch);
-        let pledged = given.and(word.pledge.as_ref()).map_or(0, |pledge| pledge.epoch);
-        let highest = [told.unwrap_or(0), of.epoch, reached, pledged, process.attempts.reached()]
-            .into_iter()
-            .max()
-            .unwrap_or(0);
+        let reached = process.grants.reached(&of.group);
+        let highest =
+            [told.unwrap_or(0), of.epoch, reached, process.attempts.reached()].into_iter().max().unwrap_or(0);
         process.attempts.begin(drawn, now_ms);
         let lineage = Lineage { group: of.group.clone(), epoch: highest + 1 };
         let ask = Ask { lineage, position: known.position, roster: known.revision };

@@ -78,17 +78,32 @@ pub fn table<'a>(
     with: RowObject,
     now: Timestamp,
 ) -> Value {
-    let rows: Vec<Value> = objects.into_iter().map(|object| row(kind, object, with, now)).collect();
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": kind.columns, "rows": rows})
+    let row = |object| row(kind.cells(object, now), object, with, || kind.shown(object).into_owned());
+    whole(json!(kind.columns), objects.into_iter().map(row).collect(), metadata)
 }
 
-fn row(kind: &Kind, object: &Value, with: RowObject, now: Timestamp) -> Value {
-    let mut row = json!({"cells": kind.cells(object, now)});
+/// The table of one scale, which has columns of its own.
+pub fn of_scale(scale: &Value, with: RowObject, now: Timestamp) -> Value {
+    let columns = [name_column(), number("Desired"), number("Available"), column("Age")];
+    let replicas = |pointer| scale.pointer(pointer).cloned().unwrap_or_default();
+    let cells = [name(scale), replicas("/spec/replicas"), replicas("/status/replicas"), age(scale, now)];
+    let revision = scale.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    let row = row(cells.into(), scale, with, || scale.clone());
+    let columns: Vec<Value> = columns.iter().map(Column::definition).collect();
+    whole(columns.into(), vec![row], json!({"resourceVersion": revision}))
+}
+
+fn whole(columns: Value, rows: Vec<Value>, metadata: Value) -> Value {
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows})
+}
+
+fn row(cells: Vec<Value>, object: &Value, with: RowObject, shown: impl FnOnce() -> Value) -> Value {
+    let mut row = json!({"cells": cells});
     match with {
         RowObject::None => {}
         RowObject::Metadata => row["object"] = partial(object),
-        RowObject::Object => row["object"] = kind.shown(object).into_owned(),
+        RowObject::Object => row["object"] = shown(),
     }
     row
 }

@@ -154,11 +154,7 @@ impl Promises {
 
     /// The highest epoch of a group that this node has promised anything to; 0 if none.
     pub async fn reached(&self, group: &str) -> u64 {
-        let kept = self.shared.kept.lock().await;
-        let word = kept.grants.word();
-        let given = word.given.as_ref().filter(|given| given.group == group);
-        let pledged = given.and(word.pledge.as_ref()).map_or(0, |pledge| pledge.epoch);
-        given.map_or(0, |given| given.epoch).max(pledged)
+        self.shared.kept.lock().await.grants.reached(group)
     }
 
     /// How long nothing was promised to anybody.
