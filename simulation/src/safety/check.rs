@@ -227,7 +227,10 @@ impl World<'_> {
     /// What the group that is nearest to it lacks.
     pub fn could_act(&self) -> Result<(), &'static str> {
         let of = |node: usize| self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
-        let groups: BTreeSet<&String> = (0..self.plan.nodes).filter_map(of).map(|of| &of.group).collect();
+        // What those alone are of who were evicted by others is nobody's concern.
+        let stays = |node: &usize| !(0..self.plan.nodes).any(|other| self.evicts(other, *node));
+        let groups: BTreeSet<&String> =
+            (0..self.plan.nodes).filter(stays).filter_map(of).map(|of| &of.group).collect();
         let all = groups.into_iter().map(|group| self.group_could_act(group));
         let nearness = |could: &Result<(), Lack>| could.err().map_or(u8::MAX, |lack| lack as u8);
         all.max_by_key(nearness).unwrap_or(Err(Lack::Group)).map_err(Lack::text)

@@ -464,7 +464,7 @@ impl World<'_> {
             }
         }
         let takes = self.work.random().within(5, 80);
-        let (group, uid) = (self.group_of(node), uid.to_owned());
+        let (group, uid) = (self.group_in_view(node), uid.to_owned());
         self.later(takes * MS, Later::Performs { node, crashes, group, uid, actions: in_order });
     }
 

@@ -54,10 +54,10 @@ impl Engine {
 }
 
 impl World<'_> {
-    /// The group that a machine belongs to; empty for none.
-    pub fn group_of(&self, node: usize) -> String {
-        let of = self.machines[node].process.as_ref().and_then(|process| process.of.as_ref());
-        of.map_or_else(String::new, |of| of.group.clone())
+    /// The group whose order a machine's view holds, by which its agent plans; empty for none.
+    pub fn group_in_view(&self, node: usize) -> String {
+        let lineage = self.work.desks[node].life.as_ref().and_then(|life| life.store.lineage());
+        lineage.map_or_else(String::new, |lineage| lineage.group.clone())
     }
 
     /// Starts what was planned for a group.
