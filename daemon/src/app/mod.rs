@@ -287,7 +287,7 @@ impl Daemon {
             flock.propose.clone(),
             membership.members(),
             flock.status.clone(),
-            dir.path("evicted.json"),
+            (name.clone(), dir.path("evicted.json")),
         ));
         tokio::spawn(exchange);
         tokio::spawn(flock::apply_forever(view.clone(), intent.clone(), hurry));

@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use gaggle_gossip::membership::Member;
-use gaggle_sched::controller::{Note, node, notes};
+use gaggle_sched::controller::node;
 use gaggle_sched::state::{Resource, Store};
 use serde::Deserialize;
 use serde_json::json;
@@ -64,7 +64,7 @@ async fn attempt(state: &ControlState, node: &str) -> Result<(String, String), R
         let (name, peer, eviction) = state.view.read(|store| plan(store, &flock, &members, node))?;
         match state.propose.propose(eviction.txn).await {
             Ok(Ok(_)) => {
-                tell(state, &eviction.events).await;
+                eviction::tell(&state.view, &*state.propose, &eviction.events, &state.node).await;
                 return Ok((name, peer));
             }
             Ok(Err(refused)) => last = Some(refused),
@@ -81,17 +81,6 @@ async fn attempt(state: &ControlState, node: &str) -> Result<(String, String), R
     Err(Refusal::new(StatusCode::CONFLICT, why))
 }
 
-/// An event that cannot be stored is no loss: the roster says the same.
-async fn tell(state: &ControlState, events: &[Note]) {
-    let (now, node) = (crate::app::now(), &state.node);
-    let txns = state.view.read(|store| notes::record(store, events, &now, node));
-    for txn in txns {
-        if let Err(error) = state.propose.propose(txn).await {
-            tracing::debug!(%error, "the event of an eviction was not stored");
-        }
-    }
-}
-
 /// The name and peer id of the node, and what its eviction is.
 fn plan(
     store: &Store,
@@ -101,7 +90,7 @@ fn plan(
 ) -> Result<(String, String, Eviction), Refusal> {
     eviction::acts(flock)?;
     let (name, peer) = find(store, members, node)?;
-    let eviction = Eviction::of(store, flock, members, &name, &peer)?;
+    let eviction = Eviction::of(store, flock, members, (&name, &peer), &crate::app::now())?;
     Ok((name, peer, eviction))
 }
 

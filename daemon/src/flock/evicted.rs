@@ -2,13 +2,13 @@
 //! this one joins hears of it.
 
 use super::FlockStatus;
-use super::eviction::Eviction;
+use super::eviction::{self, Eviction};
 use crate::datadir::write_atomically;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
 use gaggle_gossip::transport::Transport;
 use gaggle_sched::electorate::roster::{EVICTED_LIMIT, Roster};
-use gaggle_sched::state::{Propose, Store, View};
+use gaggle_sched::state::{Propose, Revision, Store, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -24,15 +24,17 @@ const BRING_AGAIN: Duration = Duration::from_secs(2);
 /// nobody there if it refused who leads it. Never oneself: that is for [`until_evicted`].
 pub async fn refuse_forever(view: View, transport: Transport, mut status: watch::Receiver<FlockStatus>) {
     let mut revisions = view.subscribe();
-    let mut refused = BTreeSet::new();
+    let mut read = None;
     loop {
         let group = status.borrow_and_update().group.clone();
-        let mut evicted =
-            view.read(|store| if is_of(store, &group) { evicted(store) } else { BTreeSet::new() });
-        evicted.remove(&transport.local());
-        if evicted != refused {
-            transport.refuse(evicted.clone());
-            refused = evicted;
+        // Read again only when it has changed: revisions come by the thousand.
+        let now = Some((view.read(decided), group.clone()));
+        if now != read {
+            read = now;
+            let is_own = view.read(|store| is_of(store, &group));
+            let mut evicted = if is_own { view.read(evicted) } else { BTreeSet::new() };
+            evicted.remove(&transport.local());
+            transport.refuse(evicted);
         }
         let ended = tokio::select! {
             changed = revisions.changed() => changed.is_err(),
@@ -44,13 +46,19 @@ pub async fn refuse_forever(view: View, transport: Transport, mut status: watch:
     }
 }
 
+/// The group whose order a view holds, and the revision of its roster: while these stay, so does whom it has evicted.
+fn decided(store: &Store) -> (Option<String>, Option<Revision>) {
+    let group = store.lineage().map(|lineage| lineage.group.clone());
+    (group, store.get(&Roster::key()).map(|object| object.revision()))
+}
+
 /// Whether the view is of this group; of any, while this node knows of none.
 fn is_of(store: &Store, group: &str) -> bool {
     group.is_empty() || store.lineage().is_some_and(|lineage| lineage.group == group)
 }
 
 /// Evictions that this desktop has seen in any group of the cluster, with the names of those who went.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Known(BTreeMap<String, String>);
 
 impl Known {
@@ -67,6 +75,7 @@ impl Known {
         }))
     }
 
+    /// Waits for the disk.
     fn write(&self, path: &Path) {
         let written = serde_json::to_vec_pretty(&self.0).map_err(anyhow::Error::from);
         if let Err(error) = written.and_then(|bytes| write_atomically(path, &bytes)) {
@@ -92,8 +101,8 @@ impl Known {
     }
 }
 
-/// Tells every group that this desktop comes to whom others of the cluster have evicted, until the view ends. `path`: where
-/// they are kept over a restart.
+/// Tells every group that this desktop comes to whom others of the cluster have evicted, until the view ends. `node`: this
+/// desktop's name, for the events; `path`: where they are kept over a restart.
 ///
 /// Groups that were founded apart decide apart, and one of them yields: what it had decided for good is to stay so.
 pub async fn bring_forever(
@@ -101,27 +110,35 @@ pub async fn bring_forever(
     propose: Arc<dyn Propose>,
     members: watch::Receiver<Arc<Vec<Member>>>,
     mut status: watch::Receiver<FlockStatus>,
-    path: PathBuf,
+    (node, path): (String, PathBuf),
 ) {
     let mut known = Known::read(&path);
     let mut revisions = view.subscribe();
+    let (mut read, mut roster) = (None, Roster::default());
     let mut complained = None;
     loop {
-        let (roster, group) = view.read(|store| {
-            let roster = Roster::of(store).map(|(roster, _)| roster).unwrap_or_default();
-            (roster, store.lineage().map(|lineage| lineage.group.clone()))
-        });
-        if known.learn(&roster) {
-            known.write(&path);
+        let now = view.read(decided);
+        if read.as_ref() != Some(&now) {
+            roster = view.read(|store| Roster::of(store).map(|(roster, _)| roster).unwrap_or_default());
+            if known.learn(&roster) {
+                let (known, path) = (known.clone(), path.clone());
+                // It says itself what has become of it.
+                let _ = tokio::task::spawn_blocking(move || known.write(&path)).await;
+            }
+            read = Some(now.clone());
         }
         let flock = status.borrow_and_update().clone();
-        let follows = flock.quorum && flock.current && group.as_ref() == Some(&flock.group);
+        let follows = flock.quorum && flock.current && now.0.as_ref() == Some(&flock.group);
         let mut again = None;
         if let Some((peer, name)) = known.missing(&roster).filter(|_| follows) {
-            let planned = view.read(|store| Eviction::of(store, &flock, &members.borrow(), name, peer));
+            let (whom, now) = ((name.as_str(), peer.as_str()), crate::app::now());
+            let planned = view.read(|store| Eviction::of(store, &flock, &members.borrow(), whom, &now));
             let refused = match planned {
                 Ok(eviction) => match propose.propose(eviction.txn).await {
-                    Ok(Ok(_)) => None,
+                    Ok(Ok(_)) => {
+                        eviction::tell(&view, &*propose, &eviction.events, &node).await;
+                        None
+                    }
                     Ok(Err(refused)) => Some(refused.to_string()),
                     Err(error) => Some(error.to_string()),
                 },

@@ -1,11 +1,12 @@
-//! What removing a node for good is: one transaction, and when it may not be. Pure.
+//! What removing a node for good is: one transaction, and when it may not be.
 
 use super::FlockStatus;
 use gaggle_gossip::PeerId;
 use gaggle_gossip::membership::Member;
-use gaggle_sched::controller::{Note, node};
+use gaggle_sched::controller::{Note, node, notes};
 use gaggle_sched::electorate::roster::{Count, Roster};
-use gaggle_sched::state::{Expect, Store, Txn, Write};
+use gaggle_sched::state::{Expect, Propose, Store, Txn, View, Write};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::str::FromStr;
 
 /// What is to be written, and what is to be told of it.
@@ -28,13 +29,13 @@ impl Eviction {
     /// One transaction: the peer is remembered as evicted, its Node goes, and so do its pods.
     ///
     /// # Errors
-    /// While the flock does not act, or could not go on without the node's vote.
+    /// While the flock does not act, or could not go on without the node.
     pub fn of(
         store: &Store,
         flock: &FlockStatus,
         members: &[Member],
-        name: &str,
-        peer: &str,
+        (name, peer): (&str, &str),
+        now: &Time,
     ) -> Result<Self, NotNow> {
         acts(flock)?;
         let (roster, expect) = match Roster::of(store) {
@@ -43,12 +44,21 @@ impl Eviction {
         };
         check_votes(flock, members, name, peer)?;
         check_roster(&roster, members, name, peer)?;
-        let now = crate::app::now();
         let value = roster.evicting(peer, name).object();
         let mut writes = vec![Write::Put { key: Roster::key(), value, expect, intent: None }];
-        let removal = node::evicted(store, name, peer, &now);
+        let removal = node::evicted(store, name, peer, now);
         writes.extend(removal.writes.into_iter().flat_map(|txn| txn.writes));
         Ok(Self { txn: Txn::from(writes), events: removal.events })
+    }
+}
+
+/// Stores what is to be told of an eviction, by this `node`. An event that cannot be stored is no loss: the roster says the same.
+pub async fn tell(view: &View, propose: &dyn Propose, events: &[Note], node: &str) {
+    let now = crate::app::now();
+    for txn in view.read(|store| notes::record(store, events, &now, node)) {
+        if let Err(error) = propose.propose(txn).await {
+            tracing::debug!(%error, "the event of an eviction was not stored");
+        }
     }
 }
 
