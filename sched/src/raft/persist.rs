@@ -135,4 +135,16 @@ mod tests {
             assert!(load_word(&path).is_err(), "cut after {at} bytes");
         }
     }
+
+    #[test]
+    fn a_word_is_read_that_was_written_before_groups_were_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("word");
+        let given = Some(Lineage { group: "g".into(), epoch: 3 });
+        let pledge = Some(Pledge { epoch: 4, to: "peer".into() });
+        let before = (given.clone(), pledge.clone(), Revision(77), false);
+        std::fs::write(&path, seal(WORD, &before).unwrap()).unwrap();
+        let word = Word { given, pledge, roster: Revision(77), ..Word::default() };
+        assert_eq!(load_word(&path).unwrap(), Some(word));
+    }
 }
