@@ -24,8 +24,8 @@ use std::time::Duration;
 pub(super) const PRESENCE: &str = "/gaggle/presence/1";
 /// Bytes of a request or an answer: names and numbers.
 pub(super) const FRAME_LIMIT: usize = 4 << 10;
-/// Epochs are the upper bits of revisions, which stay below 2^53 for clients that read them as floating-point numbers.
-pub(super) const MAX_EPOCH: u64 = (1 << 13) - 1;
+/// Epochs are the upper bits of revisions, which stay below 2^63: clients read them as signed integers, as etcd's are.
+pub(super) const MAX_EPOCH: u64 = (1 << 23) - 1;
 
 /// "I lead this lineage: do you still follow?"
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 const REVIVE_AFTER: Duration = Duration::from_secs(1);
 /// After this if the disk refuses.
 const REVIVE_AGAIN: Duration = Duration::from_secs(3);
-/// First epochs are drawn below this, so that two groups founded apart have different revisions, and
-/// revisions stay below 2^53 for clients that read them as floating-point numbers.
-const FIRST_EPOCHS: u64 = 1 << 12;
+/// First epochs are drawn below this: of two groups founded apart, one pair in millions has revisions that mean different
+/// things and compare as equal. Revisions stay below 2^63, as etcd's do.
+const FIRST_EPOCHS: u64 = 1 << 22;
 
 impl Shell {
     pub(super) async fn found(&mut self, why: String) {
