@@ -27,7 +27,7 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 const CATCH_UP_BRIEFLY: Duration = Duration::from_millis(300);
 /// How long committed changes gather before they go into their documents together, unless somebody waits for one: each time
 /// costs a flush.
-const GATHER: Duration = Duration::from_millis(25);
+const GATHER: Duration = Duration::from_millis(100);
 /// How often documents of deleted objects are looked through.
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.

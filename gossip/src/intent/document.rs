@@ -117,7 +117,7 @@ impl Document {
         Self {
             incarnation,
             heads: Heads::new(),
-            doc: Automerge::new().into(),
+            doc: OnceLock::new(),
             saved: Vec::new(),
             whole_bytes: 0,
             pending: BTreeMap::new(),
@@ -164,6 +164,9 @@ impl Document {
 
     fn doc(&self) -> &Automerge {
         self.doc.get_or_init(|| {
+            if self.saved.is_empty() {
+                return Automerge::new();
+            }
             caught(|| Automerge::load(&self.saved)).and_then(Result::ok).unwrap_or_else(|| {
                 // `beginning` sees to it that this cannot be.
                 tracing::error!(bytes = self.saved.len(), "the beginning of a document cannot be unpacked");
@@ -174,7 +177,7 @@ impl Document {
 
     /// Whether all there is is its first change, and nothing has asked for more than that it is there.
     fn is_packed(&self) -> bool {
-        self.doc.get().is_none()
+        self.doc.get().is_none() && !self.saved.is_empty()
     }
 
     /// Whether every one of these changes is in the document.
@@ -184,7 +187,8 @@ impl Document {
 
     fn has(&self, hash: &ChangeHash) -> bool {
         self.heads.contains(&hash.0)
-            || (!self.is_packed() && self.doc().get_change_meta_by_hash(hash).is_some())
+            // Where nothing is unpacked there is one change at most.
+            || self.doc.get().is_some_and(|doc| doc.get_change_meta_by_hash(hash).is_some())
     }
 
     /// The object, `None` if it is deleted or its first change has not come yet.

@@ -45,6 +45,9 @@ struct Arguments {
     /// Writes alone, no lists and no watchers.
     #[arg(long)]
     writes: bool,
+    /// Asks a desktop that does not lead, and so has to ask the one that does; by default the leader is asked.
+    #[arg(long)]
+    follower: bool,
 }
 
 fn main() -> ExitCode {
@@ -61,11 +64,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     let bench =
         Bench::new(BenchConfig { binary: arguments.binary.clone(), ..BenchConfig::desktops(DESKTOPS) })?;
     let leader = bench.up()?.leader.context("no leader")?;
-    let desktop = bench.desktop(1);
+    let asked = |desktop: &&Desktop| (desktop.name() == leader) != arguments.follower;
+    let desktop = bench.desktops().iter().find(asked).context("no desktop to ask")?;
     println!("all requests go to {}; {leader} leads", desktop.name());
-    let members = arguments.etcd.as_ref().map(|binary| etcd(&bench, binary)).transpose()?;
+    let etcds: &[Etcd] = if arguments.etcd.is_some() { &ETCDS } else { &[] };
+    let binary = arguments.etcd.clone().unwrap_or_default();
+    let _members = etcds.iter().map(|etcd| etcd.start(&bench, &binary)).collect::<Result<Vec<_>>>()?;
     inside(&bench, desktop, async |config| {
-        let sides = sides(&bench, &config, members.is_some()).await?;
+        let sides = sides(&bench, desktop, &config, etcds).await?;
         writes(&sides).await?;
         if !arguments.writes {
             lists(&sides[0].client).await?;
@@ -76,24 +82,67 @@ fn run(arguments: &Arguments) -> Result<()> {
     })
 }
 
-/// One member on each desktop, on the same disk as its daemon.
-fn etcd(bench: &Bench, binary: &std::path::Path) -> Result<Vec<Running>> {
-    let peer = |desktop: &Desktop| format!("http://{}:2380", desktop.address());
-    let all: Vec<String> =
-        bench.desktops().iter().map(|desktop| format!("{}={}", desktop.name(), peer(desktop))).collect();
-    let members = bench.desktops().iter().map(|desktop| {
-        let (name, client) = (desktop.name(), format!("http://{}:2379", desktop.address()));
-        desktop.start(&format!(
-            "exec '{}' --name {name} --data-dir '{}' --logger zap --log-level error --initial-cluster-state new \
-             --initial-cluster {} --initial-advertise-peer-urls {peer} --listen-peer-urls {peer} \
-             --advertise-client-urls {client} --listen-client-urls {client}",
-            binary.display(),
-            desktop.dir().join("etcd").display(),
-            all.join(","),
-            peer = peer(desktop),
-        ))
-    });
-    members.collect()
+/// A group of etcd members: one on each desktop, on the same disk as its daemon.
+struct Etcd {
+    name: &'static str,
+    scheme: &'static str,
+    options: &'static str,
+    /// Where members listen for clients and, one above, for each other.
+    port: u16,
+}
+
+/// As it is by default, and as it is deployed for Kubernetes: with TLS on both ports, as gaggle has it.
+const ETCDS: [Etcd; 2] = [
+    Etcd { name: "etcd", scheme: "http", options: "", port: 2379 },
+    Etcd { name: "etcd+tls", scheme: "https", options: "--auto-tls --peer-auto-tls", port: 2389 },
+];
+
+impl Etcd {
+    fn client(&self, desktop: &Desktop) -> String {
+        format!("{}://{}:{}", self.scheme, desktop.address(), self.port)
+    }
+
+    fn peer(&self, desktop: &Desktop) -> String {
+        format!("{}://{}:{}", self.scheme, desktop.address(), self.port + 1)
+    }
+
+    fn start(&self, bench: &Bench, binary: &std::path::Path) -> Result<Vec<Running>> {
+        let one = |desktop: &Desktop| format!("{}={}", desktop.name(), self.peer(desktop));
+        let all: Vec<String> = bench.desktops().iter().map(one).collect();
+        let members = bench.desktops().iter().map(|desktop| {
+            let (client, peer) = (self.client(desktop), self.peer(desktop));
+            desktop.start(&format!(
+                "exec '{}' --name {} --data-dir '{}' --logger zap --log-level error --initial-cluster-state new \
+                 --initial-cluster {} --initial-advertise-peer-urls {peer} --listen-peer-urls {peer} \
+                 --advertise-client-urls {client} --listen-client-urls {client} {}",
+                binary.display(),
+                desktop.name(),
+                desktop.dir().join(self.name).display(),
+                all.join(","),
+                self.options,
+            ))
+        });
+        members.collect()
+    }
+
+    async fn side(&self, bench: &Bench, desktop: &Desktop) -> Result<Side> {
+        let mut config = Config::new(self.client(desktop).parse().context("an address")?);
+        // Its certificate is one that it made up for itself.
+        config.accept_invalid_certs = true;
+        let mut side = Side {
+            name: self.name,
+            client: Client::try_from(config)?,
+            put: |name| {
+                let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+                let (key, value) = (base64(name), base64(&object(name).to_string()));
+                post("/v3/kv/put", &json!({"key": key, "value": value}))
+            },
+            pids: Vec::new(),
+        };
+        ready(&side).await?;
+        side.pids = processes(bench, "etcd", &format!(":{}", self.port));
+        Ok(side)
+    }
 }
 
 /// Somewhere to write to.
@@ -174,42 +223,26 @@ fn at(times: &mut [f64], percent: usize) -> f64 {
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-/// Both sides, or gaggle alone. All requests go to the first desktop.
-async fn sides(bench: &Bench, config: &Config, beside_etcd: bool) -> Result<Vec<Side>> {
-    let gaggle = Side {
+/// All sides, gaggle's first. All requests go to one desktop.
+async fn sides(bench: &Bench, desktop: &Desktop, config: &Config, etcds: &[Etcd]) -> Result<Vec<Side>> {
+    let mut sides = vec![Side {
         name: "gaggle",
         client: Client::try_from(config.clone())?,
         put: |name| post(MAPS, &object(name)),
-        pids: processes(bench, "gaggle"),
-    };
-    let mut sides = vec![gaggle];
-    if beside_etcd {
-        let address = format!("http://{}:2379", bench.desktop(1).address()).parse().context("an address")?;
-        let mut etcd = Side {
-            name: "etcd",
-            client: Client::try_from(Config::new(address))?,
-            put: |name| {
-                let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-                let (key, value) = (base64(name), base64(&object(name).to_string()));
-                post("/v3/kv/put", &json!({"key": key, "value": value}))
-            },
-            pids: Vec::new(),
-        };
-        ready(&etcd).await?;
-        etcd.pids = processes(bench, "etcd");
-        sides.push(etcd);
+        pids: processes(bench, "gaggle", ""),
+    }];
+    for etcd in etcds {
+        sides.push(etcd.side(bench, desktop).await?);
     }
     Ok(sides)
 }
 
-/// Of all desktops, those of this command.
-fn processes(bench: &Bench, command: &str) -> Vec<u32> {
+/// Of all desktops, those of this command that were given this argument, or part of one.
+fn processes(bench: &Bench, command: &str, argument: &str) -> Vec<u32> {
     let all = bench.desktops().iter().flat_map(Desktop::processes);
-    let is_it = |pid: &u32| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        name.is_ok_and(|name| name.trim_end() == command)
-    };
-    all.filter(is_it).collect()
+    let of =
+        |pid: &u32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    all.filter(|pid| of(pid, "comm").trim_end() == command && of(pid, "cmdline").contains(argument)).collect()
 }
 
 async fn ready(side: &Side) -> Result<()> {
@@ -243,9 +276,11 @@ async fn writes(sides: &[Side]) -> Result<()> {
         );
         told.push((rate, cost, half, most));
     }
-    if let [ours, theirs] = told[..] {
+    let ours = told[0];
+    for (side, theirs) in sides.iter().zip(&told).skip(1) {
         println!(
-            "gaggle : etcd = {:.2} of its writes/s, {:.2} of its processor for one, {:.2} of its p50, {:.2} of its p99",
+            "gaggle : {} = {:.2} of its writes/s, {:.2} of its processor for one, {:.2} of its p50, {:.2} of its p99",
+            side.name,
             ours.0 / theirs.0,
             ours.1 / theirs.1,
             ours.2 / theirs.2,

@@ -15,6 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 const WAITING: usize = 1024;
 /// Requests under way at once.
 const UNDER_WAY: usize = 4;
+/// While one is answered as fast as on a good network, the next waits for that: the more go together, the less each costs, and
+/// the leader orders them one batch after the other anyway. On a slow network it goes after this.
+const GOES_ALONE: Duration = Duration::from_millis(25);
 /// One that is not answered by then does not hold up others any longer: its connection may be dead, and another one there.
 const HOLDS_UP: Duration = Duration::from_millis(250);
 /// Bytes of one request at most, unless a single transaction is larger.
@@ -48,8 +51,7 @@ impl Courier {
 
 async fn run(rpc: Rpc, mut parcels: mpsc::Receiver<Parcel>) {
     let mut held: Option<Parcel> = None;
-    let places = || Arc::new(Semaphore::new(UNDER_WAY));
-    let (mut to, mut under_way) = (None, places());
+    let (mut to, mut way) = (None, Way::new());
     loop {
         let mut first = match held.take() {
             Some(parcel) => parcel,
@@ -60,21 +62,48 @@ async fn run(rpc: Rpc, mut parcels: mpsc::Receiver<Parcel>) {
         };
         // What goes to the leader before does not hold up what goes to this one.
         if to.replace(first.leader) != Some(first.leader) {
-            under_way = places();
+            way = Way::new();
         }
-        let place = {
+        let room = {
             let mut first = pin!(first.answer.closed());
             tokio::select! {
-                place = Arc::clone(&under_way).acquire_owned() => place.ok(),
+                room = way.room() => room,
                 // Whoever waited for this one has turned to the next leader, and must not find it in the way.
                 () = &mut first => None,
             }
         };
-        let Some(place) = place else { continue };
+        let Some(room) = room else { continue };
         let (leader, together) = gather(first, &mut parcels, &mut held);
         if !together.is_empty() {
-            tokio::spawn(deliver(rpc.clone(), leader, together, place));
+            tokio::spawn(deliver(rpc.clone(), leader, together, room));
         }
+    }
+}
+
+/// The way to one leader.
+struct Way {
+    turn: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+/// What a request takes up of the way.
+struct Room {
+    /// Until it is answered, or [`GOES_ALONE`].
+    turn: Option<OwnedSemaphorePermit>,
+    /// Until it is answered, or [`HOLDS_UP`].
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Way {
+    fn new() -> Self {
+        Self { turn: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(UNDER_WAY)) }
+    }
+
+    /// `None` never: nobody closes the way.
+    async fn room(&self) -> Option<Room> {
+        let turn = Some(Arc::clone(&self.turn).acquire_owned().await.ok()?);
+        let place = Some(Arc::clone(&self.places).acquire_owned().await.ok()?);
+        Some(Room { turn, place })
     }
 }
 
@@ -100,7 +129,7 @@ fn gather(
     (leader, together)
 }
 
-async fn deliver(rpc: Rpc, leader: PeerId, together: Vec<Parcel>, place: OwnedSemaphorePermit) {
+async fn deliver(rpc: Rpc, leader: PeerId, together: Vec<Parcel>, mut room: Room) {
     let (txns, mut waiting): (Vec<_>, Vec<_>) =
         together.into_iter().map(|parcel| (parcel.txn, parcel.answer)).unzip();
     let count = waiting.len();
@@ -110,15 +139,17 @@ async fn deliver(rpc: Rpc, leader: PeerId, together: Vec<Parcel>, place: OwnedSe
             Err(error) => all(count, || unknown(&error)),
         }
     };
-    let (mut asked, mut place) = (pin!(asked), Some(place));
+    let mut asked = pin!(asked);
     let answers = {
         let mut nobody_waits = pin!(join_all(waiting.iter_mut().map(oneshot::Sender::closed)));
+        let mut alone = pin!(tokio::time::sleep(GOES_ALONE));
         let mut long = pin!(tokio::time::sleep(HOLDS_UP));
         loop {
             tokio::select! {
                 answers = &mut asked => break answers,
                 _ = &mut nobody_waits => return,
-                () = &mut long, if place.is_some() => drop(place.take()),
+                () = &mut alone, if room.turn.is_some() => drop(room.turn.take()),
+                () = &mut long, if room.place.is_some() => drop(room.place.take()),
             }
         }
     };
@@ -210,6 +241,30 @@ mod tests {
         let asked = asked.lock().unwrap();
         assert!(asked.len() <= 2 * UNDER_WAY, "{asked:?}");
         assert!(asked.iter().all(|count| *count <= REQUEST_TXNS), "{asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_one_is_soon_answered_all_that_come_wait_and_go_together() {
+        let hub = MemoryHub::new();
+        let (gate, opened) = watch::channel(false);
+        let (leader, asked) = leader(&hub, opened);
+        let courier = Courier::start(Rpc::new(hub.transport(PeerId::random()), PROPOSE, ANSWER_LIMIT));
+        let first = bring(&courier, leader, 0);
+        let others = async {
+            while asked.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            join_all((1..=50).map(|number| bring(&courier, leader, number))).await
+        };
+        let open = async {
+            tokio::time::sleep(GOES_ALONE / 2).await;
+            gate.send_replace(true);
+        };
+        let began = tokio::time::Instant::now();
+        let (first, others, ()) = tokio::join!(first, others, open);
+        assert_eq!((first, others), (Revision(0), (1..=50).map(Revision).collect()));
+        assert_eq!(*asked.lock().unwrap(), [1, 50]);
+        assert!(began.elapsed() < GOES_ALONE, "they waited for longer than for the first one's answer");
     }
 
     #[tokio::test(start_paused = true)]
