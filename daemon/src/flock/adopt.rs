@@ -7,13 +7,15 @@
 
 use super::adoption::{
     Ahead, Burial, CARRIED_BYTES, RUNNER_SPEAKS_WITHIN, Said, adoption, adopts, agree, beginning, burial,
-    conflict_notes, dead, differing, doc_key, may_run_already, noted, object_key, outlives,
+    conflict_notes, differing, doc_key, may_run_already, noted, object_key, outlives,
 };
 use crate::documents::{DocumentError, Documents, Trouble, wish_of};
 use gaggle_gossip::intent::{Beyond, Change, Heads, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, View, Write};
+use gaggle_sched::state::{
+    Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, Store, View, Write,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -337,8 +339,7 @@ async fn begin_anew(
 /// Objects that controllers deleted (an owner's dependents, a namespace's content) leave documents that still say that
 /// somebody wants them: those end too, or the next group to adopt them would make the objects again.
 async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
-    let dead = view.read(dead);
-    for key in dead {
+    for key in view.read(Store::gone_but_adopted) {
         let doc = doc_key(&key);
         let adopted = view.read(|store| store.adopted(&key).cloned());
         let ended = match burial(&said(intent, &doc), adopted.as_ref()) {

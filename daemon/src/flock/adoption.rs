@@ -82,12 +82,6 @@ pub fn noted(store: &Store, key: &Key) -> Option<Noted> {
     Some(Noted { heads, gone: store.get(key).is_none() })
 }
 
-/// Objects that something was adopted for, and that are gone.
-pub fn dead(store: &Store) -> Vec<Key> {
-    let gone = store.all_adopted().filter(|(key, heads)| !heads.is_empty() && store.get(key).is_none());
-    gone.map(|(key, _)| key.clone()).collect()
-}
-
 /// What a document says that is asked whether it should end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {

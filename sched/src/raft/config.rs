@@ -7,14 +7,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Entries between two snapshots: replaying them takes well under a second.
-const ENTRIES_PER_SNAPSHOT: u64 = 2_000;
+/// Bytes of log between two snapshots, at least: replaying them takes well under a second.
+const LOG_BYTES: u64 = 4 << 20;
+
+/// The same for each byte of the snapshot before: to write all of a large state down costs more than a small part of what its
+/// log has cost, and whoever replays the log reads not much more than the state itself.
+const LOG_PER_SNAPSHOT: u64 = 3;
 
 /// Entries kept after a snapshot, so that a voter that was away for a moment needs no whole snapshot.
 const ENTRIES_KEPT: u64 = 256;
 
-/// Behind by more than this, a voter gets a snapshot. openraft wants it above the distance of two snapshots.
-const LAG_FOR_SNAPSHOT: u64 = 5_000;
+/// Fewer where they are longer than this together, about.
+const KEPT_BYTES: u64 = 64 << 20;
+
+/// Behind by no more than this, a newcomer has caught up.
+const LAG: u64 = 5_000;
 
 /// Entries in one append at most (their bytes are bounded by the log's reader as well).
 const ENTRIES_PER_APPEND: u64 = 256;
@@ -32,19 +39,30 @@ const SNAPSHOT_PART_TIME: Duration = Duration::from_secs(10);
 /// How much of the log is kept beside the snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    pub entries_per_snapshot: u64,
+    /// Bytes of log between two snapshots, at least.
+    pub log_bytes: u64,
+    /// The same, for each byte of the last snapshot.
+    pub log_per_snapshot: u64,
+    /// Entries that stay in the log behind a snapshot.
     pub entries_kept: u64,
-    /// Behind by more than this, a voter gets a snapshot.
-    pub lag_for_snapshot: u64,
+}
+
+impl Retention {
+    /// How many bytes of log follow a snapshot of so many.
+    pub(super) fn log_after(&self, snapshot_bytes: u64) -> u64 {
+        self.log_bytes.max(self.log_per_snapshot.saturating_mul(snapshot_bytes))
+    }
+
+    /// How many entries stay in the log behind a snapshot, where so many have had so many bytes.
+    pub(super) fn kept(&self, entries: u64, bytes: u64) -> u64 {
+        let each = bytes / entries.max(1);
+        self.entries_kept.min(KEPT_BYTES / each.max(1))
+    }
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            entries_per_snapshot: ENTRIES_PER_SNAPSHOT,
-            entries_kept: ENTRIES_KEPT,
-            lag_for_snapshot: LAG_FOR_SNAPSHOT,
-        }
+        Self { log_bytes: LOG_BYTES, log_per_snapshot: LOG_PER_SNAPSHOT, entries_kept: ENTRIES_KEPT }
     }
 }
 
@@ -150,11 +168,11 @@ impl GroupConfig {
             enable_elect: false,
             install_snapshot_timeout: millis(SNAPSHOT_PART_TIME),
             max_payload_entries: ENTRIES_PER_APPEND,
-            replication_lag_threshold: self.retention.lag_for_snapshot,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.retention.entries_per_snapshot),
+            replication_lag_threshold: LAG,
+            // Bytes count, and not entries: the keeper asks for snapshots, and purges behind them.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
             snapshot_max_chunk_size: SNAPSHOT_PART_BYTES,
-            max_in_snapshot_log_to_keep: self.retention.entries_kept,
-            purge_batch_size: 64,
+            max_in_snapshot_log_to_keep: u64::MAX,
             ..openraft::Config::default()
         };
         let config = config.validate().map_err(|error| error.to_string())?;
@@ -165,5 +183,20 @@ impl GroupConfig {
     /// A voter's number for the log and the network.
     pub(super) fn id(&self) -> NodeId {
         super::types::node_id(&self.me)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_follows_more_log_the_larger_the_state_is_and_what_is_kept_is_bounded() {
+        let retention = Retention::default();
+        assert_eq!(retention.log_after(0), LOG_BYTES);
+        assert_eq!(retention.log_after(100 << 20), LOG_PER_SNAPSHOT * (100 << 20));
+        assert_eq!(retention.kept(10_000, 10 << 20), ENTRIES_KEPT);
+        assert_eq!(retention.kept(16, 16 * KEPT_BYTES / 8), 8);
+        assert_eq!((retention.kept(1, 2 * KEPT_BYTES), retention.kept(0, 0)), (0, ENTRIES_KEPT));
     }
 }

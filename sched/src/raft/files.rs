@@ -4,6 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Flushed at once: whoever else waits for the disk meanwhile waits for one of these, and not for the whole file.
+const FLUSHED_BYTES: usize = 1 << 20;
+
 /// Writes beside the target, flushes to the disk, renames, and flushes the directory. Only the owner may read:
 /// the state holds whatever users put into their objects.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -12,7 +15,10 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
     let mut file = private().create(true).truncate(true).open(temporary)?;
-    file.write_all(bytes)?;
+    for part in bytes.chunks(FLUSHED_BYTES) {
+        file.write_all(part)?;
+        file.sync_data()?;
+    }
     file.sync_all()?;
     rename(temporary, path)
 }

@@ -220,6 +220,7 @@ impl Group {
         Box::pin(async move {
             let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
             log.purge_behind(machine.covers());
+            let snapshot = machine.file().clone();
             let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
             let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);
             let pulse = Arc::new(Pulse::default());
@@ -254,6 +255,8 @@ impl Group {
                 identity: identity.clone(),
                 pulse,
                 timings: config.timings.clone(),
+                retention: config.retention.clone(),
+                snapshot,
                 status: status_sender,
                 changing: Arc::clone(&changing),
             };

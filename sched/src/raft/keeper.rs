@@ -1,18 +1,16 @@
 //! The group's housekeeping: publishes its status, keeps the log short, finishes what another leader began.
 
 use super::change;
-use super::config::Timings;
+use super::config::{Retention, Timings};
 use super::log::{Identity, Log};
+use super::snapshot::SnapshotFile;
 use super::status::{Pulse, Role, Status, derive};
-use super::types::Raft;
+use super::types::{Id, Raft};
 use crate::state::View;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-
-/// Bytes of log after which a snapshot is taken, however few entries they are.
-const LOG_BYTES: u64 = 64 << 20;
 
 pub(super) struct Keeper {
     pub raft: Raft,
@@ -21,9 +19,22 @@ pub(super) struct Keeper {
     pub identity: Identity,
     pub pulse: Arc<Pulse>,
     pub timings: Timings,
+    pub retention: Retention,
+    pub snapshot: SnapshotFile,
     pub status: watch::Sender<Status>,
     /// Held while the voters are being changed.
     pub changing: Arc<Mutex<()>>,
+}
+
+/// How far the log has been shortened.
+#[derive(Default)]
+struct Shortening {
+    /// Bytes that had gone into the log when the last snapshot was asked for.
+    at: u64,
+    /// What the last one covers of which anything was dropped.
+    covered: Option<Id>,
+    /// Entries to keep behind the next one.
+    keep: u64,
 }
 
 impl Keeper {
@@ -32,7 +43,7 @@ impl Keeper {
         // Silence makes no event, so the clock has to look for it.
         let mut tick = tokio::time::interval(self.timings.heartbeat);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shortened_at = None;
+        let mut shortening = Shortening { keep: self.retention.entries_kept, ..Shortening::default() };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -47,10 +58,7 @@ impl Keeper {
                 *last = status;
                 changed
             });
-            if self.log.bytes() > LOG_BYTES && now.last_applied != shortened_at {
-                shortened_at = now.last_applied;
-                self.shorten(now.snapshot.map(|id| id.index)).await;
-            }
+            self.shorten(&mut shortening, now.last_applied, now.snapshot).await;
             let joint = now.membership_config.membership().get_joint_config().len() > 1;
             if leads && joint {
                 self.settle(&stop).await;
@@ -58,13 +66,23 @@ impl Keeper {
         }
     }
 
-    /// Drops what the last snapshot covers, and takes another.
-    async fn shorten(&self, snapshot: Option<u64>) {
-        if let Some(upto) = snapshot {
-            _ = self.raft.trigger().purge_log(upto).await;
-        }
+    /// Drops what a new snapshot covers, and takes another one as soon as the log has grown enough.
+    async fn shorten(&self, state: &mut Shortening, applied: Option<Id>, snapshot: Option<Id>) {
         // A failure shows in the metrics, as the group's own.
-        _ = self.raft.trigger().snapshot().await;
+        if snapshot > state.covered {
+            state.covered = snapshot;
+            let upto = snapshot.and_then(|id| id.index.checked_sub(state.keep));
+            if let Some(upto) = upto {
+                _ = self.raft.trigger().purge_log(upto).await;
+            }
+        }
+        let bytes = self.log.appended() - state.at;
+        if applied > snapshot && bytes >= self.retention.log_after(self.snapshot.bytes()) {
+            let entries = [applied, snapshot].map(|id| id.map_or(0, |id| id.index));
+            state.keep = self.retention.kept(entries[0] - entries[1], bytes);
+            state.at += bytes;
+            _ = self.raft.trigger().snapshot().await;
+        }
     }
 
     async fn settle(&self, stop: &CancellationToken) {

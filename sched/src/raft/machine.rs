@@ -12,6 +12,7 @@ use openraft::{
 };
 use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::time::Instant;
 use tokio::sync::watch;
 
 pub(super) struct Machine {
@@ -53,6 +54,11 @@ impl Machine {
     /// The last entry that the snapshot on the disk covers, from now on.
     pub fn covers(&self) -> watch::Receiver<Option<Id>> {
         self.file.covers()
+    }
+
+    /// Where its snapshots are kept.
+    pub fn file(&self) -> &SnapshotFile {
+        &self.file
     }
 
     /// Who votes by what is applied.
@@ -200,8 +206,12 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, Failure> {
         let (file, meta, state) = (self.file.clone(), self.meta.clone(), self.state.clone());
         let build = move || {
+            let began = Instant::now();
             let bytes = file.encode(&meta, &state)?;
+            let encoded = began.elapsed();
             file.write(meta.last_log_id, &bytes)?;
+            let (total, len) = (began.elapsed(), bytes.len());
+            tracing::debug!(bytes = len, ?encoded, ?total, upto = ?meta.last_log_id, "the state is written down");
             Ok(bytes)
         };
         let bytes = blocking(&*self.file.storage, build, unwritable).await?;

@@ -6,11 +6,12 @@ use super::codec::{CodecError, seal, unseal};
 use super::files;
 use super::storage::Storage;
 use super::types::{GroupId, Id, Meta};
-use crate::state::{Frozen, Gaps, Heads, Key, Revision, Snapshot, Store, TxnId};
+use crate::state::{Frozen, Gaps, Heads, Place, Revision, Snapshot, Store, TxnId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -73,8 +74,8 @@ struct Borrowed<'a> {
 #[derive(Serialize)]
 pub(super) struct BorrowedState<'a> {
     revision: Revision,
-    objects: Vec<(&'a Key, Revision, &'a Value)>,
-    adopted: &'a [(Key, Heads)],
+    objects: Vec<(Place<'a>, Revision, &'a Value)>,
+    adopted: Vec<(Place<'a>, &'a Heads)>,
     ordered: &'a [(TxnId, Revision)],
     term: u64,
     gaps: &'a Gaps,
@@ -82,11 +83,11 @@ pub(super) struct BorrowedState<'a> {
 
 impl<'a> From<&'a Frozen> for BorrowedState<'a> {
     fn from(state: &'a Frozen) -> Self {
-        let objects = state.objects.iter().map(|(key, object)| (key, object.revision(), object.value()));
+        let objects = state.objects.iter().map(|(place, object)| (place, object.revision(), object.value()));
         Self {
             revision: state.revision,
             objects: objects.collect(),
-            adopted: &state.adopted,
+            adopted: state.adopted.iter().map(|(place, heads)| (place, &**heads)).collect(),
             ordered: &state.ordered,
             term: state.term,
             gaps: &state.gaps,
@@ -103,13 +104,23 @@ pub(super) struct SnapshotFile {
     epoch: u64,
     /// What the newest one on the disk covers.
     newest: watch::Sender<Option<Id>>,
+    /// How long that is.
+    bytes: Arc<AtomicU64>,
     /// One at a time: a slow build must not take the place of one that was received meanwhile.
     writing: Arc<Mutex<()>>,
 }
 
 impl SnapshotFile {
     pub fn new(storage: Arc<dyn Storage>, path: PathBuf, group: GroupId, epoch: u64) -> Self {
-        Self { storage, path, group, epoch, newest: watch::Sender::default(), writing: Arc::default() }
+        Self {
+            storage,
+            path,
+            group,
+            epoch,
+            newest: watch::Sender::default(),
+            bytes: Arc::default(),
+            writing: Arc::default(),
+        }
     }
 
     pub fn error(&self, source: impl Into<SnapshotFault>) -> SnapshotError {
@@ -138,8 +149,14 @@ impl SnapshotFile {
             return Ok(());
         }
         self.storage.write_atomically(&self.path, bytes).map_err(|error| self.error(error))?;
+        self.bytes.store(bytes.len() as u64, Ordering::Relaxed);
         self.newest.send_replace(covers);
         Ok(())
+    }
+
+    /// How long the newest one is; 0 if there is none.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// The last entry that the newest one on the disk covers, from now on.
@@ -153,6 +170,7 @@ impl SnapshotFile {
         let bytes = self.storage.read(&self.path, MAX_SNAPSHOT_BYTES).map_err(|error| self.error(error))?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = self.decode(&bytes)?;
+        self.bytes.store(bytes.len() as u64, Ordering::Relaxed);
         self.newest.send_replace(record.meta.last_log_id);
         Ok(Some((record, bytes)))
     }

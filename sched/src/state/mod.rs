@@ -3,6 +3,7 @@
 //! Pure and deterministic: the same transactions in the same order give the same store on every node. It knows
 //! objects as JSON with Kubernetes metadata, and nothing of what any kind means.
 
+mod by_key;
 mod gaps;
 mod key;
 mod object;
@@ -11,6 +12,7 @@ mod store;
 mod txn;
 mod view;
 
+pub use by_key::{ByKey, Place};
 pub use gaps::Gaps;
 pub use key::{Key, Resource, resource_of};
 pub use object::Object;

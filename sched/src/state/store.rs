@@ -2,13 +2,13 @@
 
 use super::ordered::Ordered;
 use super::{
-    Adopted, Applied, Expect, Gaps, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId, Write,
-    resource_of,
+    Adopted, Applied, ByKey, Expect, Gaps, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId,
+    Write, resource_of,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How many changes are kept for watches. A watch that asks for older ones is told `Expired` and lists again.
@@ -59,12 +59,12 @@ pub struct Lineage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim(u64);
 
-/// A consistent copy of a store that costs one pointer per object, to be encoded without holding a lock.
+/// A consistent copy of a store that shares its content, to be encoded without holding a lock.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     pub revision: Revision,
-    pub objects: Vec<(Key, Arc<Object>)>,
-    pub adopted: Vec<(Key, Heads)>,
+    pub objects: ByKey<Arc<Object>>,
+    pub adopted: ByKey<Arc<Heads>>,
     pub ordered: Vec<(TxnId, Revision)>,
     pub term: u64,
     pub gaps: Gaps,
@@ -85,10 +85,10 @@ pub struct Store {
     owned: bool,
     /// Changes at or before this revision are no longer in `history`.
     compacted: Revision,
-    objects: BTreeMap<Resource, BTreeMap<(String, String), Arc<Object>>>,
+    objects: ByKey<Arc<Object>>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     by_node: HashMap<String, BTreeSet<Key>>,
-    adopted: BTreeMap<Key, Heads>,
+    adopted: ByKey<Arc<Heads>>,
     /// Known to those who vote: what is followed says nothing of it.
     ordered: Ordered,
     gaps: Gaps,
@@ -106,7 +106,7 @@ impl Store {
         for (key, revision, value) in snapshot.objects {
             store.set(&key, Some(Arc::new(Object::new(revision, value))));
         }
-        store.adopted = snapshot.adopted.into_iter().collect();
+        store.adopted = snapshot.adopted.into_iter().map(|(key, heads)| (key, Arc::new(heads))).collect();
         store.ordered = snapshot.ordered.into_iter().collect();
         store.term = snapshot.term;
         store.gaps = snapshot.gaps;
@@ -116,10 +116,10 @@ impl Store {
     /// As [`Store::from_snapshot`], of what is in memory already: the objects are shared.
     pub fn from_frozen(frozen: Frozen) -> Self {
         let mut store = Self::starting_at(frozen.revision);
-        for (key, object) in frozen.objects {
-            store.set(&key, Some(object));
+        for (place, object) in frozen.objects.iter() {
+            store.set(&place.key(), Some(object.clone()));
         }
-        store.adopted = frozen.adopted.into_iter().collect();
+        store.adopted = frozen.adopted;
         store.ordered = frozen.ordered.into_iter().collect();
         store.term = frozen.term;
         store.gaps = frozen.gaps;
@@ -127,33 +127,26 @@ impl Store {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let objects = self.objects.iter().flat_map(|(resource, objects)| {
-            objects.iter().map(move |((namespace, name), object)| {
-                let key = Key::new(resource.clone(), namespace.clone(), name.clone());
-                (key, object.revision(), object.value().clone())
-            })
-        });
+        let objects = self.objects.iter();
+        let adopted = self.adopted.iter();
         Snapshot {
             revision: self.revision,
-            objects: objects.collect(),
-            adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
+            objects: objects
+                .map(|(place, object)| (place.key(), object.revision(), object.value().clone()))
+                .collect(),
+            adopted: adopted.map(|(place, heads)| (place.key(), Heads::clone(heads))).collect(),
             ordered: self.ordered.list(),
             term: self.term,
             gaps: self.gaps.clone(),
         }
     }
 
-    /// What [`Store::snapshot`] holds, without copying any object's content.
+    /// What [`Store::snapshot`] holds, without copying anything of any object.
     pub fn freeze(&self) -> Frozen {
-        let objects = self.objects.iter().flat_map(|(resource, objects)| {
-            objects.iter().map(move |((namespace, name), object)| {
-                (Key::new(resource.clone(), namespace.clone(), name.clone()), object.clone())
-            })
-        });
         Frozen {
             revision: self.revision,
-            objects: objects.collect(),
-            adopted: self.adopted.iter().map(|(key, heads)| (key.clone(), heads.clone())).collect(),
+            objects: self.objects.clone(),
+            adopted: self.adopted.clone(),
             ordered: self.ordered.list(),
             term: self.term,
             gaps: self.gaps.clone(),
@@ -245,7 +238,7 @@ impl Store {
     }
 
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
-        self.objects.get(&key.resource)?.get(&(key.namespace.clone(), key.name.clone()))
+        self.objects.get(key)
     }
 
     /// An object as its Kubernetes type; `namespace` is empty for cluster-scoped kinds.
@@ -262,16 +255,7 @@ impl Store {
         resource: &Resource,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = (Key, &'a Arc<Object>)> + use<'a> {
-        let resource = resource.clone();
-        let start = (namespace.unwrap_or_default().to_owned(), String::new());
-        let objects = self.objects.get(&resource);
-        objects
-            .into_iter()
-            .flat_map(move |objects| objects.range(start.clone()..))
-            .take_while(move |((found, _), _)| namespace.is_none_or(|wanted| found == wanted))
-            .map(move |((namespace, name), object)| {
-                (Key::new(resource.clone(), namespace.clone(), name.clone()), object)
-            })
+        self.objects.of(resource, namespace).map(|(place, object)| (place.key(), object))
     }
 
     pub fn list_as<T>(&self, namespace: Option<&str>) -> Vec<Arc<T>>
@@ -283,7 +267,7 @@ impl Store {
 
     /// Every resource that has objects.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.objects.iter().filter(|(_, objects)| !objects.is_empty()).map(|(resource, _)| resource)
+        self.objects.resources()
     }
 
     /// Keys of the objects that name `uid` as an owner.
@@ -308,7 +292,7 @@ impl Store {
 
     /// The heads of the intent document that the object was last adopted from; also of deleted objects.
     pub fn adopted(&self, key: &Key) -> Option<&Heads> {
-        self.adopted.get(key)
+        self.adopted.get(key).map(|heads| &**heads)
     }
 
     /// Where a reader stands that has seen everything so far.
@@ -344,7 +328,7 @@ impl Store {
         }
         // Later writes of a transaction see earlier ones, so a refusal half-way must undo what came before.
         let (first, mark) = (self.revision, self.history.len());
-        let mut undo: Vec<(Key, Option<Arc<Object>>, Option<Heads>)> = Vec::new();
+        let mut undo: Vec<(Key, Option<Arc<Object>>, Option<Arc<Heads>>)> = Vec::new();
         for write in &txn.writes {
             let key = write.key();
             undo.push((key.clone(), self.get(key).cloned(), self.adopted.get(key).cloned()));
@@ -352,7 +336,7 @@ impl Store {
                 for (key, object, heads) in undo.into_iter().rev() {
                     self.set(&key, object);
                     match heads {
-                        Some(heads) => self.adopted.insert(key, heads),
+                        Some(heads) => self.adopted.insert(&key, heads),
                         None => self.adopted.remove(&key),
                     };
                 }
@@ -436,7 +420,7 @@ impl Store {
         intent: Option<&Adopted>,
     ) -> Result<(), Refused> {
         let Some(base) = intent.and_then(|intent| intent.base.as_ref()) else { return Ok(()) };
-        match self.adopted.get(key) {
+        match self.adopted(key) {
             Some(adopted) if adopted != base && !adopted.is_empty() => {
                 let current = current.map_or(self.revision, Object::revision);
                 Err(Refused::Conflict { key: key.clone(), current })
@@ -445,15 +429,19 @@ impl Store {
         }
     }
 
-    /// Every key that something was adopted for, deleted objects too.
-    pub fn all_adopted(&self) -> impl Iterator<Item = (&Key, &Heads)> {
-        self.adopted.iter()
+    /// Objects that something was adopted for, and that are gone.
+    pub fn gone_but_adopted(&self) -> Vec<Key> {
+        let gone = self
+            .adopted
+            .iter()
+            .filter(|(place, heads)| !heads.is_empty() && self.objects.get(*place).is_none());
+        gone.map(|(place, _)| place.key()).collect()
     }
 
     fn commit(&mut self, key: &Key, object: Option<Arc<Object>>, intent: Option<Adopted>) {
         match &intent {
             Some(intent) if intent.heads.is_empty() && object.is_none() => drop(self.adopted.remove(key)),
-            Some(intent) => drop(self.adopted.insert(key.clone(), intent.heads.clone())),
+            Some(intent) => drop(self.adopted.insert(key, Arc::new(intent.heads.clone()))),
             None => {}
         }
         let previous = self.set(key, object.clone());
@@ -463,11 +451,9 @@ impl Store {
 
     /// Puts `object` under `key`, keeps the indexes true, and returns what was there.
     fn set(&mut self, key: &Key, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
-        let place = (key.namespace.clone(), key.name.clone());
-        let of_resource = self.objects.entry(key.resource.clone()).or_default();
         let previous = match &object {
-            Some(object) => of_resource.insert(place, object.clone()),
-            None => of_resource.remove(&place),
+            Some(object) => self.objects.insert(key, object.clone()),
+            None => self.objects.remove(key),
         };
         if let Some(previous) = &previous {
             for owner in owners_of(previous) {

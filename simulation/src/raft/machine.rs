@@ -119,8 +119,8 @@ impl Machine {
                 Gate::new(move |_, _| permit.closed_times().is_none())
             }
         };
-        // As small as openraft allows, so that logs end and snapshots travel.
-        let retention = Retention { entries_per_snapshot: 12, entries_kept: 3, lag_for_snapshot: 16 };
+        // A dozen entries, so that logs end and snapshots travel.
+        let retention = Retention { log_bytes: 2 << 10, log_per_snapshot: 0, entries_kept: 3 };
         let storage: Arc<dyn Storage> = Arc::new(mount);
         GroupConfig { dir: dir(), storage, me: name(self.me), timings: Timings::lan(), retention, gate }
     }

@@ -159,7 +159,7 @@ type Contents = ((u64, Option<String>), Vec<(Key, Value)>);
 
 fn contents(store: &Store) -> Contents {
     let values =
-        store.freeze().objects.into_iter().map(|(key, object)| (key, object.value().clone())).collect();
+        store.freeze().objects.iter().map(|(place, object)| (place.key(), object.value().clone())).collect();
     ((store.revision().0, store.lineage().map(|lineage| format!("{lineage:?}"))), values)
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Disk {
     mark: Mark,
     /// The number of the last commit.
     commits: Mutex<u64>,
-    /// Bytes of entries in the file: what the snapshot policy bounds besides their number.
-    bytes: AtomicU64,
+    /// See [`super::Log::appended`].
+    appended: AtomicU64,
 }
 
 impl Disk {
@@ -66,7 +66,8 @@ impl Disk {
             Ok(db)
         };
         let (mark, marked) = Mark::open(storage, path).map_err(LogFault::Io)?;
-        let mut disk = Self { db: guarded(open)?, mark, commits: Mutex::default(), bytes: AtomicU64::new(0) };
+        let mut disk =
+            Self { db: guarded(open)?, mark, commits: Mutex::default(), appended: AtomicU64::new(0) };
         let commits = disk.get_meta(COMMITS)?.unwrap_or(0);
         disk.commits = Mutex::new(commits);
         match marked {
@@ -96,8 +97,8 @@ impl Disk {
         Ok(done)
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
     }
 
     pub fn committed(&self) -> Result<Option<Id>, LogFault> {
@@ -135,27 +136,20 @@ impl Disk {
             Ok(())
         })?;
         let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.appended.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// Removes the entries in `range` and sets the purge mark, if given, in one transaction.
     pub fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), LogFault> {
         let mark = purged.map(|id| seal(PURGED.as_bytes(), &id)).transpose().map_err(damaged(PURGED))?;
-        let removed = self.commit(|txn| {
-            let mut removed = 0;
-            let mut log = txn.open_table(LOG)?;
-            log.retain_in(range, |_, record| {
-                removed += record.len() as u64;
-                false
-            })?;
+        self.commit(|txn| {
+            txn.open_table(LOG)?.retain_in(range, |_, _| false)?;
             if let Some(mark) = &mark {
                 txn.open_table(META)?.insert(PURGED, mark.as_slice())?;
             }
-            Ok(removed)
-        })?;
-        self.bytes.fetch_sub(removed, Ordering::Relaxed);
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Entries of a half-open range, at least one if there is one, until `limit_bytes`.
@@ -217,7 +211,7 @@ impl Disk {
             bytes += record.len() as u64;
             open_entry(index, &record)?;
         }
-        self.bytes.store(bytes, Ordering::Relaxed);
+        self.appended.store(bytes, Ordering::Relaxed);
         Ok(identity)
     }
 }

@@ -221,9 +221,10 @@ impl Log {
         LogError { path: self.shared.path.clone(), source }
     }
 
-    /// Bytes of entries that no purge has removed yet.
-    pub fn bytes(&self) -> u64 {
-        self.shared.disk.bytes()
+    /// Bytes of entries that it held when it was opened and that have been appended since, whether or not they are still
+    /// there: they tell how much there is to replay.
+    pub fn appended(&self) -> u64 {
+        self.shared.disk.appended()
     }
 
     /// For how long the disk has worked without having got anything done; nothing when it is idle.

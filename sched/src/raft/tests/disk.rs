@@ -53,10 +53,11 @@ async fn a_long_log_becomes_a_snapshot_and_a_laggard_gets_it() {
     bench.kill("c").await;
     groups.remove("c");
     let mut last = Revision::default();
-    // One entry each: more than are kept after two snapshots.
-    for n in 0..4_400 {
+    // One entry each, and more of them than lead to two snapshots.
+    let much = "x".repeat(16 << 10);
+    for n in 0..800 {
         last = groups["a"]
-            .propose(put(&format!("x{}", n % 100), &n.to_string()))
+            .propose(put(&format!("x{}", n % 10), &format!("{n} {much}")))
             .await
             .unwrap()
             .unwrap()
