@@ -102,7 +102,7 @@ where
     {
         let reference = controller_reference(&**owner);
         for key in store.ownerless(&resource, &owner.key.namespace) {
-            let Some(orphan) = Loaded::<T>::get(store, key) else { continue };
+            let Some(orphan) = Loaded::<T>::get(store, &key) else { continue };
             if !orphan.object.is_terminating() && adopts(wanted, &labels_of(&orphan.object)) {
                 let adopt = |value: &mut _| set(value, &["metadata", "ownerReferences"], json!([&reference]));
                 claimed.writes.push(orphan.edit(adopt));

@@ -54,7 +54,17 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 /// A stored record: checksum, version, value. `place` (a key, a file's kind) goes into the checksum, so that a
 /// record found somewhere else than where it was written is not believed.
 pub(super) fn seal<T: Serialize + ?Sized>(place: &[u8], value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![0; CHECKSUM_BYTES];
+    seal_in(Vec::new(), place, value)
+}
+
+/// The same, in place of what `bytes` holds, where room has been made for it.
+pub(super) fn seal_in<T: Serialize + ?Sized>(
+    mut bytes: Vec<u8>,
+    place: &[u8],
+    value: &T,
+) -> Result<Vec<u8>, CodecError> {
+    bytes.clear();
+    bytes.resize(CHECKSUM_BYTES, 0);
     bytes.push(Formats::current().written);
     rmp_serde::encode::write(&mut bytes, value).map_err(CodecError::Encode)?;
     let sum = checksum(place, &bytes[CHECKSUM_BYTES..]);

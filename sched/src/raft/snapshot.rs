@@ -2,7 +2,7 @@
 //!
 //! The same bytes go to the disk and to a peer that lags behind the log.
 
-use super::codec::{CodecError, seal, unseal};
+use super::codec::{CodecError, seal_in, unseal};
 use super::files;
 use super::storage::Storage;
 use super::types::{GroupId, Id, Meta};
@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// The largest snapshot that is read or received: half a million objects, and far from filling a desktop's memory.
 pub(super) const MAX_SNAPSHOT_BYTES: u64 = 512 << 20;
+
+/// How much larger than the last one a snapshot is hardly ever: see [`Retention`](super::Retention).
+const ROOM: u64 = 4;
 
 /// Goes into the checksum, so that no other record is taken for a snapshot.
 const KIND: &[u8] = b"raft snapshot";
@@ -129,7 +132,13 @@ impl SnapshotFile {
 
     pub fn encode(&self, meta: &Meta, state: &Frozen) -> Result<Vec<u8>, SnapshotError> {
         let record = Borrowed { group: &self.group, epoch: self.epoch, meta, state: state.into() };
-        seal(KIND, &record).map_err(|error| self.error(error))
+        // Of room that is not written to nothing is taken; to move what does not fit would take longer than to write it.
+        let mut bytes = Vec::new();
+        let room = usize::try_from(self.bytes().saturating_mul(ROOM)).unwrap_or_default();
+        if let Err(error) = bytes.try_reserve_exact(room) {
+            tracing::debug!(%error, room, "there is no room to write the state down at once");
+        }
+        seal_in(bytes, KIND, &record).map_err(|error| self.error(error))
     }
 
     /// Checks bytes from the disk or from a peer, and takes them apart.

@@ -65,9 +65,9 @@ impl Object {
         !self.metadata("deletionTimestamp").is_null()
     }
 
-    /// The uids of its owners.
+    /// The uids of its owners, as far as they have one.
     pub fn owner_uids(&self) -> impl Iterator<Item = &str> {
         let owners = self.metadata("ownerReferences").as_array().map(Vec::as_slice).unwrap_or_default();
-        owners.iter().filter_map(|owner| owner.get("uid")?.as_str())
+        owners.iter().filter_map(|owner| owner.get("uid")?.as_str()).filter(|uid| !uid.is_empty())
     }
 }

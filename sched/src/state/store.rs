@@ -87,6 +87,8 @@ pub struct Store {
     compacted: Revision,
     objects: ByKey<Arc<Object>>,
     by_owner: HashMap<String, BTreeSet<Key>>,
+    /// Objects without an owner, so that finding those up for adoption is no scan.
+    ownerless: ByKey<()>,
     by_node: HashMap<String, BTreeSet<Key>>,
     adopted: ByKey<Arc<Heads>>,
     /// Known to those who vote: what is followed says nothing of it.
@@ -276,13 +278,12 @@ impl Store {
     }
 
     /// Keys of the objects of a resource and namespace that name no owner at all, in order of name.
-    pub fn ownerless<'a>(&'a self, resource: &Resource, namespace: &str) -> impl Iterator<Item = &'a Key> {
-        let start = Key::new(resource.clone(), namespace, "");
-        let keys = self.by_owner.get(NO_OWNER).into_iter().flat_map({
-            let start = start.clone();
-            move |keys| keys.range(start.clone()..)
-        });
-        keys.take_while(move |key| key.resource == start.resource && key.namespace == start.namespace)
+    pub fn ownerless<'a>(
+        &'a self,
+        resource: &Resource,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = Key> + use<'a> {
+        self.ownerless.of(resource, Some(namespace)).map(|(place, ())| place.key())
     }
 
     /// Keys of the objects (pods) whose `spec.nodeName` is `node`.
@@ -456,21 +457,27 @@ impl Store {
             None => self.objects.remove(key),
         };
         if let Some(previous) = &previous {
-            for owner in owners_of(previous) {
+            for owner in previous.owner_uids() {
                 unindex(&mut self.by_owner, owner, key);
             }
             if let Some(node) = node_of(previous) {
                 unindex(&mut self.by_node, node, key);
             }
         }
+        let mut owned = false;
         if let Some(object) = &object {
-            for owner in owners_of(object) {
+            for owner in object.owner_uids() {
+                owned = true;
                 self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
             }
             if let Some(node) = node_of(object) {
                 self.by_node.entry(node.to_owned()).or_default().insert(key.clone());
             }
         }
+        match object.is_some() && !owned {
+            true => self.ownerless.insert(key, ()),
+            false => self.ownerless.remove(key),
+        };
         previous
     }
 
@@ -481,14 +488,6 @@ impl Store {
             }
         }
     }
-}
-
-/// Where objects without an owner are indexed, so that finding those up for adoption is no scan.
-const NO_OWNER: &str = "";
-
-fn owners_of(object: &Object) -> Vec<&str> {
-    let owners: Vec<&str> = object.owner_uids().filter(|uid| *uid != NO_OWNER).collect();
-    if owners.is_empty() { vec![NO_OWNER] } else { owners }
 }
 
 fn node_of(object: &Object) -> Option<&str> {
