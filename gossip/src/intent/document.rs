@@ -133,14 +133,20 @@ impl Document {
 
     /// A document as [`saved`](Self::saved), with its pending changes.
     pub fn load(incarnation: u32, saved: &[u8], pending: &[impl AsRef<[u8]>]) -> Result<Self, DocumentError> {
-        let doc = caught(|| Automerge::load(saved)).and_then(Result::ok).ok_or(DocumentError::Unreadable)?;
+        let (heads, doc) = match beginning::read(saved) {
+            Some(first) => (vec![first.hash().0], OnceLock::new()),
+            None => {
+                let doc = caught(|| Automerge::load(saved)).and_then(Result::ok);
+                let doc = doc.ok_or(DocumentError::Unreadable)?;
+                (heads_of(&doc), doc.into())
+            }
+        };
         let pending = pending.iter().map(|bytes| {
             let change = vet::change(bytes.as_ref())?;
             Ok((change.hash(), change))
         });
         let pending = pending.collect::<Result<_, vet::Refused>>()?;
-        let (heads, saved, whole_bytes) = (heads_of(&doc), saved.to_vec(), merging::whole_bytes(saved));
-        let doc = doc.into();
+        let (saved, whole_bytes) = (saved.to_vec(), merging::whole_bytes(saved));
         Ok(Self { incarnation, heads, doc, saved, whole_bytes, pending, ended_before: BTreeSet::new() })
     }
 
@@ -240,7 +246,10 @@ impl Document {
 
     /// The uids of the object, several if sides that did not know of each other made it.
     fn uids(&self) -> impl Iterator<Item = String> {
-        let all = self.doc().get_all(MAP, UID).unwrap_or_default();
+        let all = match self.is_empty() {
+            true => Vec::new(),
+            false => self.doc().get_all(MAP, UID).unwrap_or_default(),
+        };
         all.into_iter().filter_map(|(value, _)| Some(value.as_scalar()?.as_str()?.to_owned()))
     }
 
@@ -303,6 +312,9 @@ impl Document {
     }
 
     fn leaves(&self) -> Leaves {
+        if self.is_empty() {
+            return Leaves::new();
+        }
         let items = self.doc().map_range(MAP, ..);
         items.filter_map(|item| Some((item.key.into_owned(), leaf(item.value)?))).collect()
     }
@@ -346,7 +358,10 @@ impl Document {
             Target::Deleted { at_ms } => (Leaves::new(), Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
         };
         // Keys that are not understood (of a newer version, say) go as well: the document is to say this and no more.
-        let present: BTreeSet<String> = self.doc().keys(MAP).collect();
+        let present: BTreeSet<String> = match self.is_empty() {
+            true => BTreeSet::new(),
+            false => self.doc().keys(MAP).collect(),
+        };
         let gone: Vec<&String> =
             present.iter().filter(|key| !wanted.contains_key(*key) && !key.starts_with('!')).collect();
         let gone: Vec<&String> = gone.into_iter().filter(|key| !untouched.contains_key(*key)).collect();
@@ -449,6 +464,10 @@ impl Document {
     /// The changes that a side with these heads lacks, in an order that it can apply, until `budget` bytes are
     /// reached (at least one); and whether these are all.
     pub fn since(&self, heads: &[[u8; 32]], budget: usize) -> (Vec<Vec<u8>>, bool) {
+        if self.is_packed() {
+            let lacks = !self.heads.iter().all(|head| heads.contains(head));
+            return (lacks.then(|| self.saved.clone()).into_iter().collect(), true);
+        }
         let known: Vec<ChangeHash> = heads.iter().map(|head| ChangeHash(*head)).collect();
         let known: Vec<ChangeHash> = known.into_iter().filter(|head| self.has(head)).collect();
         let mut changes = Vec::new();
