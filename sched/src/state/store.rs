@@ -97,6 +97,13 @@ pub struct Store {
     history: VecDeque<Arc<Change>>,
 }
 
+/// What a key held.
+struct Before {
+    key: Key,
+    object: Option<Arc<Object>>,
+    heads: Option<Arc<Heads>>,
+}
+
 impl Store {
     /// An empty store whose first write gets the revision after `revision`.
     pub fn starting_at(revision: Revision) -> Self {
@@ -329,18 +336,14 @@ impl Store {
         }
         // Later writes of a transaction see earlier ones, so a refusal half-way must undo what came before.
         let (first, mark) = (self.revision, self.history.len());
-        let mut undo: Vec<(Key, Option<Arc<Object>>, Option<Arc<Heads>>)> = Vec::new();
-        for write in &txn.writes {
-            let key = write.key();
-            undo.push((key.clone(), self.get(key).cloned(), self.adopted.get(key).cloned()));
+        let mut undo = Vec::new();
+        for (number, write) in txn.writes.iter().enumerate() {
+            // Nothing comes after the last one that could be refused, and one that is refused has changed nothing.
+            if number + 1 < txn.writes.len() {
+                undo.push(self.before(write.key()));
+            }
             if let Err(refused) = self.write(write) {
-                for (key, object, heads) in undo.into_iter().rev() {
-                    self.set(&key, object);
-                    match heads {
-                        Some(heads) => self.adopted.insert(&key, heads),
-                        None => self.adopted.remove(&key),
-                    };
-                }
+                undo.into_iter().rev().for_each(|before| self.undo(before));
                 self.history.truncate(mark);
                 self.revision = first;
                 return Err(refused);
@@ -351,6 +354,18 @@ impl Store {
             self.ordered.insert(id, self.revision);
         }
         Ok(Applied { revision: self.revision })
+    }
+
+    fn before(&self, key: &Key) -> Before {
+        Before { key: key.clone(), object: self.get(key).cloned(), heads: self.adopted.get(key).cloned() }
+    }
+
+    fn undo(&mut self, before: Before) {
+        self.set(&before.key, before.object);
+        match before.heads {
+            Some(heads) => self.adopted.insert(&before.key, heads),
+            None => self.adopted.remove(&before.key),
+        };
     }
 
     /// Takes over which transactions were ordered from a store with the same content: every voter must know the same ones,

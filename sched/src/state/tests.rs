@@ -12,7 +12,8 @@ fn a_refused_transaction_leaves_nothing_behind() {
     let mut store = Store::default();
     store.apply(&put("a", "1", Expect::Absent).into()).unwrap();
     let before = store.snapshot();
-    let txn = Txn::from(vec![put("a", "2", Expect::Present), put("b", "1", Expect::Present)]);
+    let txn = ["2", "3"].map(|value| put("a", value, Expect::Present));
+    let txn = Txn::from([txn.as_slice(), &[put("b", "1", Expect::Present)]].concat());
     let key = Key::new(Resource::fixed("configmaps"), "default", "b");
     assert_eq!(store.apply(&txn), Err(Refused::NotFound(key)));
     assert_eq!(store.snapshot().objects, before.objects);
