@@ -188,7 +188,7 @@ impl World<'_> {
     }
 
     fn found_first(&mut self, node: usize, why: &str) {
-        let group = format!("g{}{}", self.random.within(100, 1_000), super::world::name(node));
+        let group = format!("g{}{}", self.random.within(100, 100_000_000), super::world::name(node));
         let lineage = Rc::new(Lineage { group, epoch: self.random.within(1, 1 << 22) });
         self.note(node, || format!("founds {} at epoch {}: {why}", lineage.group, lineage.epoch));
         self.begin_group(node, None, lineage);
