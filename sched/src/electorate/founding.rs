@@ -11,6 +11,9 @@ use crate::state::{Lineage, Revision};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
+/// A node that was just started gives the others, and among them the voters, this long to come back as well.
+pub const AFTER_START_MS: u64 = 10_000;
+
 /// How much of a group's order a node holds, what its voter's log holds beyond its view included. The greater one is the
 /// newer one, as with Raft's logs (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 5.4.1):
 /// what a later term ordered counts for more than a longer tail that an earlier one left behind.
@@ -43,6 +46,14 @@ pub struct FoundingRules {
 impl Default for FoundingRules {
     fn default() -> Self {
         Self { wait_ms: HOLD_MS + 500, turn_ms: 1_500 }
+    }
+}
+
+impl FoundingRules {
+    /// As they are for a node that has heard no leader act since it was started.
+    #[must_use]
+    pub fn after_start(self) -> Self {
+        Self { wait_ms: self.wait_ms.max(AFTER_START_MS), ..self }
     }
 }
 

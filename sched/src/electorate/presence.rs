@@ -10,6 +10,7 @@
 //! one lease they must not differ in speed by more than `HOLD_MS : LEASE_MS`, and they must go on while the machine
 //! sleeps (Linux: `CLOCK_BOOTTIME`).
 
+use super::founding::AFTER_START_MS;
 use super::roster::{Count, Roster};
 use crate::state::{Lineage, Revision};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,8 @@ pub const ASK_EVERY_MS: u64 = 300;
 /// who would begin to count anew.
 pub const BEYOND_MS: u64 = 3_000;
 /// How long a leader asks nobody, itself neither, when it steps aside: until everybody's leases have run out and those who
-/// are here had time to found the group anew.
-pub const STEP_ASIDE_MS: u64 = 2 * HOLD_MS + 3_000;
+/// are here had time to found the group anew. It may be the one to do so, and have just been started.
+pub const STEP_ASIDE_MS: u64 = HOLD_MS + AFTER_START_MS + 3_000;
 
 /// The leader's count of leases, of one lead: begun anew when it is elected again.
 #[derive(Clone, Debug, Default)]

@@ -18,7 +18,6 @@ use std::rc::Rc;
 
 const PREVIEW_WITHIN_MS: u64 = 1_000;
 const PLEDGE_WITHIN_MS: u64 = 5_000;
-const AFTER_START_MS: u64 = 10_000;
 
 /// What a node knows best of its group.
 pub struct Best {
@@ -83,7 +82,7 @@ impl World<'_> {
         let mut rules = FoundingRules::default();
         let process = self.process(node);
         if !process.confirmed {
-            rules.wait_ms = rules.wait_ms.max(AFTER_START_MS);
+            rules = rules.after_start();
         }
         let unled_ms = now_ms.saturating_sub(process.given_ms);
         let again = process.attempts.is_due(now_ms);

@@ -28,8 +28,6 @@ use tokio::task::JoinHandle;
 const PREVIEW_WITHIN: Duration = Duration::from_millis(1_000);
 /// How long they may take to end their part, look into their log and write their word down.
 const PLEDGE_WITHIN: Duration = Duration::from_secs(5);
-/// A node that was just started gives the others, and among them the voters, this long to come back as well.
-const AFTER_START_MS: u64 = 10_000;
 
 /// How far this node has come with founding its group anew.
 #[derive(Default)]
@@ -100,7 +98,7 @@ impl Shell {
         }
         let mut rules = self.founding_rules.clone();
         if !self.confirmed {
-            rules.wait_ms = rules.wait_ms.max(AFTER_START_MS);
+            rules = rules.after_start();
         }
         let unled_ms = self.promises.unled_ms().await;
         if unled_ms >= rules.wait_ms {
