@@ -61,8 +61,7 @@ pub enum PrepareError {
     #[error("this node does not hold its document yet")]
     Missing,
     #[error(
-        "it was made anew, and the document of the new one has not come to this desktop yet: edit it again in a moment, \
-         or through another desktop"
+        "its document has not come to this desktop yet: edit it again in a moment, or through another desktop"
     )]
     Behind,
     #[error(transparent)]
@@ -162,11 +161,14 @@ pub fn ended(state: Option<&State>, noted: &Noted, now_ms: u64) -> Option<State>
     (noted.gone && over).then_some(State::Buried { incarnation, at_ms: now_ms })
 }
 
-/// Whether this node's copy is of an earlier incarnation than the object that is shown: an edit of it would say nothing of
-/// the object.
+/// Whether this node's copy is of an earlier incarnation than the object that is shown, or has not got its first change yet:
+/// an edit of it would say nothing of the object, and what it says would be another object that a deletion of this one leaves
+/// there.
 fn is_behind(state: Option<&State>, noted: &Noted) -> bool {
-    let incarnation = mark::unmarked(&noted.heads).0;
-    !noted.gone && incarnation.is_some_and(|incarnation| state.map_or(0, State::incarnation) < incarnation)
+    let Some(incarnation) = mark::unmarked(&noted.heads).0.filter(|_| !noted.gone) else { return false };
+    let held = state.map_or(0, State::incarnation);
+    let begun = !matches!(state, Some(State::Document(document)) if document.is_empty());
+    held < incarnation || (held == incarnation && !begun)
 }
 
 /// The change that brings `state` to `object` (`None`: deleted), and the heads afterwards.
@@ -239,11 +241,11 @@ pub fn change(
     let whole = |object| prepare(ended.as_ref().or(state), author, object, schema, now_ms);
     let edit = |before: &Value, after| prepare_edit(state, author, before, after, schema, now_ms);
     let is_live = state.is_some_and(State::is_live);
+    let behind = || noted.is_some_and(|noted| is_behind(state, noted));
     let (bytes, heads) = match wanted {
+        // What is not there cannot be ended, and would bring the object back when it comes.
+        Wanted::Whole(None) | Wanted::Edit { .. } if behind() => Err(PrepareError::Behind),
         Wanted::Whole(object) => whole(object.as_ref()),
-        Wanted::Edit { .. } if noted.is_some_and(|noted| is_behind(state, noted)) => {
-            Err(PrepareError::Behind)
-        }
         Wanted::Edit { before, after } => edit(before, after),
         Wanted::Made(object) => match state {
             Some(State::Document(there)) if ended.is_none() && is_live => {

@@ -118,8 +118,14 @@ fn what_is_made_on_a_copy_that_is_behind_is_another_object_and_an_edit_is_refuse
     let heads = left.state.as_ref().unwrap().marked_heads();
     let noted = |gone| crate::intent::Noted { heads: heads.clone(), gone };
     let edit = state::Wanted::Edit { before: shown.clone(), after: with(&shown, "/data/one", json!("2")) };
-    for behind in [&right, &Side::named("side")] {
-        assert_eq!(change(behind, edit.clone(), &noted(false)), Err(PrepareError::Behind));
+    // Of its document only a later change has come.
+    let (mut further, mut partial) = (left.clone(), Side::named("side"));
+    partial.take(&further.set(&with(&shown, "/data/one", json!("3"))));
+    assert_eq!((partial.state.as_ref().unwrap().incarnation(), partial.value()), (2, None));
+    for behind in [&right, &Side::named("side"), &partial] {
+        for wanted in [edit.clone(), state::Wanted::Whole(None)] {
+            assert_eq!(change(behind, wanted, &noted(false)), Err(PrepareError::Behind));
+        }
     }
     let edited = change(&left, edit, &noted(false)).unwrap();
     assert_eq!(edited.base.as_ref(), Some(&heads));
