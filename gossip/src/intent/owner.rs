@@ -194,6 +194,9 @@ impl Owner {
     ) -> Result<Change, IntentError> {
         check_key(key)?;
         let state = self.state(key, cache, batch)?;
+        // Where there is no room for another document, this one never comes, and the object goes without: it is how room is made.
+        let ends = matches!(wanted, Wanted::Whole(None));
+        let noted = noted.filter(|_| !(ends && state.is_none() && lock(&self.index).len() >= MAX_DOCUMENTS));
         let change = state::change(state, &self.actor, wanted, noted, &*self.schema, now_ms);
         change.map_err(|source| IntentError::Prepare { key: key.clone(), source })
     }
