@@ -25,6 +25,8 @@ pub struct Request {
     op: usize,
     stage: Stage,
     tries: u32,
+    /// It was sent again, since an answer was lost.
+    lost: bool,
     until_ms: u64,
     /// What was proposed.
     adopted: Option<Adopted>,
@@ -110,8 +112,16 @@ impl World<'_> {
         let (saw, outcome, holders) = (BTreeMap::new(), Outcome::Open, Vec::new());
         self.work.record.ops.push(Op { node, key, what, fields, saw, outcome, holders });
         let until_ms = self.ms(node) + CATCH_UP_MS;
-        let request =
-            Request { op: number, stage: Stage::CatchingUp, tries: 0, until_ms, adopted: None, scale, made };
+        let request = Request {
+            op: number,
+            stage: Stage::CatchingUp,
+            tries: 0,
+            lost: false,
+            until_ms,
+            adopted: None,
+            scale,
+            made,
+        };
         self.work.life(node).requests.push(request);
     }
 
@@ -160,7 +170,7 @@ impl World<'_> {
             (Did::Create, None) => request.made.clone().map(|made| edited(made, &fields, None)),
             (Did::Edit, Some(base)) if !terminating => Some(edited(base.clone(), &fields, request.scale)),
             (Did::Delete, Some(_)) => None,
-            _ => return self.end_request(node, request.op, Outcome::Failed),
+            _ => return self.end_request(node, request.op, request.refused()),
         };
         let wish = object.as_ref().map(wish_of);
         if !quorum {
@@ -230,16 +240,18 @@ impl World<'_> {
         self.end_request(node, op, Outcome::Kept);
     }
 
-    /// What became of a proposal of a request.
+    /// What became of a proposal of a request; `lost`: it was sent again, since an answer was lost.
     pub fn request_answered(
         &mut self,
         node: usize,
         op: usize,
         result: Result<Result<Applied, Refused>, Unavailable>,
+        lost: bool,
     ) {
         let requests = &mut self.work.life(node).requests;
         let Some(at) = requests.iter().position(|request| request.op == op) else { return };
         let mut request = requests.remove(at);
+        request.lost |= lost;
         match result {
             Ok(Ok(_)) => self.end_request(node, op, Outcome::Ordered),
             Ok(Err(Refused::Conflict { .. })) if request.tries < TRIES && request.made.is_none() => {
@@ -247,7 +259,7 @@ impl World<'_> {
                 request.until_ms = self.ms(node) + CATCH_UP_MS;
                 self.work.life(node).requests.push(request);
             }
-            Ok(Err(_)) => self.end_request(node, op, Outcome::Failed),
+            Ok(Err(_)) => self.end_request(node, op, request.refused()),
             Err(Unavailable::Unknown) => {
                 let adopted = request.adopted.take();
                 self.work.record.ops[op].holders.clear();
@@ -283,6 +295,12 @@ impl World<'_> {
 }
 
 impl Request {
+    /// What a refusal says. What stands in the way of one that was sent again may be itself: its leader had it in the log alone,
+    /// and that was brought to the next group.
+    fn refused(&self) -> Outcome {
+        if self.lost { Outcome::Unknown } else { Outcome::Failed }
+    }
+
     pub fn op(&self) -> usize {
         self.op
     }

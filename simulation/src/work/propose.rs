@@ -167,7 +167,7 @@ impl World<'_> {
     ) {
         let Some(proposal) = self.work.life(node).proposals.remove(&number) else { return };
         match proposal.purpose {
-            Purpose::Request(op) => self.request_answered(node, op, result),
+            Purpose::Request(op) => self.request_answered(node, op, result, proposal.lost),
             Purpose::Status(uid) => self.report_answered(node, &uid, result.is_ok()),
             Purpose::Confirm(asked_ms) => {
                 let applied = result.ok().and_then(Result::ok);
