@@ -217,6 +217,14 @@ mod tests {
     use super::super::presence::Word;
     use super::*;
 
+    /// Or the two would wait for each other for ever: nobody else may found where the leader holds the newest state.
+    #[test]
+    fn a_leader_that_steps_aside_after_a_restart_has_the_time_to_found() {
+        let rules = FoundingRules::default().after_start();
+        assert!(rules.wait_ms >= AFTER_START_MS);
+        assert!(super::super::presence::STEP_ASIDE_MS > rules.wait_ms + rules.turn_ms);
+    }
+
     fn lineage(epoch: u64) -> Lineage {
         Lineage { group: "g".into(), epoch }
     }

@@ -209,7 +209,7 @@ impl Shell {
             told.chain([of.epoch, reached, self.founding.attempts.reached()]).max().unwrap_or_default();
         if highest >= MAX_EPOCH {
             self.founding.why = format!(
-                "the group has been founded anew {MAX_EPOCH} times, which is as often as can be: gaggle recover begins a new one"
+                "the group's epochs are used up, the last is {MAX_EPOCH}: gaggle recover begins a new group"
             );
             return;
         }
