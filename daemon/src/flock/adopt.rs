@@ -28,8 +28,8 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 /// The same for an edit that can be made on a copy that is behind.
 const CATCH_UP_BRIEFLY: Duration = Duration::from_millis(300);
 /// How long committed changes gather before they go into their documents together, unless somebody waits for one: each time
-/// costs a flush.
-const GATHER: Duration = Duration::from_millis(100);
+/// costs a flush, which holds up the log's.
+const GATHER: Duration = Duration::from_millis(250);
 /// How often documents of deleted objects are looked through.
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.

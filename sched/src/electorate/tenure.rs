@@ -25,6 +25,8 @@ impl Default for TenureRules {
 pub struct Own {
     /// This node is among the voters, of the newest change or of the last committed one.
     pub names: bool,
+    /// By the newest change in the log a leader is bringing this node in, and it is no voter yet.
+    pub learns: bool,
     /// The part knows a leader.
     pub led: bool,
     /// Index of the newest change of the voters in the log, committed or not.
@@ -54,6 +56,8 @@ impl Tenure {
         // A log that is still catching up may name this node as the voter that it was once: only what the leader says
         // as well makes it one, or it would be taken for voted out before it can ever be voted in.
         self.has_voted |= own.names && theirs.is_none_or(|theirs| theirs.names);
+        // Voted out and not gone yet, it is wanted again: whoever brings it in counts on what it is given now.
+        self.has_voted &= own.names || !own.learns;
         let unnamed = match theirs {
             // Voted out by a change that is committed, and not merely unknown to one who is behind. Or named by the others
             // and not by its own log: they count on a log that is gone.
@@ -81,7 +85,7 @@ mod tests {
     const RULES: TenureRules = TenureRules { voted_out_after_ms: 500, never_voted_after_ms: 60_000 };
 
     fn own(names: bool, led: bool, named_at: u64) -> Own {
-        Own { names, led, named_at }
+        Own { names, learns: false, led, named_at }
     }
 
     fn word(names: bool, applied: u64) -> Option<Theirs> {
@@ -141,6 +145,20 @@ mod tests {
         // Named in time.
         assert!(!tenure.is_over(own(true, true, 10), word(true, 10), &RULES, 59_000));
         assert!(!tenure.is_over(own(true, true, 10), word(true, 10), &RULES, 90_000));
+    }
+
+    #[test]
+    fn who_is_voted_in_again_before_it_is_gone_stays() {
+        let mut tenure = voter();
+        assert!(!tenure.is_over(own(false, true, 9), word(false, 9), &RULES, 1_000));
+        let learner = Own { learns: true, ..own(false, true, 10) };
+        for now_ms in [1_200, 10_000, 60_000] {
+            assert!(!tenure.is_over(learner, word(false, 10), &RULES, now_ms), "at {now_ms}");
+        }
+        assert!(!tenure.is_over(own(true, true, 12), word(true, 12), &RULES, 60_500));
+        // And out once more.
+        assert!(!tenure.is_over(own(false, true, 14), word(false, 14), &RULES, 61_000));
+        assert!(tenure.is_over(own(false, true, 14), word(false, 14), &RULES, 61_501));
     }
 
     proptest! {

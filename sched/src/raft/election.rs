@@ -4,6 +4,7 @@
 //! would depose a leader that everyone else hears. openraft 0.9 has no such round of its own.
 
 use super::config::Timings;
+use super::log::Log;
 use super::network::Links;
 use super::types::{Id, Members, NodeId, Raft, node_id};
 use super::wire::{Reply, Request};
@@ -21,14 +22,11 @@ use tokio_util::sync::CancellationToken;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Watches the leader's silence and starts elections that can be won, until the group stops.
-///
-/// `founder`: this part has founded the group. Where the founder's desktop has lost that part and joins anew, the first entry
-/// that the leader sends says that it is alone, as it was once; an entry of a term that it gave itself by that would count for
-/// more than all that the others have committed since.
 pub(super) async fn run(
     raft: Raft,
     links: Links,
-    (me, founder): (String, bool),
+    log: Log,
+    me: String,
     timings: Timings,
     stop: CancellationToken,
 ) {
@@ -42,13 +40,13 @@ pub(super) async fn run(
         let remaining = (patience + spread).saturating_sub(links.pulse.silence().unwrap_or_default());
         // A vote that was just asked for gets the time to be counted.
         let until = Instant::now() + remaining.max(timings.heartbeat + spread);
-        let race = Race::of(&raft, id, founder);
+        let race = Race::of(&raft, id, &log);
         // The first round waits too: after a restart the leader is most likely alive.
         if race.runs() && (race.alone || (round > 1 && links.pulse.silence().is_none_or(|s| s >= patience))) {
             poll.ask(&race, &links);
         }
         loop {
-            let race = Race::of(&raft, id, founder);
+            let race = Race::of(&raft, id, &log);
             let unheard = links.pulse.silence().is_none_or(|silence| silence >= patience);
             if race.runs() && (race.alone || unheard) && race.is_won_by(poll.fresh(timings.lease)) {
                 // Whoever said so may have voted by the time of the next round.
@@ -83,20 +81,19 @@ struct Race {
     me: NodeId,
     members: Members,
     last: Option<Id>,
-    /// Neither leads already, nor goes by what was before it joined.
+    /// Neither leads already, nor is still being filled.
     stands: bool,
     /// Nobody else votes.
     alone: bool,
 }
 
 impl Race {
-    fn of(raft: &Raft, me: NodeId, founder: bool) -> Self {
+    fn of(raft: &Raft, me: NodeId, log: &Log) -> Self {
         let metrics = raft.metrics().borrow().clone();
         let members = metrics.membership_config.membership().clone();
         let alone = members.voter_ids().all(|voter| voter == me);
         let last = raft.data_metrics().borrow().last_log;
-        let members_of = metrics.membership_config.log_id().map(|id| id.index);
-        let stands = metrics.state != ServerState::Leader && may_go_by(members_of, founder);
+        let stands = metrics.state != ServerState::Leader && !log.is_filling();
         Self { me, members, last, stands, alone }
     }
 
@@ -110,13 +107,6 @@ impl Race {
         granted.insert(self.me);
         is_quorum(&self.members, &granted)
     }
-}
-
-/// Whether a node may stand by the membership that the entry of this index set. The first entry of all names the founder
-/// alone: a founder that lost its part and joined anew is sent it again before those that name the others, and would need
-/// nobody's vote by it.
-fn may_go_by(index: Option<u64>, founder: bool) -> bool {
-    founder || index != Some(0)
 }
 
 /// Who would vote for this node. A question is not given up when a round is over: on a slow network the answers to all
@@ -162,16 +152,4 @@ pub(super) fn is_quorum(members: &Members, granted: &BTreeSet<NodeId>) -> bool {
     let configs = members.get_joint_config();
     !configs.is_empty()
         && configs.iter().all(|config| config.intersection(granted).count() * 2 > config.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn by_the_first_line_of_a_groups_history_only_its_founder_stands() {
-        assert!(may_go_by(Some(0), true));
-        assert!(!may_go_by(Some(0), false), "it joined anew, and more entries are on their way");
-        assert!(may_go_by(Some(1), false) && may_go_by(None, false));
-    }
 }

@@ -13,7 +13,7 @@ use super::proposer::{self, Proposal, ProposeError};
 use super::snapshot::{SnapshotError, SnapshotFault, SnapshotFile};
 use super::status::{Pulse, Role, Status, derive};
 use super::storage::Storage;
-use super::types::{GroupId, Meta, Raft, RaftPeer};
+use super::types::{Ballot, GroupId, Meta, Raft, RaftPeer};
 use crate::state::{Applied, Lineage, Propose, Refused, Store, Txn, Unavailable, View};
 use futures::future::BoxFuture;
 use openraft::RaftMetrics;
@@ -87,6 +87,8 @@ pub(super) struct Inner {
     pub config: GroupConfig,
     /// Peers that are known from elsewhere to vote in this group; see [`Group::tell`].
     pub told: Mutex<BTreeSet<String>>,
+    /// The last vote that was given to another node, which openraft's metrics may not know yet.
+    pub given: tokio::sync::Mutex<Option<Ballot>>,
     /// Nothing was ever written to this node's log. See [`super::receive`].
     pub blank: AtomicBool,
     pub stop: CancellationToken,
@@ -188,6 +190,7 @@ impl Group {
         if origin_lost || covered < state.last_purged_log_id {
             return Err(file.error(SnapshotFault::Missing).into());
         }
+        log.lead_no_longer(config.id()).await.map_err(GroupError::fatal)?;
         let machine = Machine::from_snapshot(view.clone(), identity.lineage(), file, newest);
         Self::start(config, network, view, identity, log, machine).await.map(Some)
     }
@@ -230,6 +233,7 @@ impl Group {
                 group: identity.group.clone(),
                 epoch: identity.epoch,
                 pulse: pulse.clone(),
+                flushed: log.flushed(),
                 resigned_until: Arc::default(),
             };
             let raft = Raft::new(config.id(), settings, links.clone(), log.clone(), machine)
@@ -273,8 +277,8 @@ impl Group {
             ));
             let heartbeat = timings.heartbeat;
             tasks.spawn(heart::run(raft.clone(), links.clone(), log.clone(), heartbeat, stop.clone()));
-            let (me, timings) = ((config.me.clone(), identity.founder), timings.clone());
-            tasks.spawn(election::run(raft.clone(), links.clone(), me, timings, stop.clone()));
+            let (me, timings) = (config.me.clone(), timings.clone());
+            tasks.spawn(election::run(raft.clone(), links.clone(), log.clone(), me, timings, stop.clone()));
             tasks.close();
             let inner = Inner {
                 identity,
@@ -283,6 +287,7 @@ impl Group {
                 view,
                 config,
                 told: Mutex::default(),
+                given: tokio::sync::Mutex::default(),
                 blank,
                 stop,
                 status,
@@ -376,6 +381,12 @@ impl Group {
     /// leader that the flock does not stand behind. What was proposed meanwhile may be ordered later.
     pub fn resign(&self, pause: Duration) {
         self.inner.links.resign(pause);
+    }
+
+    /// Whether this node's own log says that a leader brings it in, as one that does not vote yet.
+    pub fn learns(&self) -> bool {
+        let (metrics, me) = (self.inner.raft.metrics(), self.inner.config.id());
+        metrics.borrow().membership_config.membership().learner_ids().any(|id| id == me)
     }
 
     /// Whether this node's own log says that it votes.

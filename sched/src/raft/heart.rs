@@ -5,9 +5,10 @@
 //! longer than that would never learn that anything was appended. So openraft's interval is the patience
 //! ([`super::config`]), and the beat is here.
 //!
-//! openraft's core flushes what is appended before it does anything else: it sends no heartbeat and answers none. On a disk
-//! that takes a second for a flush (a spinning one under load), the voters would take their leader for dead and elect another,
-//! which is no faster, and a leader would miss its quorum: an election for every write. So a leader asks those who have not
+//! A voter answers nothing before what it has appended is on its disk, and while openraft's core waits for the disk (to commit, to
+//! vote, to purge), it sends no heartbeat and answers none. On a disk that takes a second for a flush (a spinning one under
+//! load), the voters would take their leader for dead and elect another, which is no faster, and a leader would miss its
+//! quorum: an election for every write. So a leader asks those who have not
 //! answered for a while whether they are still there, beside the core, and is answered beside the core. That says nothing of
 //! what anybody's log holds.
 

@@ -45,11 +45,14 @@ impl Keeper {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shortening = Shortening { keep: self.retention.entries_kept, ..Shortening::default() };
         loop {
-            tokio::select! {
+            let ticked = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-                changed = metrics.changed() => if changed.is_err() { return },
-            }
+                _ = tick.tick() => true,
+                changed = metrics.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+            };
             let now = metrics.borrow_and_update().clone();
             let status = derive(&now, &self.identity, &self.pulse, &self.timings, self.view.revision());
             let leads = status.role == Role::Leader && status.quorum;
@@ -60,7 +63,8 @@ impl Keeper {
             });
             self.shorten(&mut shortening, now.last_applied, now.snapshot).await;
             let joint = now.membership_config.membership().get_joint_config().len() > 1;
-            if leads && joint {
+            // Each attempt is itself a change of the metrics, also one that has to wait for the change before it.
+            if leads && joint && ticked {
                 self.settle(&stop).await;
             }
         }

@@ -3,6 +3,7 @@
 // openraft's error types are what its trait asks for; a call to a peer is rare enough to move one.
 #![allow(clippy::result_large_err)]
 
+use super::log::Flushed;
 use super::status::Pulse;
 use super::types::{GroupId, NodeId, RaftPeer, Types};
 use super::wire::{self, Reply, Request};
@@ -42,6 +43,8 @@ pub(super) struct Links {
     pub epoch: u64,
     /// Whether this node, as a leader, hears a quorum.
     pub pulse: Arc<Pulse>,
+    /// How far this node's log is on its disk.
+    pub flushed: Arc<Flushed>,
     /// Until then this node asks nobody for anything; see [`super::Group::resign`].
     pub resigned_until: Arc<Mutex<Option<Instant>>>,
 }
@@ -114,6 +117,11 @@ impl RaftNetwork<Types> for Link {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError<openraft::error::Infallible>> {
+        // What is said to be committed, others apply.
+        if let Some(committed) = rpc.leader_commit {
+            let on_disk = self.links.flushed.up_to(committed.index).await;
+            on_disk.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        }
         let (quorum, counted) = (self.links.pulse.leads_with_quorum(), self.counted());
         match self.ask(Request::Append { rpc, quorum, counted }).await? {
             Reply::Append(result) => {

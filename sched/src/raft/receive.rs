@@ -1,14 +1,15 @@
 //! The way in for other voters' frames: who may speak, and what is done with what they say.
 //!
-//! A node whose log is empty does not vote, and lets nobody count it as a voter before it was filled as a learner's.
-//! A newcomer is never asked otherwise; a voter that lost its log is, and would put forgotten votes and entries into
-//! a quorum.
+//! A node that has only just joined does not vote, and one whose log is empty lets nobody count it as a voter before it was
+//! filled as a learner's. A newcomer is never asked otherwise; a voter that lost its log is, and would put forgotten votes
+//! and entries into a quorum.
 
 use super::Group;
 use super::heart::BUSY_LIMIT;
-use super::types::{Ballot, names, node_id};
+use super::types::{Ballot, NodeId, names, node_id};
 use super::wire::{self, Rejected, Reply, Request, SERVE_LIMIT};
-use openraft::raft::AppendEntriesResponse;
+use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +40,7 @@ impl Group {
         self.fill(&request)?;
         tokio::select! {
             () = self.inner.stop.cancelled() => Err(Rejected::Stopping),
-            reply = tokio::time::timeout(SERVE_LIMIT, self.act(request)) => reply.map_err(|_| Rejected::Slow),
+            reply = tokio::time::timeout(SERVE_LIMIT, self.act(request)) => reply.map_err(|_| Rejected::Slow)?,
         }
     }
 
@@ -59,8 +60,12 @@ impl Group {
         }
     }
 
-    /// Sees that an empty log is first filled as a learner's.
+    /// Sees that an empty log is first filled as a learner's, and that no vote is given by half of one.
     fn fill(&self, request: &Request) -> Result<(), Rejected> {
+        let asks = matches!(request, Request::Vote(_) | Request::WouldVote { .. });
+        if asks && self.inner.log().is_none_or(|log| log.is_filling()) {
+            return Err(Rejected::Filling);
+        }
         let blank = &self.inner.blank;
         if !blank.load(Ordering::Relaxed) {
             return Ok(());
@@ -89,11 +94,31 @@ impl Group {
         self.inner.log().is_some_and(|log| log.busy_for() <= BUSY_LIMIT)
     }
 
-    async fn act(&self, request: Request) -> Reply {
+    /// Votes once in a term. To openraft a candidate with a larger number counts for more than one that it has voted for in
+    /// the same term, so that of two who stand at the same time both could be elected, one after the other.
+    async fn vote(&self, rpc: VoteRequest<NodeId>) -> Result<VoteResponse<NodeId>, RaftError<NodeId>> {
+        let mut given = self.inner.given.lock().await;
+        let known = self.inner.raft.metrics().borrow().vote;
+        let voted = given.unwrap_or(known).leader_id.max(known.leader_id);
+        if rpc.vote.leader_id.term == voted.term && rpc.vote.leader_id != voted {
+            let last = self.inner.raft.data_metrics().borrow().last_log;
+            return Ok(VoteResponse::new(Ballot { leader_id: voted, committed: false }, last, false));
+        }
+        let vote = rpc.vote;
+        let answer = self.inner.raft.vote(rpc).await?;
+        if answer.vote_granted {
+            *given = Some(vote);
+        }
+        Ok(answer)
+    }
+
+    async fn act(&self, request: Request) -> Result<Reply, Rejected> {
         let (raft, pulse) = (&self.inner.raft, &self.inner.links.pulse);
-        match request {
+        Ok(match request {
             Request::Append { rpc, quorum, .. } => {
                 let term = rpc.vote.leader_id().term;
+                let end = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+                let complete = rpc.leader_commit.is_some() && end >= rpc.leader_commit;
                 // It lives, however long this node's disk takes for what it brings.
                 if self.follows(&rpc.vote) {
                     pulse.heard_leader(term, quorum);
@@ -101,6 +126,12 @@ impl Group {
                 let result = raft.append_entries(rpc).await;
                 if !matches!(result, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
                     pulse.heard_leader(term, quorum);
+                }
+                // It speaks of what this node holds, also of what it appended as a leader.
+                self.inner.links.flushed.all().await?;
+                let log = self.inner.log().filter(|log| complete && log.is_filling());
+                if let (Some(log), Ok(AppendEntriesResponse::Success)) = (log, &result) {
+                    log.filled().await.map_err(|error| Rejected::Unfilled(error.to_string()))?;
                 }
                 Reply::Append(result)
             }
@@ -119,13 +150,13 @@ impl Group {
                 }
                 Reply::Alive(follows)
             }
-            Request::Vote(rpc) => Reply::Vote(raft.vote(rpc).await),
+            Request::Vote(rpc) => Reply::Vote(self.vote(rpc).await),
             Request::WouldVote { last_log_id } => {
                 let patience = pulse.patience(self.inner.config.timings.lease);
                 let unheard = pulse.silence().is_none_or(|silence| silence >= patience);
                 let mine = raft.data_metrics().borrow().last_log;
                 Reply::WouldVote(unheard && !pulse.leads_with_quorum() && last_log_id >= mine)
             }
-        }
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! What voters say to each other: one frame there, one frame back, each naming its group and epoch.
 
 use super::codec::{self, CodecError};
+use super::log::Unwritten;
 use super::types::{Ballot, GroupId, Id, Meta, NodeId, Types};
 use openraft::error::{InstallSnapshotError, RaftError};
 use openraft::raft::{
@@ -103,12 +104,18 @@ pub(super) enum Rejected {
     Disorder,
     #[error("this node has no log yet: it does not vote")]
     Blank,
+    #[error("this node has only just joined: it does not vote before it holds what is committed")]
+    Filling,
+    #[error("that this node holds what is committed cannot be noted: {0}")]
+    Unfilled(String),
     #[error("this node is counted as a voter and has lost its log: vote it out, and in again")]
     Lost,
     #[error("the group is stopping")]
     Stopping,
     #[error("it took too long")]
     Slow,
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
 }
 
 pub(super) fn encode<T: Serialize>(group: &GroupId, epoch: u64, body: T) -> Result<Vec<u8>, CodecError> {

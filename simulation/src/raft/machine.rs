@@ -26,6 +26,8 @@ use tokio::time::Instant;
 const STALE: Duration = Duration::from_millis(2_500);
 /// How long a part may know less than the leader that asks for leases.
 const PASSED_AFTER: Duration = Duration::from_millis(500);
+/// As long as a voter without a leader is followed where another one hears a quorum.
+const LEADERLESS: Duration = Duration::from_secs(3);
 const TENURE: TenureRules = TenureRules { voted_out_after_ms: 500, never_voted_after_ms: 15_000 };
 /// Bytes on the way in a follow stream.
 const PIPE_BYTES: usize = 64 << 10;
@@ -79,6 +81,8 @@ pub struct Machine {
     following: Option<Following>,
     heard: Heard,
     passed_since: Option<Instant>,
+    /// Since when the voter that it follows has known no leader.
+    leaderless_since: Option<Instant>,
     /// Where its clock begins.
     began: Instant,
     tenure: Tenure,
@@ -99,6 +103,7 @@ impl Machine {
             following: None,
             heard: Heard::default(),
             passed_since: None,
+            leaderless_since: None,
             began: Instant::now(),
             tenure: Tenure::default(),
             watches: Vec::new(),
@@ -280,7 +285,9 @@ impl Machine {
         let theirs = heard
             .filter(|heard| heard.leader.is_some())
             .map(|heard| Theirs { names: heard.voters.contains(&me), applied: heard.applied });
-        let own = Own { names: own.voters.contains(&me), led: own.leader.is_some(), named_at: own.named_at };
+        let (names, led) = (own.voters.contains(&me), own.leader.is_some());
+        let learns = self.part.as_ref().is_some_and(Group::learns);
+        let own = Own { names, learns, led, named_at: own.named_at };
         if self.tenure.is_over(own, theirs, &TENURE, self.began.elapsed().as_millis() as u64) {
             self.drop_part(world).await;
         }
@@ -304,9 +311,11 @@ impl Machine {
             }
             return;
         }
-        if self.following.is_some() {
-            return;
-        }
+        // Also where it has nothing new to say.
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let leaderless = self.following.is_some() && heard.is_some_and(|(status, _)| status.leader.is_none());
+        self.leaderless_since = leaderless.then(|| self.leaderless_since.unwrap_or_else(Instant::now));
+        let leaves = self.leaderless_since.is_some_and(|since| since.elapsed() >= LEADERLESS);
         let sources = (0..NODES).filter(|node| *node != self.me && world.wires.passes(*node, self.me));
         let sources = sources.filter_map(|node| {
             let status = world.wires.group(node)?.status().borrow().clone();
@@ -319,6 +328,13 @@ impl Machine {
         });
         let mut sources: Vec<_> = sources.collect();
         sources.sort_unstable();
+        if let Some(following) = &self.following {
+            let better = sources.last().is_some_and(|(quorum, .., best)| *quorum && *best != following.from);
+            if !leaves || !better {
+                return;
+            }
+        }
+        self.following.take().into_iter().for_each(Following::end);
         let any = world.random(|random| random.permille(300).then(|| random.below(sources.len().max(1))));
         let source = any.and_then(|any| sources.get(any)).or(sources.last());
         let Some((from, (life, group, theirs))) =

@@ -410,7 +410,8 @@ impl World<'_> {
             return;
         };
         // A word here does not tell how far it has applied: parts are dropped sooner than they would be.
-        let own = Own { names: own.names(node), led: self.raft_leader(node).is_some(), named_at: 0 };
+        let own =
+            Own { names: own.names(node), learns: false, led: self.raft_leader(node).is_some(), named_at: 0 };
         let process = self.process(node);
         let told = process.told.as_ref();
         let theirs = told

@@ -13,10 +13,30 @@ use tokio::time::Instant;
 /// A stream that broke is not opened again sooner.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(100);
 
+/// A voter that has known no leader for this long is left for one that hears a quorum: it may have been voted out, together
+/// with those that it still hears, and was never told.
+const LEADERLESS: Duration = Duration::from_secs(3);
+
 /// A follow stream at work.
 pub(super) struct Following {
     pub from: PeerId,
     pub task: JoinHandle<String>,
+    /// Since when it has known no leader.
+    leaderless: Option<Instant>,
+}
+
+impl Following {
+    fn heard(&mut self, status: &raft::Status, now: Instant) {
+        self.leaderless = match status.leader {
+            Some(_) => None,
+            None => self.leaderless.or(Some(now)),
+        };
+    }
+
+    fn is_left_for(&self, best: Option<(bool, PeerId)>, now: Instant) -> bool {
+        let leaderless = self.leaderless.is_some_and(|since| now.duration_since(since) >= LEADERLESS);
+        leaderless && best.is_some_and(|(quorum, peer)| quorum && peer != self.from)
+    }
 }
 
 impl Shell {
@@ -32,7 +52,8 @@ impl Shell {
     }
 
     pub(super) async fn hear(&mut self, news: Heard) {
-        let followed = self.following.as_ref().is_some_and(|following| following.from == news.from);
+        let followed = self.following.as_mut().filter(|following| following.from == news.from);
+        let followed = followed.map(|following| following.heard(&news.status, Instant::now())).is_some();
         let of = self.of.borrow().clone();
         let Some(of) = of.filter(|of| followed && of.group == news.status.group.as_str()) else { return };
         if news.status.epoch > of.epoch {
@@ -69,20 +90,26 @@ impl Shell {
             self.stop_following();
             return;
         }
-        if self.following.is_some() || Instant::now() < self.follow_after {
+        let now = Instant::now();
+        let of = self.of.borrow().clone();
+        let best = of.and_then(|of| self.best_source(&of, members));
+        if let Some(left) = self.following.take_if(|following| following.is_left_for(best, now)) {
+            tracing::info!(peer = %left.from, "it knows no leader, and others do: following another voter");
+            left.task.abort();
+        }
+        if self.following.is_some() || now < self.follow_after {
             return;
         }
-        let of = self.of.borrow().clone();
-        let best = of.and_then(|of| self.best_source(&of, members)).or(self.told_by);
+        let best = best.map(|(_, peer)| peer).or(self.told_by);
         let Some(from) = best.filter(|from| *from != self.me) else { return };
         // While our own part holds the view we only listen: it may have been voted out without being told.
         let view = if self.view.read(Store::is_owned) { View::default() } else { self.view.clone() };
         let task = follow::follow_peer(self.transport.clone(), from, view, self.heard_tx.clone());
-        self.following = Some(Following { from, task: tokio::spawn(task) });
+        self.following = Some(Following { from, task: tokio::spawn(task), leaderless: None });
     }
 
-    /// Whom to follow: a voter with a quorum first, the leader before others, then who is furthest.
-    pub(super) fn best_source(&self, of: &Lineage, members: &[Member]) -> Option<PeerId> {
+    /// Whom to follow, and whether it hears a quorum: a voter that does first, the leader before others, then who is furthest.
+    fn best_source(&self, of: &Lineage, members: &[Member]) -> Option<(bool, PeerId)> {
         let voters = members.iter().filter_map(|member| {
             let group = member.group.as_ref()?;
             let serves = matches!(group.role, GossipRole::Leader | GossipRole::Voter);
@@ -95,6 +122,49 @@ impl Shell {
                 member.peer,
             ))
         });
-        voters.max().map(|(.., peer)| peer)
+        voters.max().map(|(quorum, .., peer)| (quorum, peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gaggle_sched::raft::{GroupId, Role};
+    use gaggle_sched::state::Revision;
+
+    fn status(leader: Option<&str>) -> raft::Status {
+        raft::Status {
+            group: GroupId::from_random([7; 8]),
+            epoch: 1,
+            term: 1,
+            revision: Revision::default(),
+            leader: leader.map(str::to_owned),
+            voters: Default::default(),
+            named_at: 0,
+            role: Role::Voter,
+            quorum: leader.is_some(),
+            applied: 0,
+            failed: None,
+            caught_up: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_voter_that_knows_no_leader_is_left_for_one_that_does_and_not_at_once() {
+        let (from, other) = (PeerId::random(), PeerId::random());
+        let task = tokio::spawn(async { String::new() });
+        let mut following = Following { from, task, leaderless: None };
+        let began = Instant::now();
+        let after = |millis| began + Duration::from_millis(millis);
+        following.heard(&status(None), began);
+        following.heard(&status(None), after(2000));
+        assert!(!following.is_left_for(Some((true, other)), after(2900)), "an election takes its time");
+        assert!(following.is_left_for(Some((true, other)), after(3000)));
+        for best in [None, Some((false, other)), Some((true, from))] {
+            assert!(!following.is_left_for(best, after(3000)), "nobody knows more: {best:?}");
+        }
+        following.heard(&status(Some("a")), after(3100));
+        following.heard(&status(None), after(3200));
+        assert!(!following.is_left_for(Some((true, other)), after(6000)));
     }
 }

@@ -170,7 +170,9 @@ impl Shell {
         let theirs = heard
             .filter(|status| status.leader.is_some())
             .map(|status| Theirs { names: status.voters.contains(&me), applied: status.applied });
-        let own = Own { names: own.voters.contains(&me), led: own.leader.is_some(), named_at: own.named_at };
+        let (names, led) = (own.voters.contains(&me), own.leader.is_some());
+        let learns = self.part.borrow().as_ref().is_some_and(Group::learns);
+        let own = Own { names, learns, led, named_at: own.named_at };
         if self.tenure.is_over(own, theirs, &TenureRules::default(), millis(self.started)) {
             tracing::info!("no longer a voter");
             self.stop_following();

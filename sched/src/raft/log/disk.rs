@@ -26,6 +26,8 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const VOTE: &str = "vote";
+/// See [`super::Log::is_filling`].
+pub(super) const FILLING: &str = "filling";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
 /// How many times this file was written.
@@ -35,7 +37,8 @@ const COMMITS: &str = "commits";
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
 pub(super) struct Disk {
-    db: Database,
+    /// Until it is dropped.
+    db: Option<Database>,
     mark: Mark,
     /// The number of the last commit.
     commits: Mutex<u64>,
@@ -67,7 +70,7 @@ impl Disk {
         };
         let (mark, marked) = Mark::open(storage, path).map_err(LogFault::Io)?;
         let mut disk =
-            Self { db: guarded(open)?, mark, commits: Mutex::default(), appended: AtomicU64::new(0) };
+            Self { db: Some(guarded(open)?), mark, commits: Mutex::default(), appended: AtomicU64::new(0) };
         let commits = disk.get_meta(COMMITS)?.unwrap_or(0);
         disk.commits = Mutex::new(commits);
         match marked {
@@ -85,7 +88,7 @@ impl Disk {
         let next = *commits + 1;
         let number = seal(COMMITS.as_bytes(), &next).map_err(damaged(COMMITS))?;
         let done = guarded(|| {
-            let mut txn = self.db.begin_write()?;
+            let mut txn = self.db()?.begin_write()?;
             txn.set_durability(Durability::Immediate)?;
             let done = change(&txn)?;
             txn.open_table(META)?.insert(COMMITS, number.as_slice())?;
@@ -95,6 +98,10 @@ impl Disk {
         *commits = next;
         self.mark.set(next);
         Ok(done)
+    }
+
+    fn db(&self) -> Result<&Database, redb::Error> {
+        self.db.as_ref().ok_or(redb::Error::DatabaseClosed)
     }
 
     pub fn appended(&self) -> u64 {
@@ -107,7 +114,7 @@ impl Disk {
 
     pub fn get_meta<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LogFault> {
         let bytes = guarded(|| {
-            let table = self.db.begin_read()?.open_table(META)?;
+            let table = self.db()?.begin_read()?.open_table(META)?;
             Ok(table.get(key)?.map(|value| value.value().to_vec()))
         })?;
         bytes.map(|bytes| unseal(key.as_bytes(), &bytes).map_err(damaged(key))).transpose()
@@ -130,7 +137,9 @@ impl Disk {
             for (index, record) in records {
                 log.insert(*index, record.as_slice())?;
             }
-            if let Some(mark) = &mark {
+            let last = log.last()?.map(|(index, _)| index.value());
+            // A snapshot may cover more than the log holds.
+            if let Some(mark) = mark.filter(|_| committed.map(|id| id.index) <= last) {
                 txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
             }
             Ok(())
@@ -158,7 +167,7 @@ impl Disk {
             return Ok(Vec::new());
         }
         let records = guarded(|| {
-            let table = self.db.begin_read()?.open_table(LOG)?;
+            let table = self.db()?.begin_read()?.open_table(LOG)?;
             let (mut records, mut bytes) = (Vec::new(), 0);
             for record in table.range(start..end)? {
                 let (index, record) = record?;
@@ -176,7 +185,7 @@ impl Disk {
     pub fn state(&self) -> Result<LogState<Types>, LogFault> {
         let last_purged_log_id: Option<Id> = self.get_meta(PURGED)?;
         let last = guarded(|| {
-            let table = self.db.begin_read()?.open_table(LOG)?;
+            let table = self.db()?.begin_read()?.open_table(LOG)?;
             Ok(table.last()?.map(|(index, record)| (index.value(), record.value().to_vec())))
         })?;
         let last = last.map(|(index, record)| open_entry(index, &record)).transpose()?;
@@ -184,15 +193,16 @@ impl Disk {
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 
-    /// Reads everything once: records whole, no hole between the purge mark and the end.
+    /// Reads everything once: records whole, no hole between the purge mark and the end, nothing committed beyond it.
     pub fn verify(&self) -> Result<Identity, LogFault> {
         let identity: Identity = self.get_meta(IDENTITY)?.ok_or(LogFault::Anonymous)?;
         self.get_meta::<Ballot>(VOTE)?;
-        self.get_meta::<Id>(COMMITTED)?;
+        self.get_meta::<bool>(FILLING)?;
+        let committed: Option<Id> = self.get_meta(COMMITTED)?;
         let purged: Option<Id> = self.get_meta(PURGED)?;
         let first = purged.map_or(0, |id| id.index + 1);
         let indices = guarded(|| {
-            let table = self.db.begin_read()?.open_table(LOG)?;
+            let table = self.db()?.begin_read()?.open_table(LOG)?;
             table
                 .range::<u64>(..)?
                 .map(|record| Ok(record?.0.value()))
@@ -204,7 +214,7 @@ impl Disk {
                 return Err(LogFault::Hole(next));
             }
             let record = guarded(|| {
-                let table = self.db.begin_read()?.open_table(LOG)?;
+                let table = self.db()?.begin_read()?.open_table(LOG)?;
                 Ok(table.get(index)?.map(|record| record.value().to_vec()))
             })?;
             let record = record.ok_or(LogFault::Hole(index))?;
@@ -212,7 +222,26 @@ impl Disk {
             open_entry(index, &record)?;
         }
         self.appended.store(bytes, Ordering::Relaxed);
-        Ok(identity)
+        // What is committed is written with the entry or after it. The engine reads a bit of its own that has turned as well.
+        match committed {
+            Some(id) if Some(id.index) > self.state()?.last_log_id.map(|last| last.index) => {
+                Err(LogFault::Hole(id.index))
+            }
+            _ => Ok(identity),
+        }
+    }
+}
+
+impl Drop for Disk {
+    /// The engine writes once more when it is closed, over what is damaged as well.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if let Err(error) = guarded(|| {
+            drop(db);
+            Ok(())
+        }) {
+            tracing::warn!(%error, "a log was not closed properly");
+        }
     }
 }
 

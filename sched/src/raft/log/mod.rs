@@ -1,16 +1,20 @@
 //! The log on disk: entries, vote, purge mark, commit mark and the group's identity in one redb file.
 //!
-//! Every append and vote is on the disk before it is answered. Every record carries a checksum that is checked
-//! when it is read. It knows nothing of what an entry's transactions mean.
+//! Every vote is on the disk before it is answered, and every entry before anybody is told of it ([`Flushed`]). Every record
+//! carries a checksum that is checked when it is read. It knows nothing of what an entry's transactions mean.
 
 mod disk;
+mod flushed;
 mod mark;
 mod recent;
 
 use super::codec::CodecError;
 use super::storage::{Storage, off_thread};
-use super::types::{Ballot, Entry, Failure, GroupId, Id, Types};
-use disk::{Disk, IDENTITY, VOTE};
+use super::types::{Ballot, Entry, Failure, GroupId, Id, NodeId, Types};
+use disk::{Disk, FILLING, IDENTITY, VOTE};
+pub(super) use flushed::Flushed;
+use flushed::Records;
+pub use flushed::Unwritten;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use recent::Recent;
@@ -19,6 +23,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -66,6 +71,8 @@ pub enum LogFault {
     /// Nothing is removed from the log that nothing else on the disk holds.
     #[error("the snapshot that covers it up to entry {0} does not reach the disk")]
     Uncovered(u64),
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
 }
 
 impl LogFault {
@@ -74,7 +81,9 @@ impl LogFault {
         match self {
             Self::Damaged(_) | Self::WentBack { .. } | Self::Hole(_) | Self::Anonymous => true,
             Self::Record { source, .. } => source.is_damage(),
-            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) | Self::Uncovered(_) => false,
+            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) | Self::Uncovered(_) | Self::Unwritten(_) => {
+                false
+            }
         }
     }
 }
@@ -100,6 +109,8 @@ struct Shared {
     path: PathBuf,
     disk: Disk,
     recent: Mutex<Recent>,
+    flushed: Arc<Flushed>,
+    filling: AtomicBool,
     busy: Mutex<Busy>,
     /// What the snapshot on the disk covers, once a group uses the log.
     covers: OnceLock<watch::Receiver<Option<Id>>>,
@@ -173,8 +184,10 @@ impl Log {
         if let Some(vote) = vote {
             disk.put_meta(VOTE, &vote).map_err(error)?;
         }
+        let filling = !identity.founder;
+        disk.put_meta(FILLING, &filling).map_err(error)?;
         storage.rename(&unnamed, path).map_err(io)?;
-        Ok(Self::new(storage, path, disk, None))
+        Ok(Self::new(storage, path, disk, None, filling))
     }
 
     /// Whose log this is, as far as a damaged one still says.
@@ -202,14 +215,23 @@ impl Log {
         let disk = Disk::open(&**storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
         let committed = disk.committed().map_err(error)?;
-        Ok((Self::new(storage, path, disk, committed), identity))
+        let filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or(false);
+        Ok((Self::new(storage, path, disk, committed, filling), identity))
     }
 
-    fn new(storage: &Arc<dyn Storage>, path: &Path, disk: Disk, committed: Option<Id>) -> Self {
+    fn new(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        disk: Disk,
+        committed: Option<Id>,
+        filling: bool,
+    ) -> Self {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
         let (storage, path) = (storage.clone(), path.to_owned());
-        let (busy, covers) = (Mutex::default(), OnceLock::new());
-        Self { shared: Arc::new(Shared { storage, path, disk, recent, busy, covers, committed }) }
+        let (flushed, busy, covers) = (Arc::default(), Mutex::default(), OnceLock::new());
+        let filling = AtomicBool::new(filling);
+        let shared = Shared { storage, path, disk, recent, flushed, filling, busy, covers, committed };
+        Self { shared: Arc::new(shared) }
     }
 
     /// From now on nothing is purged before the snapshot on the disk covers it.
@@ -219,6 +241,36 @@ impl Log {
 
     fn error(&self, source: LogFault) -> LogError {
         LogError { path: self.shared.path.clone(), source }
+    }
+
+    /// How far it is on the disk. Does not hold the log open.
+    pub fn flushed(&self) -> Arc<Flushed> {
+        self.shared.flushed.clone()
+    }
+
+    /// Whether this node joined the group and has not yet held all that was committed when it did. By what the log says until
+    /// then others voted once, or this node alone did, in an earlier part of its own.
+    pub fn is_filling(&self) -> bool {
+        self.shared.filling.load(Ordering::Relaxed)
+    }
+
+    /// It holds what a leader of the group has committed.
+    pub async fn filled(&self) -> Result<(), LogError> {
+        let noted = self.settled(|shared| shared.disk.put_meta(FILLING, &false)).await;
+        noted.map_err(|fault| self.error(fault))?;
+        self.shared.filling.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sees that `me`, if it led with this log, does not go on where it stopped: what it had sent may be gone from its own log,
+    /// and the same place of the same term would get something else. It votes for nobody else in that term.
+    pub async fn lead_no_longer(&mut self, me: NodeId) -> Result<(), Failure> {
+        match self.read_vote().await? {
+            Some(vote) if vote.committed && vote.leader_id.node_id == me => {
+                self.save_vote(&Ballot::new(vote.leader_id.term, NodeId::MAX)).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Bytes of entries that it held when it was opened and that have been appended since, whether or not they are still
@@ -247,8 +299,37 @@ impl Log {
 
     /// Writes the commit mark, which otherwise waits for the next append.
     pub async fn flush(&self) -> Result<(), LogError> {
-        let result = self.blocking(|shared| shared.disk.append(&[], *shared.committed())).await;
+        let result = self.settled(|shared| shared.disk.append(&[], *shared.committed())).await;
         result.map_err(|fault| self.error(fault))
+    }
+
+    /// The same, after all that has been appended.
+    async fn settled<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, LogFault> + Send + 'static,
+    ) -> Result<T, LogFault> {
+        self.shared.flushed.all().await?;
+        self.blocking(work).await
+    }
+
+    /// Writes one append, and those that have come meanwhile. Where the disk is worked, those who wait are woken as well:
+    /// every detour is part of what a write takes.
+    async fn write(self, records: Records) {
+        let mut next = Some(records);
+        while let Some(records) = next {
+            let write = move |shared: &Shared| {
+                shared.disk.append(&records, *shared.committed())?;
+                Ok(shared.flushed.written())
+            };
+            match self.blocking(write).await {
+                Ok(waiting) => next = waiting,
+                Err(fault) => {
+                    let path = self.shared.path.display();
+                    tracing::error!(%path, error = &fault as &dyn std::error::Error, "the log cannot be written");
+                    return self.shared.flushed.fail(&fault);
+                }
+            }
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -276,7 +357,7 @@ impl Log {
         if let Some(entries) = self.shared.recent().read(start, end, limit_bytes) {
             return Ok(entries);
         }
-        let read = self.blocking(move |shared| shared.disk.read(start, end, limit_bytes)).await;
+        let read = self.settled(move |shared| shared.disk.read(start, end, limit_bytes)).await;
         read.map_err(|fault| self.reading(fault))
     }
 }
@@ -284,7 +365,7 @@ impl Log {
 impl Log {
     /// Every entry from `first` on.
     pub async fn read_from(&self, first: u64) -> Result<Vec<Entry>, LogError> {
-        let read = self.blocking(move |shared| shared.disk.read(first, u64::MAX, u64::MAX)).await;
+        let read = self.settled(move |shared| shared.disk.read(first, u64::MAX, u64::MAX)).await;
         read.map_err(|fault| self.error(fault))
     }
 
@@ -301,7 +382,7 @@ impl Log {
     }
 
     async fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), Failure> {
-        let removed = self.blocking(move |shared| {
+        let removed = self.settled(move |shared| {
             shared.disk.remove(range, purged)?;
             shared.recent().forget(range);
             Ok(())
@@ -337,7 +418,7 @@ impl RaftLogStorage<Types> for Log {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, Failure> {
-        self.blocking(|shared| shared.disk.state()).await.map_err(|fault| self.reading(fault))
+        self.settled(|shared| shared.disk.state()).await.map_err(|fault| self.reading(fault))
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -346,7 +427,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_vote(&mut self, vote: &Ballot) -> Result<(), Failure> {
         let vote = *vote;
-        let saved = self.blocking(move |shared| shared.disk.put_meta(VOTE, &vote)).await;
+        let saved = self.settled(move |shared| shared.disk.put_meta(VOTE, &vote)).await;
         saved.map_err(|fault| StorageIOError::write_vote(AnyError::new(&self.error(fault))).into())
     }
 
@@ -356,6 +437,10 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<Id>) -> Result<(), Failure> {
+        // What is applied next, and what the mark speaks of, is on the disk.
+        if let Some(id) = committed {
+            self.shared.flushed.up_to(id.index).await.map_err(|unwritten| self.writing(unwritten.into()))?;
+        }
         *self.shared.committed() = committed;
         Ok(())
     }
@@ -372,18 +457,23 @@ impl RaftLogStorage<Types> for Log {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.shared.flushed.room().await.map_err(|unwritten| self.writing(unwritten.into()))?;
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let appended = self.blocking(move |shared| {
-            let records = entries.iter().map(disk::record).collect::<Result<Vec<_>, LogFault>>()?;
-            let committed = *shared.committed();
-            shared.disk.append(&records, committed)?;
-            let mut recent = shared.recent();
+        let records: Result<Records, LogFault> = entries.iter().map(disk::record).collect();
+        let records = records.map_err(|fault| self.writing(fault))?;
+        {
+            let mut recent = self.shared.recent();
             for (entry, (_, record)) in entries.into_iter().zip(&records) {
                 recent.push(entry, record.len() as u64);
             }
-            Ok(())
-        });
-        appended.await.map_err(|fault| self.writing(fault))?;
+        }
+        if let Some(records) = self.shared.flushed.append(records) {
+            let mut write = Box::pin(self.clone().write(records));
+            // It begins now and not after what openraft does next.
+            if futures::poll!(&mut write).is_pending() {
+                tokio::spawn(write);
+            }
+        }
         callback.log_io_completed(Ok(()));
         Ok(())
     }

@@ -79,6 +79,7 @@ async fn a_log_that_went_back_in_time_is_refused() {
     let path = bench.dir("a").join("raft.redb");
     let earlier = fs::read(&path).unwrap();
     let group = bench.restart("a").await;
+    until(&group, |status| status.role == Role::Leader && status.quorum).await;
     write(&group, "acknowledged").await;
     bench.kill("a").await;
     drop(group);

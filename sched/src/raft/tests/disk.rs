@@ -229,3 +229,21 @@ fn a_saved_view_comes_back_whole_or_not_at_all() {
         assert!(load_view(&path).is_err(), "{len} of {} bytes were believed", whole.len());
     }
 }
+
+/// What it had sent may be gone from its log: the same place of the same term must not get something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_restarted_leads_only_in_a_later_term() {
+    let mut bench = Bench::new();
+    let group = bench.found("a").await;
+    let mut term = group.status().borrow().term;
+    for round in 0..3 {
+        bench.kill("a").await;
+        let group = bench.restart("a").await;
+        let leads = until(&group, |status| status.role == Role::Leader && status.quorum).await;
+        assert!(leads.term > term, "{} after {term}", leads.term);
+        term = leads.term;
+        write(&group, &format!("round{round}")).await;
+    }
+    let group = bench.hub.take("a");
+    bench.end(group).await;
+}

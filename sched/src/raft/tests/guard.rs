@@ -103,6 +103,74 @@ async fn who_was_voted_out_follows_no_leader_of_an_earlier_term_when_it_is_invit
     bench.end(groups.into_values()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_votes_once_in_a_term_whoever_else_stands() {
+    let mut bench = Bench::new();
+    let mut groups = bench.flock(&["b", "c"]).await;
+    for gone in ["a", "c"] {
+        bench.kill(gone).await;
+        groups.remove(gone);
+    }
+    let stands = |peer: &str, term| {
+        let last = LogId::new(openraft::LeaderId::new(term - 1, 1), 1_000);
+        Request::Vote(VoteRequest::new(Vote::new(term, node_id(peer)), Some(last)))
+    };
+    let granted =
+        async |peer: &str, term| match ask(&groups["b"], peer, &group_id(), 1, stands(peer, term)).await {
+            Reply::Vote(Ok(answer)) => answer.vote_granted,
+            _ => panic!("it was not listened to"),
+        };
+    // To openraft the larger number counts for more.
+    let (first, second) = if node_id("a") < node_id("c") { ("a", "c") } else { ("c", "a") };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // The one that led it has a lease.
+    while !granted(first, 1_000).await {
+        assert!(tokio::time::Instant::now() < deadline, "nobody is voted for");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!granted(second, 1_000).await, "it voted twice");
+    assert!(granted(first, 1_000).await, "the answer may have been lost");
+    assert!(granted(second, 1_001).await);
+    assert!(!granted(first, 1_000).await && !granted(first, 1_001).await);
+    bench.end(groups.into_values()).await;
+}
+
+/// What it is sent first is history: there it may be alone, or one of others that have gone since.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joined_neither_leads_nor_votes_before_it_holds_what_is_committed() {
+    let mut bench = Bench::new();
+    bench.join("b", "a").await;
+    let id = |index| LogId::new(openraft::LeaderId::new(7, node_id("a")), index);
+    let fill = |commit, prev_log_id, entries| {
+        let vote = Vote { committed: true, ..Vote::new(9, node_id("a")) };
+        let rpc = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: Some(id(commit)) };
+        Request::Append { rpc, quorum: true, counted: false }
+    };
+    let members = BTreeMap::from([(node_id("b"), super::super::types::RaftPeer { peer: "b".into() })]);
+    let alone = Entry {
+        log_id: id(0),
+        payload: openraft::EntryPayload::Membership(openraft::Membership::from(members)),
+    };
+    let b = bench.hub.groups.lock().unwrap()["b"].clone();
+    let answer = ask(&b, "a", &group_id(), 1, fill(5, None, vec![alone])).await;
+    assert!(matches!(answer, Reply::Append(Ok(AppendEntriesResponse::Success))));
+    drop(b);
+    bench.kill("b").await;
+    let b = bench.restart("b").await;
+    b.tell(set(&["a"]));
+    for question in [vote("a"), Request::WouldVote { last_log_id: Some(id(100)) }] {
+        assert!(refused(ask(&b, "a", &group_id(), 1, question).await).contains("only just joined"));
+    }
+    // Who is alone, and may stand, stands at once.
+    tokio::time::sleep(Timings::lan().lease).await;
+    assert_eq!(b.status().borrow().role, Role::Voter);
+    assert_eq!(b.status().borrow().term, 9, "it stood for election");
+    let answer = ask(&b, "a", &group_id(), 1, fill(0, Some(id(0)), vec![])).await;
+    assert!(matches!(answer, Reply::Append(Ok(AppendEntriesResponse::Success))));
+    until(&b, |status| status.role == Role::Leader).await;
+    bench.end([b]).await;
+}
+
 fn empty() -> AppendEntriesRequest<super::super::types::Types> {
     AppendEntriesRequest { vote: Vote::default(), prev_log_id: None, entries: vec![], leader_commit: None }
 }
