@@ -6,7 +6,8 @@
 
 use super::Group;
 use super::heart::BUSY_LIMIT;
-use super::types::{Ballot, NodeId, names, node_id};
+use super::log::Log;
+use super::types::{Ballot, Id, NodeId, names, node_id};
 use super::wire::{self, Rejected, Reply, Request, SERVE_LIMIT};
 use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
@@ -62,8 +63,13 @@ impl Group {
 
     /// Sees that an empty log is first filled as a learner's, and that no vote is given by half of one.
     fn fill(&self, request: &Request) -> Result<(), Rejected> {
-        let asks = matches!(request, Request::Vote(_) | Request::WouldVote { .. });
-        if asks && self.inner.log().is_none_or(|log| log.is_filling()) {
+        let candidate = match request {
+            Request::Vote(rpc) => Some(rpc.last_log_id),
+            Request::WouldVote { last_log_id } => Some(*last_log_id),
+            Request::Append { .. } | Request::Snapshot { .. } | Request::Alive { .. } => None,
+        };
+        let may_elect = |last| self.inner.log().is_some_and(|log| log.may_elect(last));
+        if candidate.is_some_and(|last| !may_elect(last)) {
             return Err(Rejected::Filling);
         }
         let blank = &self.inner.blank;
@@ -94,6 +100,11 @@ impl Group {
         self.inner.log().is_some_and(|log| log.busy_for() <= BUSY_LIMIT)
     }
 
+    async fn filled(&self, end: Option<Id>, committed: Option<Id>) -> Result<(), Rejected> {
+        let Some(log) = self.inner.log().filter(Log::is_filling) else { return Ok(()) };
+        log.filled(end, committed).await.map_err(|error| Rejected::Unfilled(error.to_string()))
+    }
+
     /// Votes once in a term. To openraft a candidate with a larger number counts for more than one that it has voted for in
     /// the same term, so that of two who stand at the same time both could be elected, one after the other.
     async fn vote(&self, rpc: VoteRequest<NodeId>) -> Result<VoteResponse<NodeId>, RaftError<NodeId>> {
@@ -118,7 +129,7 @@ impl Group {
             Request::Append { rpc, quorum, .. } => {
                 let term = rpc.vote.leader_id().term;
                 let end = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
-                let complete = rpc.leader_commit.is_some() && end >= rpc.leader_commit;
+                let committed = rpc.leader_commit;
                 // It lives, however long this node's disk takes for what it brings.
                 if self.follows(&rpc.vote) {
                     pulse.heard_leader(term, quorum);
@@ -129,17 +140,17 @@ impl Group {
                 }
                 // It speaks of what this node holds, also of what it appended as a leader.
                 self.inner.links.flushed.all().await?;
-                let log = self.inner.log().filter(|log| complete && log.is_filling());
-                if let (Some(log), Ok(AppendEntriesResponse::Success)) = (log, &result) {
-                    log.filled().await.map_err(|error| Rejected::Unfilled(error.to_string()))?;
+                if matches!(result, Ok(AppendEntriesResponse::Success)) {
+                    self.filled(end, committed).await?;
                 }
                 Reply::Append(result)
             }
             Request::Snapshot { part, .. } => {
-                let vote = part.vote;
+                let (vote, covered) = (part.vote, part.last());
                 let result = raft.install_snapshot(part.into()).await;
                 if result.as_ref().is_ok_and(|response| response.vote <= vote) {
                     pulse.heard_leader(vote.leader_id().term, true);
+                    self.filled(None, covered).await?;
                 }
                 Reply::Snapshot(result)
             }

@@ -63,6 +63,13 @@ pub(super) struct SnapshotPart {
     done: bool,
 }
 
+impl SnapshotPart {
+    /// The last entry that the snapshot covers.
+    pub fn last(&self) -> Option<Id> {
+        self.meta.last_log_id
+    }
+}
+
 impl From<InstallSnapshotRequest<Types>> for SnapshotPart {
     fn from(rpc: InstallSnapshotRequest<Types>) -> Self {
         Self { vote: rpc.vote, meta: rpc.meta, offset: rpc.offset, data: rpc.data, done: rpc.done }
@@ -104,7 +111,7 @@ pub(super) enum Rejected {
     Disorder,
     #[error("this node has no log yet: it does not vote")]
     Blank,
-    #[error("this node has only just joined: it does not vote before it holds what is committed")]
+    #[error("this node has only just joined: it votes for nobody who lacks what is committed")]
     Filling,
     #[error("that this node holds what is committed cannot be noted: {0}")]
     Unfilled(String),

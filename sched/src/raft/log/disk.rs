@@ -9,7 +9,7 @@ use super::super::files;
 use super::super::storage::{Pages, Storage};
 use super::super::types::{Ballot, Entry, Id, Types};
 use super::mark::Mark;
-use super::{Identity, LogFault};
+use super::{Filling, Identity, LogFault};
 use openraft::LogState;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
@@ -26,7 +26,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const VOTE: &str = "vote";
-/// See [`super::Log::is_filling`].
+/// See [`super::Filling`].
 pub(super) const FILLING: &str = "filling";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
@@ -197,7 +197,7 @@ impl Disk {
     pub fn verify(&self) -> Result<Identity, LogFault> {
         let identity: Identity = self.get_meta(IDENTITY)?.ok_or(LogFault::Anonymous)?;
         self.get_meta::<Ballot>(VOTE)?;
-        self.get_meta::<bool>(FILLING)?;
+        self.get_meta::<Filling>(FILLING)?;
         let committed: Option<Id> = self.get_meta(COMMITTED)?;
         let purged: Option<Id> = self.get_meta(PURGED)?;
         let first = purged.map_or(0, |id| id.index + 1);

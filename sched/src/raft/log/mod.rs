@@ -23,7 +23,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -110,12 +109,20 @@ struct Shared {
     disk: Disk,
     recent: Mutex<Recent>,
     flushed: Arc<Flushed>,
-    filling: AtomicBool,
+    filling: Mutex<Filling>,
     busy: Mutex<Busy>,
     /// What the snapshot on the disk covers, once a group uses the log.
     covers: OnceLock<watch::Receiver<Option<Id>>>,
     /// Known to be committed, written with the next append: it only saves replaying after a restart.
     committed: Mutex<Option<Id>>,
+}
+
+/// How far a newcomer's log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Filling {
+    under_way: bool,
+    /// The most that a leader has said to be committed while it was.
+    committed: Option<Id>,
 }
 
 /// What the disk is doing.
@@ -156,6 +163,10 @@ impl Shared {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn filling(&self) -> MutexGuard<'_, Filling> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn committed(&self) -> MutexGuard<'_, Option<Id>> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,7 +195,7 @@ impl Log {
         if let Some(vote) = vote {
             disk.put_meta(VOTE, &vote).map_err(error)?;
         }
-        let filling = !identity.founder;
+        let filling = Filling { under_way: !identity.founder, committed: None };
         disk.put_meta(FILLING, &filling).map_err(error)?;
         storage.rename(&unnamed, path).map_err(io)?;
         Ok(Self::new(storage, path, disk, None, filling))
@@ -215,7 +226,7 @@ impl Log {
         let disk = Disk::open(&**storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
         let committed = disk.committed().map_err(error)?;
-        let filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or(false);
+        let filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or_default();
         Ok((Self::new(storage, path, disk, committed, filling), identity))
     }
 
@@ -224,12 +235,12 @@ impl Log {
         path: &Path,
         disk: Disk,
         committed: Option<Id>,
-        filling: bool,
+        filling: Filling,
     ) -> Self {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
         let (storage, path) = (storage.clone(), path.to_owned());
         let (flushed, busy, covers) = (Arc::default(), Mutex::default(), OnceLock::new());
-        let filling = AtomicBool::new(filling);
+        let filling = Mutex::new(filling);
         let shared = Shared { storage, path, disk, recent, flushed, filling, busy, covers, committed };
         Self { shared: Arc::new(shared) }
     }
@@ -251,14 +262,26 @@ impl Log {
     /// Whether this node joined the group and has not yet held all that was committed when it did. By what the log says until
     /// then others voted once, or this node alone did, in an earlier part of its own.
     pub fn is_filling(&self) -> bool {
-        self.shared.filling.load(Ordering::Relaxed)
+        self.shared.filling().under_way
     }
 
-    /// It holds what a leader of the group has committed.
-    pub async fn filled(&self) -> Result<(), LogError> {
-        let noted = self.settled(|shared| shared.disk.put_meta(FILLING, &false)).await;
-        noted.map_err(|fault| self.error(fault))?;
-        self.shared.filling.store(false, Ordering::Relaxed);
+    /// Whether it may help to elect a node whose log ends there: not if that lacks what this one has heard to be committed.
+    pub fn may_elect(&self, last: Option<Id>) -> bool {
+        let filling = *self.shared.filling();
+        !filling.under_way || filling.committed.is_some_and(|committed| last >= Some(committed))
+    }
+
+    /// A leader that has committed so much has filled it up to here; `None`: not even that is known.
+    pub async fn filled(&self, end: Option<Id>, committed: Option<Id>) -> Result<(), LogError> {
+        let before = *self.shared.filling();
+        let committed = before.committed.max(committed);
+        let under_way = committed.is_none() || end < committed;
+        let filling = Filling { under_way, committed };
+        if before.under_way && filling != before {
+            let noted = self.settled(move |shared| shared.disk.put_meta(FILLING, &filling)).await;
+            noted.map_err(|fault| self.error(fault))?;
+            *self.shared.filling() = filling;
+        }
         Ok(())
     }
 

@@ -137,7 +137,7 @@ async fn a_voter_votes_once_in_a_term_whoever_else_stands() {
 
 /// What it is sent first is history: there it may be alone, or one of others that have gone since.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_joined_neither_leads_nor_votes_before_it_holds_what_is_committed() {
+async fn who_joined_does_not_lead_before_it_holds_what_is_committed_and_elects_nobody_who_lacks_it() {
     let mut bench = Bench::new();
     bench.join("b", "a").await;
     let id = |index| LogId::new(openraft::LeaderId::new(7, node_id("a")), index);
@@ -158,14 +158,21 @@ async fn who_joined_neither_leads_nor_votes_before_it_holds_what_is_committed() 
     bench.kill("b").await;
     let b = bench.restart("b").await;
     b.tell(set(&["a"]));
-    for question in [vote("a"), Request::WouldVote { last_log_id: Some(id(100)) }] {
+    for question in [vote("a"), Request::WouldVote { last_log_id: Some(id(4)) }] {
         assert!(refused(ask(&b, "a", &group_id(), 1, question).await).contains("only just joined"));
     }
+    let question = Request::WouldVote { last_log_id: Some(id(5)) };
+    assert!(
+        matches!(ask(&b, "a", &group_id(), 1, question).await, Reply::WouldVote(_)),
+        "it has what counts"
+    );
     // Who is alone, and may stand, stands at once.
     tokio::time::sleep(Timings::lan().lease).await;
     assert_eq!(b.status().borrow().role, Role::Voter);
     assert_eq!(b.status().borrow().term, 9, "it stood for election");
-    let answer = ask(&b, "a", &group_id(), 1, fill(0, Some(id(0)), vec![])).await;
+    let rest =
+        (1..=5).map(|index| Entry { log_id: id(index), payload: openraft::EntryPayload::Blank }).collect();
+    let answer = ask(&b, "a", &group_id(), 1, fill(0, Some(id(0)), rest)).await;
     assert!(matches!(answer, Reply::Append(Ok(AppendEntriesResponse::Success))));
     until(&b, |status| status.role == Role::Leader).await;
     bench.end([b]).await;
