@@ -65,6 +65,8 @@ impl Tenure {
                 let knows = theirs.applied >= own.named_at;
                 (knows && !theirs.names) || !self.has_voted
             }
+            // Whoever brings it in may count on it already, and be away.
+            None if own.learns => false,
             _ => !own.names,
         };
         if !unnamed {
@@ -155,10 +157,19 @@ mod tests {
         for now_ms in [1_200, 10_000, 60_000] {
             assert!(!tenure.is_over(learner, word(false, 10), &RULES, now_ms), "at {now_ms}");
         }
+        // Nobody says anything: whoever brings it in may have named it, and be gone for a while.
+        assert!(!tenure.is_over(Own { led: false, ..learner }, None, &RULES, 60_300));
         assert!(!tenure.is_over(own(true, true, 12), word(true, 12), &RULES, 60_500));
         // And out once more.
         assert!(!tenure.is_over(own(false, true, 14), word(false, 14), &RULES, 61_000));
         assert!(tenure.is_over(own(false, true, 14), word(false, 14), &RULES, 61_501));
+        // One that was never named waits as long as nobody else is heard.
+        let (mut tenure, alone) = (Tenure::default(), Own { led: false, ..learner });
+        for now_ms in [0, 100_000, 200_000] {
+            assert!(!tenure.is_over(alone, None, &RULES, now_ms), "at {now_ms}");
+        }
+        assert!(!tenure.is_over(alone, word(false, 20), &RULES, 300_000));
+        assert!(tenure.is_over(alone, word(false, 20), &RULES, 360_001));
     }
 
     proptest! {
