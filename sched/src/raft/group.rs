@@ -247,7 +247,14 @@ impl Group {
             let voted = log.clone().read_vote().await.map_err(GroupError::fatal)?.unwrap_or_default();
             let begun = |metrics: &RaftMetrics<_, _>| metrics.vote >= voted || metrics.running_state.is_err();
             raft.metrics().wait_for(begun).await.map_err(|_| GroupError::Stopped)?;
-            let first = derive(&raft.metrics().borrow(), &identity, &pulse, &config.timings, view.revision());
+            let first = derive(
+                &raft.metrics().borrow(),
+                &identity,
+                &pulse,
+                &config.timings,
+                view.revision(),
+                &links.flushed,
+            );
             let (status_sender, status) = watch::channel(first);
             let (queue, waiting) = mpsc::channel(proposer::QUEUE);
             let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -39,7 +39,7 @@ struct Shortening {
 
 impl Keeper {
     pub async fn run(self, stop: CancellationToken) {
-        let mut metrics = self.raft.metrics();
+        let (mut metrics, flushed) = (self.raft.metrics(), self.log.flushed());
         // Silence makes no event, so the clock has to look for it.
         let mut tick = tokio::time::interval(self.timings.heartbeat);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,7 +54,8 @@ impl Keeper {
                 },
             };
             let now = metrics.borrow_and_update().clone();
-            let status = derive(&now, &self.identity, &self.pulse, &self.timings, self.view.revision());
+            let status =
+                derive(&now, &self.identity, &self.pulse, &self.timings, self.view.revision(), &flushed);
             let leads = status.role == Role::Leader && status.quorum;
             self.status.send_if_modified(|last| {
                 let changed = *last != status;

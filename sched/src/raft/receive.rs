@@ -1,7 +1,7 @@
 //! The way in for other voters' frames: who may speak, and what is done with what they say.
 //!
-//! A node that has only just joined does not vote, and one whose log is empty lets nobody count it as a voter before it was
-//! filled as a learner's. A newcomer is never asked otherwise; a voter that lost its log is, and would put forgotten votes
+//! A node that has only just joined votes for nobody who lacks what it has heard to be committed, and one whose log is empty
+//! lets nobody count it as a voter before it was filled as a learner's. A newcomer is never asked otherwise; a voter that lost its log is, and would put forgotten votes
 //! and entries into a quorum.
 
 use super::Group;
@@ -61,7 +61,7 @@ impl Group {
         }
     }
 
-    /// Sees that an empty log is first filled as a learner's, and that no vote is given by half of one.
+    /// Sees that an empty log is first filled as a learner's, and that half of one elects nobody who knows less.
     fn fill(&self, request: &Request) -> Result<(), Rejected> {
         let candidate = match request {
             Request::Vote(rpc) => Some(rpc.last_log_id),
@@ -112,8 +112,8 @@ impl Group {
         let known = self.inner.raft.metrics().borrow().vote;
         let voted = given.unwrap_or(known).leader_id.max(known.leader_id);
         if rpc.vote.leader_id.term == voted.term && rpc.vote.leader_id != voted {
-            let last = self.inner.raft.data_metrics().borrow().last_log;
-            return Ok(VoteResponse::new(Ballot { leader_id: voted, committed: false }, last, false));
+            // Told of the other one, it would give up, and may have a majority without this vote.
+            return Ok(VoteResponse::new(Ballot::default(), None, false));
         }
         let vote = rpc.vote;
         let answer = self.inner.raft.vote(rpc).await?;

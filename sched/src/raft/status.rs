@@ -2,7 +2,7 @@
 
 use super::config::Timings;
 use super::heart::hears_quorum;
-use super::log::Identity;
+use super::log::{Flushed, Identity};
 use super::types::{GroupId, NodeId, RaftPeer, voters};
 use crate::state::Revision;
 use openraft::{RaftMetrics, ServerState};
@@ -171,9 +171,12 @@ pub(super) fn derive(
     pulse: &Pulse,
     timings: &Timings,
     revision: Revision,
+    flushed: &Flushed,
 ) -> Status {
     let members = metrics.membership_config.membership();
     let failed = metrics.running_state.as_ref().err().map(|fatal| fatal.to_string());
+    // openraft's core hears of it only when it asks for something.
+    let failed = failed.or_else(|| flushed.failure().map(|unwritten| unwritten.to_string()));
     let voter_ids: BTreeSet<NodeId> = members.voter_ids().collect();
     let votes = voter_ids.contains(&metrics.id);
     // Whoever left is not remembered for ever.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 const STALE: Duration = Duration::from_millis(2_500);
 /// How long a part may know less than the leader that asks for leases.
 const PASSED_AFTER: Duration = Duration::from_millis(500);
-/// As long as a voter without a leader is followed where another one hears a quorum.
+/// As long as a voter without a leader that hears a quorum is followed where another one has one.
 const LEADERLESS: Duration = Duration::from_secs(3);
 const TENURE: TenureRules = TenureRules { voted_out_after_ms: 500, never_voted_after_ms: 15_000 };
 /// Bytes on the way in a follow stream.
@@ -81,7 +81,7 @@ pub struct Machine {
     following: Option<Following>,
     heard: Heard,
     passed_since: Option<Instant>,
-    /// Since when the voter that it follows has known no leader.
+    /// Since when the voter that it follows has known no leader with a quorum.
     leaderless_since: Option<Instant>,
     /// Where its clock begins.
     began: Instant,
@@ -313,7 +313,8 @@ impl Machine {
         }
         // Also where it has nothing new to say.
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let leaderless = self.following.is_some() && heard.is_some_and(|(status, _)| status.leader.is_none());
+        let leaderless = self.following.is_some()
+            && heard.is_some_and(|(status, _)| status.leader.is_none() || !status.quorum);
         self.leaderless_since = leaderless.then(|| self.leaderless_since.unwrap_or_else(Instant::now));
         let leaves = self.leaderless_since.is_some_and(|since| since.elapsed() >= LEADERLESS);
         let sources = (0..NODES).filter(|node| *node != self.me && world.wires.passes(*node, self.me));

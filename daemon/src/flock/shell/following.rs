@@ -13,24 +13,22 @@ use tokio::time::Instant;
 /// A stream that broke is not opened again sooner.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(100);
 
-/// A voter that has known no leader for this long is left for one that hears a quorum: it may have been voted out, together
-/// with those that it still hears, and was never told.
+/// A voter that has known no leader with a quorum for this long is left for one that does: it may have been voted out,
+/// together with those that it still hears, and was never told.
 const LEADERLESS: Duration = Duration::from_secs(3);
 
 /// A follow stream at work.
 pub(super) struct Following {
     pub from: PeerId,
     pub task: JoinHandle<String>,
-    /// Since when it has known no leader.
+    /// Since when it has known no leader with a quorum.
     leaderless: Option<Instant>,
 }
 
 impl Following {
     fn heard(&mut self, status: &raft::Status, now: Instant) {
-        self.leaderless = match status.leader {
-            Some(_) => None,
-            None => self.leaderless.or(Some(now)),
-        };
+        let led = status.leader.is_some() && status.quorum;
+        self.leaderless = if led { None } else { self.leaderless.or(Some(now)) };
     }
 
     fn is_left_for(&self, best: Option<(bool, PeerId)>, now: Instant) -> bool {
@@ -132,7 +130,7 @@ mod tests {
     use gaggle_sched::raft::{GroupId, Role};
     use gaggle_sched::state::Revision;
 
-    fn status(leader: Option<&str>) -> raft::Status {
+    fn status(leader: Option<&str>, quorum: bool) -> raft::Status {
         raft::Status {
             group: GroupId::from_random([7; 8]),
             epoch: 1,
@@ -142,7 +140,7 @@ mod tests {
             voters: Default::default(),
             named_at: 0,
             role: Role::Voter,
-            quorum: leader.is_some(),
+            quorum,
             applied: 0,
             failed: None,
             caught_up: true,
@@ -156,15 +154,17 @@ mod tests {
         let mut following = Following { from, task, leaderless: None };
         let began = Instant::now();
         let after = |millis| began + Duration::from_millis(millis);
-        following.heard(&status(None), began);
-        following.heard(&status(None), after(2000));
+        following.heard(&status(None, false), began);
+        following.heard(&status(None, false), after(2000));
         assert!(!following.is_left_for(Some((true, other)), after(2900)), "an election takes its time");
         assert!(following.is_left_for(Some((true, other)), after(3000)));
         for best in [None, Some((false, other)), Some((true, from))] {
             assert!(!following.is_left_for(best, after(3000)), "nobody knows more: {best:?}");
         }
-        following.heard(&status(Some("a")), after(3100));
-        following.heard(&status(None), after(3200));
-        assert!(!following.is_left_for(Some((true, other)), after(6000)));
+        following.heard(&status(Some("a"), true), after(3100));
+        // A leader that was voted out goes on taking itself for one.
+        following.heard(&status(Some("a"), false), after(3200));
+        assert!(!following.is_left_for(Some((true, other)), after(6100)));
+        assert!(following.is_left_for(Some((true, other)), after(6200)));
     }
 }

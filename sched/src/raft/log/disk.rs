@@ -138,7 +138,7 @@ impl Disk {
                 log.insert(*index, record.as_slice())?;
             }
             let last = log.last()?.map(|(index, _)| index.value());
-            // A snapshot may cover more than the log holds.
+            // What a snapshot brought is committed, and may not be in the log yet.
             if let Some(mark) = mark.filter(|_| committed.map(|id| id.index) <= last) {
                 txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
             }
@@ -222,7 +222,7 @@ impl Disk {
             open_entry(index, &record)?;
         }
         self.appended.store(bytes, Ordering::Relaxed);
-        // What is committed is written with the entry or after it. The engine reads a bit of its own that has turned as well.
+        // The mark is written with its entry or after it. Where a bit of the engine's own pages has turned, the log may seem empty.
         match committed {
             Some(id) if Some(id.index) > self.state()?.last_log_id.map(|last| last.index) => {
                 Err(LogFault::Hole(id.index))

@@ -1,10 +1,9 @@
 //! How far the log is on the disk.
 //!
 //! openraft 0.9 waits for the disk before it sends to anybody what was appended, so that a write would pay for two flushes,
-//! one after the other. Here an append is answered at once, and its flush runs beside what becomes of it (Ongaro's
-//! dissertation, 10.2.1). Whoever would speak of it waits here instead: a voter before it says that it holds an entry, a
-//! leader before it says that one is committed, and each of them before it applies one. So nobody hears of anything that
-//! only this node's memory holds.
+//! one after the other. Here an append is answered at once, and a leader's goes out while it is flushed (Ongaro's
+//! dissertation, 10.2.1). What is claimed of it waits here instead: a voter's word that it holds an entry, a leader's that one
+//! is committed, and the commit itself before it is applied. So nobody counts on what only this node's memory holds.
 
 use std::collections::VecDeque;
 use tokio::sync::watch;
@@ -60,6 +59,11 @@ impl Flushed {
         let state = state.wait_for(|state| state.failed.is_some() || reached(state)).await;
         // The sender is this one's own.
         state.map_or(Ok(()), |state| state.failed.clone().map_or(Ok(()), Err))
+    }
+
+    /// Why nothing is written any more.
+    pub fn failure(&self) -> Option<Unwritten> {
+        self.state.borrow().failed.clone()
     }
 
     pub(super) async fn room(&self) -> Result<(), Unwritten> {
@@ -146,6 +150,7 @@ mod tests {
         assert!(poll!(&mut one).is_pending());
         flushed.fail(&std::io::Error::other("the disk is full"));
         let error = one.await.unwrap_err();
+        assert_eq!(flushed.failure(), Some(error.clone()));
         assert_eq!(error.to_string(), "what was appended did not reach the disk: the disk is full");
         for later in
             [flushed.up_to(0).now_or_never(), flushed.all().now_or_never(), flushed.room().now_or_never()]

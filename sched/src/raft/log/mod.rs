@@ -1,6 +1,6 @@
 //! The log on disk: entries, vote, purge mark, commit mark and the group's identity in one redb file.
 //!
-//! Every vote is on the disk before it is answered, and every entry before anybody is told of it ([`Flushed`]). Every record
+//! Every vote is on the disk before it is answered, and every entry before anybody counts on it ([`Flushed`]). Every record
 //! carries a checksum that is checked when it is read. It knows nothing of what an entry's transactions mean.
 
 mod disk;
@@ -110,6 +110,8 @@ struct Shared {
     recent: Mutex<Recent>,
     flushed: Arc<Flushed>,
     filling: Mutex<Filling>,
+    /// One note of it after the other.
+    noting: Mutex<()>,
     busy: Mutex<Busy>,
     /// What the snapshot on the disk covers, once a group uses the log.
     covers: OnceLock<watch::Receiver<Option<Id>>>,
@@ -123,6 +125,17 @@ pub(super) struct Filling {
     under_way: bool,
     /// The most that a leader has said to be committed while it was.
     committed: Option<Id>,
+}
+
+impl Filling {
+    /// After the log has been brought up to `end` by a leader that has committed so much.
+    fn filled(self, end: Option<Id>, committed: Option<Id>) -> Self {
+        if !self.under_way {
+            return self;
+        }
+        let committed = self.committed.max(committed);
+        Self { under_way: committed.is_none() || end < committed, committed }
+    }
 }
 
 /// What the disk is doing.
@@ -226,7 +239,9 @@ impl Log {
         let disk = Disk::open(&**storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
         let committed = disk.committed().map_err(error)?;
-        let filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or_default();
+        let filling: Filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or_default();
+        // What came last may be there, and no note of it.
+        let filling = filling.filled(disk.state().map_err(error)?.last_log_id, None);
         Ok((Self::new(storage, path, disk, committed, filling), identity))
     }
 
@@ -240,8 +255,9 @@ impl Log {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
         let (storage, path) = (storage.clone(), path.to_owned());
         let (flushed, busy, covers) = (Arc::default(), Mutex::default(), OnceLock::new());
-        let filling = Mutex::new(filling);
-        let shared = Shared { storage, path, disk, recent, flushed, filling, busy, covers, committed };
+        let (filling, noting) = (Mutex::new(filling), Mutex::default());
+        let shared =
+            Shared { storage, path, disk, recent, flushed, filling, noting, busy, covers, committed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -259,8 +275,8 @@ impl Log {
         self.shared.flushed.clone()
     }
 
-    /// Whether this node joined the group and has not yet held all that was committed when it did. By what the log says until
-    /// then others voted once, or this node alone did, in an earlier part of its own.
+    /// Whether this node joined the group and has not yet held all that leaders have told it to be committed. By what the log
+    /// says until then others voted once, or this node alone did, in an earlier part of its own.
     pub fn is_filling(&self) -> bool {
         self.shared.filling().under_way
     }
@@ -273,16 +289,17 @@ impl Log {
 
     /// A leader that has committed so much has filled it up to here; `None`: not even that is known.
     pub async fn filled(&self, end: Option<Id>, committed: Option<Id>) -> Result<(), LogError> {
-        let before = *self.shared.filling();
-        let committed = before.committed.max(committed);
-        let under_way = committed.is_none() || end < committed;
-        let filling = Filling { under_way, committed };
-        if before.under_way && filling != before {
-            let noted = self.settled(move |shared| shared.disk.put_meta(FILLING, &filling)).await;
-            noted.map_err(|fault| self.error(fault))?;
-            *self.shared.filling() = filling;
-        }
-        Ok(())
+        let noted = self.settled(move |shared| {
+            let _turn = shared.noting.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = *shared.filling();
+            let next = before.filled(end, committed);
+            if next != before {
+                shared.disk.put_meta(FILLING, &next)?;
+                *shared.filling() = next;
+            }
+            Ok(())
+        });
+        noted.await.map_err(|fault| self.error(fault))
     }
 
     /// Sees that `me`, if it led with this log, does not go on where it stopped: what it had sent may be gone from its own log,
@@ -302,8 +319,12 @@ impl Log {
         self.shared.disk.appended()
     }
 
-    /// For how long the disk has worked without having got anything done; nothing when it is idle.
+    /// For how long the disk has worked without having got anything done; nothing when it is idle, and for ever when it has
+    /// failed.
     pub fn busy_for(&self) -> Duration {
+        if self.shared.flushed.failure().is_some() {
+            return Duration::MAX;
+        }
         self.shared.busy().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -326,7 +347,7 @@ impl Log {
         result.map_err(|fault| self.error(fault))
     }
 
-    /// The same, after all that has been appended.
+    /// Work for the disk, after all that has been appended.
     async fn settled<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, LogFault> + Send + 'static,

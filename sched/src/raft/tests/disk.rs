@@ -247,3 +247,74 @@ async fn a_leader_that_was_restarted_leads_only_in_a_later_term() {
     let group = bench.hub.take("a");
     bench.end(group).await;
 }
+
+/// A file system whose work fails from some moment on.
+#[derive(Debug, Default)]
+struct Failing(std::sync::atomic::AtomicBool);
+
+#[async_trait::async_trait]
+impl Storage for Failing {
+    fn make_dir(&self, path: &std::path::Path) -> std::io::Result<()> {
+        FileSystem.make_dir(path)
+    }
+
+    fn exists(&self, path: &std::path::Path) -> std::io::Result<bool> {
+        FileSystem.exists(path)
+    }
+
+    fn create(&self, path: &std::path::Path) -> std::io::Result<()> {
+        FileSystem.create(path)
+    }
+
+    fn open(&self, path: &std::path::Path) -> std::io::Result<Box<dyn Pages>> {
+        FileSystem.open(path)
+    }
+
+    fn database(&self, path: &std::path::Path) -> std::io::Result<Option<Box<dyn Pages>>> {
+        FileSystem.database(path)
+    }
+
+    fn read(&self, path: &std::path::Path, limit_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
+        FileSystem.read(path, limit_bytes)
+    }
+
+    fn write_atomically(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+        FileSystem.write_atomically(path, bytes)
+    }
+
+    fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+        FileSystem.rename(from, to)
+    }
+
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        FileSystem.remove(path)
+    }
+
+    async fn work(&self, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::other("no space left")),
+            false => FileSystem.work(work).await,
+        }
+    }
+}
+
+/// Its followers have what it sent, and nothing asks its own core for anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_fails_says_so_and_another_one_leads() {
+    let mut bench = Bench::new();
+    let disk = Arc::new(Failing::default());
+    let config = GroupConfig { storage: disk.clone(), ..bench.config("a") };
+    let failing = Group::found(config, bench.hub.port("a"), bench.view("a"), group_id(), 1).await.unwrap();
+    bench.hub.put("a", &failing);
+    until(&failing, |status| status.quorum).await;
+    let others = [bench.join("b", "a").await, bench.join("c", "a").await];
+    failing.set_voters(set(&["a", "b", "c"])).await.unwrap();
+    let kept = write(&failing, "kept").await;
+    disk.0.store(true, Ordering::SeqCst);
+    failing.propose(put("lost", "in between")).await.unwrap_err();
+    let failed = until(&failing, |status| status.failed.is_some()).await;
+    assert!(failed.failed.unwrap().contains("no space left") && !failed.quorum);
+    let after = write(leader(others.iter()).await, "after").await;
+    assert!(after.revision > kept.revision);
+    bench.end(others.into_iter().chain([failing])).await;
+}
