@@ -302,6 +302,11 @@ const MOVED: &[Line] = &[
     line("kubectl wait pod/bare --for=condition=Ready --timeout=60s", &["condition met"]),
     line("kubectl logs bare --tail=2 --timestamps --since=60s --limit-bytes=1000", &["Z "]),
     line("kubectl run once --image=busybox:1.36 --restart=Never -i --rm --quiet -- echo said", &["said"]),
+    // Long before anybody is attached, and long before it ends.
+    line(
+        "kubectl run early --image=busybox:1.36 --restart=Never -i --rm --quiet -- sh -c 'echo said; sleep 3'",
+        &["said"],
+    ),
     line("kubectl cordon d2", &["node/d2 cordoned"]),
     line("kubectl get node d2", &["SchedulingDisabled"]),
     refused("kubectl drain d2 --timeout=5s", &["bare"]),

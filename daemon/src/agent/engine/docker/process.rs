@@ -68,7 +68,11 @@ pub async fn attach(
     let stderr = stderr || (tty && stdout);
     let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(u8::from);
     let keys = DETACH_KEYS.replace('^', "%5E").replace('@', "%40").replace(',', "%2C");
-    let query = format!("stream=1&stdin={stdin}&stdout={stdout}&stderr={stderr}&detachKeys={keys}");
+    // Made for one conversation, which nothing that it said before must be missing from: what is short says all it has to
+    // say before anybody is there.
+    let logs = u8::from(end == EndOfInput::Closes);
+    let query =
+        format!("logs={logs}&stream=1&stdin={stdin}&stdout={stdout}&stderr={stderr}&detachKeys={keys}");
     let stream = docker.hijack(&format!("/containers/{id}/attach?{query}"), String::new()).await?;
     // Docker lets a client wait for the next start of a container that has ended: asked afterwards, since one that
     // ends from now on ends the conversation.
