@@ -59,6 +59,10 @@ pub fn unplug(layout: &Layout, index: usize) -> Result<()> {
 
 /// Puts each group on a bridge of its own; the first one stays on the whole bridge.
 pub fn cut(layout: &Layout, groups: &[&[usize]]) -> Result<()> {
+    // Who moves to a bridge must not meet there, for a moment, those who have yet to leave it.
+    for &index in groups.iter().skip(1).copied().flatten() {
+        ip(&format!("-n {} link set {} nomaster", layout.switch(), Layout::port(index)))?;
+    }
     for (number, group) in groups.iter().enumerate() {
         let bridge = format!("br{number}");
         if number > 0 && ip(&format!("-n {} link show {bridge}", layout.switch())).is_err() {
