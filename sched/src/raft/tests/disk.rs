@@ -248,9 +248,18 @@ async fn a_leader_that_was_restarted_leads_only_in_a_later_term() {
     bench.end(group).await;
 }
 
-/// A file system whose work fails from some moment on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Does {
+    #[default]
+    Work,
+    /// Nothing ends.
+    Hang,
+    Fail,
+}
+
+/// A file system whose disk hangs or fails from some moment on.
 #[derive(Debug, Default)]
-struct Failing(std::sync::atomic::AtomicBool);
+struct Failing(tokio::sync::watch::Sender<Does>);
 
 #[async_trait::async_trait]
 impl Storage for Failing {
@@ -291,9 +300,10 @@ impl Storage for Failing {
     }
 
     async fn work(&self, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(std::io::Error::other("no space left")),
-            false => FileSystem.work(work).await,
+        let does = *self.0.subscribe().wait_for(|does| *does != Does::Hang).await.unwrap();
+        match does {
+            Does::Fail => Err(std::io::Error::other("no space left")),
+            _ => FileSystem.work(work).await,
         }
     }
 }
@@ -310,11 +320,52 @@ async fn a_leader_whose_disk_fails_says_so_and_another_one_leads() {
     let others = [bench.join("b", "a").await, bench.join("c", "a").await];
     failing.set_voters(set(&["a", "b", "c"])).await.unwrap();
     let kept = write(&failing, "kept").await;
-    disk.0.store(true, Ordering::SeqCst);
+    disk.0.send_replace(Does::Fail);
     failing.propose(put("lost", "in between")).await.unwrap_err();
     let failed = until(&failing, |status| status.failed.is_some()).await;
     assert!(failed.failed.unwrap().contains("no space left") && !failed.quorum);
     let after = write(leader(others.iter()).await, "after").await;
     assert!(after.revision > kept.revision);
     bench.end(others.into_iter().chain([failing])).await;
+}
+
+/// Whoever's disk it is: the voter's, without which there is no quorum, or the leader's, which has the other's word.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_that_two_of_two_disks_do_not_hold() {
+    let mut bench = Bench::new();
+    let disks = [Arc::new(Failing::default()), Arc::new(Failing::default())];
+    let config = |bench: &Bench, peer, disk: &Arc<Failing>| GroupConfig {
+        storage: disk.clone(),
+        ..bench.config(peer)
+    };
+    let (port, view) = (bench.hub.port("a"), bench.view("a"));
+    let leader = Group::found(config(&bench, "a", &disks[0]), port, view, group_id(), 1).await.unwrap();
+    bench.hub.put("a", &leader);
+    until(&leader, |status| status.quorum).await;
+    let (port, view) = (bench.hub.port("b"), bench.view("b"));
+    let joined = Group::join(config(&bench, "b", &disks[1]), port, view, group_id(), 1, set(&["a"])).await;
+    let voter = joined.unwrap();
+    bench.hub.put("b", &voter);
+    leader.set_voters(set(&["a", "b"])).await.unwrap();
+    for (n, disk) in disks.iter().enumerate() {
+        let before = leader.inner.raft.data_metrics().borrow().last_log;
+        disk.0.send_replace(Does::Hang);
+        let mut proposal = Box::pin(leader.propose(put(&format!("x{n}"), "held")));
+        let taken = async |group: &Group| {
+            let mut metrics = group.inner.raft.data_metrics();
+            metrics.wait_for(|metrics| metrics.last_log > before).await.unwrap();
+        };
+        let both = async { tokio::join!(taken(&leader), taken(&voter)) };
+        tokio::select! {
+            answer = &mut proposal => panic!("{n}: {answer:?} before both had it"),
+            taken = tokio::time::timeout(PATIENCE, both) => { taken.unwrap(); }
+        }
+        // An answer that did not wait would be there by now.
+        let early = tokio::time::timeout(Timings::lan().heartbeat * 3, &mut proposal).await;
+        assert!(early.is_err(), "{n}: {early:?} while a disk hangs");
+        assert!(bench.views.values().all(|view| !has(view, &format!("x{n}"))), "it was applied");
+        disk.0.send_replace(Does::Work);
+        proposal.await.unwrap().unwrap();
+    }
+    bench.end([leader, voter]).await;
 }
