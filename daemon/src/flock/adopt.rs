@@ -13,9 +13,7 @@ use crate::documents::{DocumentError, Documents, Trouble, wish_of};
 use gaggle_gossip::intent::{Beyond, Change, Heads, Intent, IntentError, Keeper, PrepareError};
 use gaggle_sched::controller::{Note, notes};
 use gaggle_sched::runner::Lead;
-use gaggle_sched::state::{
-    Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, Store, View, Write,
-};
+use gaggle_sched::state::{Adopted, Expect, Expired, Key, Object, Propose, Revision, Seen, View, Write};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +32,8 @@ const GATHER: Duration = Duration::from_millis(250);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.
 const SETTLE: Duration = Duration::from_millis(300);
+/// Documents that are compared with the state while it is held.
+const COMPARED_AT_ONCE: usize = 1000;
 /// How often the leader looks for documents of objects that controllers deleted.
 const BURY_EVERY: Duration = Duration::from_secs(10);
 
@@ -339,7 +339,8 @@ async fn begin_anew(
 /// Objects that controllers deleted (an owner's dependents, a namespace's content) leave documents that still say that
 /// somebody wants them: those end too, or the next group to adopt them would make the objects again.
 async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
-    for key in view.read(Store::gone_but_adopted) {
+    let gone: Vec<Key> = view.read(|store| store.gone_but_adopted().cloned().collect());
+    for key in gone {
         let doc = doc_key(&key);
         let adopted = view.read(|store| store.adopted(&key).cloned());
         let ended = match burial(&said(intent, &doc), adopted.as_ref()) {
@@ -399,7 +400,13 @@ impl Look {
                 digest.insert(doc, heads);
             }
         }
-        let candidates: Vec<_> = view.read(|store| differing(store, digest.into_iter()).collect());
+        // Where there are many, whoever writes is let in between.
+        let mut candidates = Vec::new();
+        let mut digest = digest.into_iter();
+        while digest.len() > 0 {
+            let some = digest.by_ref().take(COMPARED_AT_ONCE);
+            candidates.extend(view.read(|store| differing(store, some).collect::<Vec<_>>()));
+        }
         let mut ahead = Vec::new();
         for (doc, adopted) in candidates {
             // Its heads are those of the moment in which it held what was adopted: any older ones would take that back.

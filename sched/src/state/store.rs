@@ -2,8 +2,8 @@
 
 use super::ordered::Ordered;
 use super::{
-    Adopted, Applied, ByKey, Expect, Gaps, Heads, Key, Object, Refused, Resource, Revision, Seen, Txn, TxnId,
-    Write, resource_of,
+    Adopted, Applied, ByKey, Expect, Gaps, Heads, Key, Object, Place, Refused, Resource, Revision, Seen, Txn,
+    TxnId, Write, resource_of,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,8 @@ pub struct Store {
     ownerless: ByKey<()>,
     by_node: HashMap<String, BTreeSet<Key>>,
     adopted: ByKey<Arc<Heads>>,
+    /// See [`Store::gone_but_adopted`].
+    gone: BTreeSet<Key>,
     /// Known to those who vote: what is followed says nothing of it.
     ordered: Ordered,
     gaps: Gaps,
@@ -115,7 +117,7 @@ impl Store {
         for (key, revision, value) in snapshot.objects {
             store.set(&key, Some(Arc::new(Object::new(revision, value))));
         }
-        store.adopted = snapshot.adopted.into_iter().map(|(key, heads)| (key, Arc::new(heads))).collect();
+        store.adopt(snapshot.adopted.into_iter().map(|(key, heads)| (key, Arc::new(heads))).collect());
         store.ordered = snapshot.ordered.into_iter().collect();
         store.term = snapshot.term;
         store.gaps = snapshot.gaps;
@@ -128,7 +130,7 @@ impl Store {
         for (place, object) in frozen.objects.iter() {
             store.set(&place.key(), Some(object.clone()));
         }
-        store.adopted = frozen.adopted;
+        store.adopt(frozen.adopted);
         store.ordered = frozen.ordered.into_iter().collect();
         store.term = frozen.term;
         store.gaps = frozen.gaps;
@@ -366,6 +368,7 @@ impl Store {
             Some(heads) => self.adopted.insert(&before.key, heads),
             None => self.adopted.remove(&before.key),
         };
+        self.index_gone(&before.key);
     }
 
     /// Takes over which transactions were ordered from a store with the same content: every voter must know the same ones,
@@ -446,12 +449,23 @@ impl Store {
     }
 
     /// Objects that something was adopted for, and that are gone.
-    pub fn gone_but_adopted(&self) -> Vec<Key> {
-        let gone = self
-            .adopted
-            .iter()
-            .filter(|(place, heads)| !heads.is_empty() && self.objects.get(*place).is_none());
-        gone.map(|(place, _)| place.key()).collect()
+    pub fn gone_but_adopted(&self) -> impl Iterator<Item = &Key> {
+        self.gone.iter()
+    }
+
+    /// Takes over what was adopted for the objects that are there, and for others.
+    fn adopt(&mut self, adopted: ByKey<Arc<Heads>>) {
+        self.adopted = adopted;
+        let keys = self.adopted.iter().filter(|(place, heads)| is_gone(&self.objects, *place, heads));
+        self.gone = keys.map(|(place, _)| place.key()).collect();
+    }
+
+    /// Keeps [`Store::gone_but_adopted`] true for a key whose object, or what was adopted for it, may have changed.
+    fn index_gone(&mut self, key: &Key) {
+        match self.adopted.get(key).is_some_and(|heads| is_gone(&self.objects, key, heads)) {
+            true => self.gone.insert(key.clone()),
+            false => self.gone.remove(key),
+        };
     }
 
     fn commit(&mut self, key: &Key, object: Option<Arc<Object>>, intent: Option<Adopted>) {
@@ -461,6 +475,7 @@ impl Store {
             None => {}
         }
         let previous = self.set(key, object.clone());
+        self.index_gone(key);
         let change = Change { revision: self.revision, key: key.clone(), object, previous, intent };
         self.history.push_back(Arc::new(change));
     }
@@ -503,6 +518,11 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether there is no object where something was adopted for one.
+fn is_gone<'a>(objects: &ByKey<Arc<Object>>, place: impl Into<Place<'a>>, adopted: &Heads) -> bool {
+    !adopted.is_empty() && objects.get(place).is_none()
 }
 
 fn node_of(object: &Object) -> Option<&str> {

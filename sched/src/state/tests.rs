@@ -1,5 +1,7 @@
 use super::*;
+use proptest::prelude::*;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 fn put(name: &str, value: &str, expect: Expect) -> Write {
     let key = Key::new(Resource::fixed("configmaps"), "default", name);
@@ -109,4 +111,49 @@ fn who_reads_a_change_reads_its_revision_too() {
         }
     }
     writing.join().unwrap();
+}
+
+/// What was adopted for an object that is gone, found by looking through everything.
+fn gone(store: &Store) -> BTreeSet<Key> {
+    let snapshot = store.snapshot();
+    let there: BTreeSet<Key> = snapshot.objects.into_iter().map(|(key, ..)| key).collect();
+    let adopted = snapshot.adopted.into_iter().filter(|(_, heads)| !heads.is_empty());
+    adopted.map(|(key, _)| key).filter(|key| !there.contains(key)).collect()
+}
+
+/// Puts and deletes of two objects, with and without a document, some of which are refused.
+fn any_write() -> impl Strategy<Value = Write> {
+    let heads = prop::option::of(prop::sample::select(vec![vec![], vec![[1; 32]], vec![[2; 32]]]));
+    let intent = heads.prop_map(|heads| heads.map(|heads| Adopted { change: vec![], heads, base: None }));
+    let expect = prop::sample::select(vec![Expect::Any, Expect::Absent, Expect::Present]);
+    (prop::sample::select(vec!["a", "b"]), any::<bool>(), expect, intent).prop_map(
+        |(name, puts, expect, intent)| {
+            let Write::Put { key, value, .. } = put(name, "1", Expect::Any) else {
+                unreachable!("it is a put")
+            };
+            match puts {
+                true => Write::Put { key, value, expect, intent },
+                false => Write::Delete { key, expect, intent },
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn objects_that_are_gone_are_known_without_looking_for_them(
+        txns in prop::collection::vec(prop::collection::vec(any_write(), 1..4), 0..12),
+    ) {
+        let (mut store, mut follower) = (Store::default(), Store::default());
+        for writes in txns {
+            let seen = store.seen();
+            _ = store.apply(&Txn::from(writes));
+            for change in store.changes_since(seen).unwrap() {
+                follower.follow_shared(&change);
+            }
+            for known in [&store, &follower, &Store::from_snapshot(store.snapshot()), &Store::from_frozen(store.freeze())] {
+                prop_assert_eq!(known.gone_but_adopted().cloned().collect::<BTreeSet<_>>(), gone(&store));
+            }
+        }
+    }
 }

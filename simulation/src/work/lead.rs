@@ -314,8 +314,8 @@ impl World<'_> {
         (acting.documents_seen, acting.adopt_again) = (life.documents_changed, false);
         let store = &life.store;
         for key in store.gone_but_adopted() {
-            let held = documents.get(&adoption::doc_key(&key));
-            let ended = match adoption::burial(&documents::said(held), store.adopted(&key)) {
+            let held = documents.get(&adoption::doc_key(key));
+            let ended = match adoption::burial(&documents::said(held), store.adopted(key)) {
                 Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),
                 Some(Burial::End) => {
                     let (wanted, now_ms) = (Wanted::Whole(None), documents::now_ms(now));
@@ -325,7 +325,7 @@ impl World<'_> {
                 None => None,
             };
             if let Some(ended) = ended {
-                let write = Write::Delete { key, expect: Expect::Absent, intent: Some(ended) };
+                let write = Write::Delete { key: key.clone(), expect: Expect::Absent, intent: Some(ended) };
                 duties.incoming.push((write.into(), Waiter::Nobody));
             }
         }
