@@ -6,7 +6,7 @@
 use super::index::{BUCKETS, Hash};
 use super::sync::{CALL_DEADLINE, Peers};
 use super::wire::{Answer, BUDGET_BYTES, Question, WireError, decode, encode};
-use super::{DocKey, Heads, Intent, IntentError, Want, lock};
+use super::{DocKey, Heads, Intent, IntentError, Want};
 use serde_bytes::ByteBuf;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::time::timeout;
@@ -47,7 +47,7 @@ async fn call(peers: &impl Peers, peer: &str, question: &Question) -> Result<Ans
 /// Compares with the peer, pulls what this node lacks and pushes what the peer lacks.
 pub async fn compare(intent: &Intent, peers: &impl Peers, peer: &str) -> Result<(), CompareError> {
     let (root, ours) = {
-        let mut index = lock(&intent.0.index);
+        let mut index = intent.index();
         (index.root(), index.hashes())
     };
     let theirs: Vec<Hash> = match call(peers, peer, &Question::Compare { root }).await? {
@@ -81,7 +81,7 @@ async fn compare_bucket(
         let last = entries.last().map(|(key, ..)| key.clone());
         // Our own keys of the same stretch, to see which of them the peer lacks.
         let ours: Vec<Want> = {
-            let index = lock(&intent.0.index);
+            let index = intent.index();
             let page = index.page(bucket, after.as_deref());
             let page = page.take_while(|(key, ..)| !more || last.as_ref().is_some_and(|last| *key <= last));
             page.map(|(key, incarnation, heads)| want(key, incarnation, heads)).collect()
@@ -105,7 +105,7 @@ fn want(key: &str, incarnation: u32, heads: &Heads) -> Want {
 
 /// What this node has of a key now.
 fn held(intent: &Intent, key: &str) -> Want {
-    match lock(&intent.0.index).get(key) {
+    match intent.index().get(key) {
         Some(summary) => want(key, summary.incarnation, &summary.heads),
         None => Want { key: key.to_owned(), incarnation: 0, heads: Heads::new() },
     }

@@ -12,11 +12,12 @@ mod compare;
 mod document;
 mod frame;
 mod guard;
+mod held;
 mod index;
 mod leaf;
 mod mark;
 mod order;
-mod owner;
+mod reader;
 pub mod replica;
 mod schema;
 mod serve;
@@ -26,6 +27,7 @@ mod sync;
 mod tree;
 mod vet;
 mod wire;
+mod writer;
 
 #[cfg(test)]
 mod samples;
@@ -40,17 +42,20 @@ pub use store::StoreError;
 pub use sync::{Keeper, Peers, Syncer};
 pub use wire::MAX_MESSAGE_BYTES;
 
+use guard::caught;
+use held::Held;
 use index::Index;
-use owner::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Owner, Request, Sent};
+use reader::{Job, Reader, Sent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Standing;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::Summary;
 use tokio::sync::{mpsc, oneshot, watch};
+use writer::{BATCH_FRAMES, MAX_DOCUMENTS, MAX_KEY_BYTES, Request, Writer};
 
 /// A key as the caller spells it: `deployments.apps/default/web`.
 pub type DocKey = String;
@@ -59,7 +64,7 @@ pub type DocKey = String;
 /// them out, there is a mark of their incarnation among them.
 pub type Heads = Vec<[u8; 32]>;
 
-/// Requests that wait for the owner's thread; askers beyond wait in turn.
+/// What waits for the writer's thread, and for the reader's; askers beyond wait in turn.
 const WAITING_REQUESTS: usize = 256;
 
 /// A prepared change: how it travels, and the document's heads once it is applied where it was prepared.
@@ -138,16 +143,21 @@ pub struct Intent(Arc<Inner>);
 
 struct Inner {
     /// `None` only while being dropped.
-    requests: Option<mpsc::Sender<Request>>,
-    thread: Option<JoinHandle<()>>,
-    index: Arc<Mutex<Index>>,
+    channels: Option<Channels>,
+    threads: Vec<JoinHandle<()>>,
+    reader: Arc<Reader>,
     changed: watch::Receiver<u64>,
+}
+
+struct Channels {
+    requests: mpsc::Sender<Request>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
+        self.channels = None;
+        for thread in self.threads.drain(..) {
             // It catches its panics; one that got through has been printed.
             let _ = thread.join();
         }
@@ -162,19 +172,26 @@ impl Intent {
     /// A damaged file is [`StoreError::Corrupt`] in [`IntentError::Store`].
     pub fn open(path: &Path, actor: &str, schema: impl Schema) -> Result<Self, IntentError> {
         let (store, summaries) = store::Store::open(path)?;
-        let index = Arc::new(Mutex::new(Index::new(summaries)));
-        let (requests, receiver) = mpsc::channel(WAITING_REQUESTS);
+        let (held, schema) = (Arc::new(Held::new(store, summaries)), Arc::new(schema));
+        let (requests, waiting_requests) = mpsc::channel(WAITING_REQUESTS);
+        let (jobs, waiting_jobs) = mpsc::channel(WAITING_REQUESTS);
         let (changed_sender, changed) = watch::channel(0);
-        let owner = Owner {
-            store,
-            index: index.clone(),
-            schema: Arc::new(schema),
-            actor: actor.to_owned(),
-            changed: changed_sender,
+        let writer = Writer { held: held.clone(), schema: schema.clone(), changed: changed_sender };
+        let reader = Arc::new(Reader { held, schema, actor: actor.to_owned() });
+        let mut inner = Inner {
+            channels: Some(Channels { requests, jobs }),
+            threads: Vec::new(),
+            reader: reader.clone(),
+            changed,
         };
-        let thread = std::thread::Builder::new().name("intent".to_owned()).spawn(|| owner.run(receiver));
-        let thread = thread.map_err(|error| IntentError::Thread(Arc::new(error)))?;
-        Ok(Self(Arc::new(Inner { requests: Some(requests), thread: Some(thread), index, changed })))
+        let mut start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+            inner.threads.push(thread.map_err(|error| IntentError::Thread(Arc::new(error)))?);
+            Ok::<_, IntentError>(())
+        };
+        start("intent-writer", Box::new(move || writer.run(waiting_requests)))?;
+        start("intent-reader", Box::new(move || reader.run(waiting_jobs)))?;
+        Ok(Self(Arc::new(inner)))
     }
 
     /// [`open`](Self::open), and a damaged file goes aside for a person to look at: then the documents begin anew, and
@@ -253,8 +270,8 @@ impl Intent {
     }
 
     async fn change(&self, key: &str, wanted: Wanted, noted: Option<&Noted>) -> Result<Change, IntentError> {
-        let (key, noted) = (key.to_owned(), noted.cloned());
-        self.ask(|answer| Request::Prepare { key, wanted, noted, now_ms: now_ms(), answer }).await?
+        let noted = noted.cloned();
+        self.read(key, move |reader, key| reader.prepare(key, &wanted, noted.as_ref(), now_ms())).await?
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
@@ -282,20 +299,19 @@ impl Intent {
 
     /// What the key's document says; `None` if it is deleted or not here.
     pub async fn value(&self, key: &str) -> Result<Option<Value>, IntentError> {
-        let key = key.to_owned();
-        self.ask(|answer| Request::Value { key, answer }).await?
+        self.read(key, Reader::value).await?
     }
 
     /// The fields of the key's document that people who did not know of each other set differently, beyond what was so
     /// at the heads `since`.
     pub async fn conflicts(&self, key: &str, since: &Heads) -> Result<Vec<Conflict>, IntentError> {
-        let (key, (_, since)) = (key.to_owned(), mark::unmarked(since));
-        self.ask(|answer| Request::Conflicts { key, since, answer }).await?
+        let (_, since) = mark::unmarked(since);
+        self.read(key, move |reader, key| reader.conflicts(key, &since)).await?
     }
 
     /// Whether the key's document is gone for good, and a burial takes its place.
     pub fn is_buried(&self, key: &str) -> bool {
-        let index = lock(&self.0.index);
+        let index = self.index();
         let standing = index.get(key).map(|summary| summary.standing);
         matches!(standing, Some(Standing::Buried { .. }))
     }
@@ -313,8 +329,7 @@ impl Intent {
     /// before.
     pub async fn beyond(&self, key: &str, heads: &Heads) -> Result<Option<Beyond>, IntentError> {
         let (incarnation, heads) = mark::unmarked(heads);
-        let key = key.to_owned();
-        self.ask(|answer| Request::Covers { key, incarnation, heads, answer }).await?
+        self.read(key, move |reader, key| reader.beyond(key, incarnation, &heads)).await?
     }
 
     /// The change that brings a copy with `heads` up to this node's, or as far as about `budget` bytes reach; `None` if
@@ -329,27 +344,27 @@ impl Intent {
         budget: usize,
     ) -> Result<Option<Vec<u8>>, IntentError> {
         let (incarnation, heads) = mark::unmarked(heads);
-        let held = lock(&self.0.index).get(key).map_or(0, |summary| summary.incarnation);
+        let held = self.index().get(key).map_or(0, |summary| summary.incarnation);
         let want = Want { key: key.to_owned(), incarnation: incarnation.unwrap_or(held), heads };
         Ok(self.since(vec![want], budget).await?.frames.pop().map(|(_, frame, _)| frame))
     }
 
     /// `None` if this node knows nothing of the key.
     pub fn heads(&self, key: &str) -> Option<Heads> {
-        let index = lock(&self.0.index);
+        let index = self.index();
         index.get(key).filter(|summary| index::is_known(summary)).map(Summary::marked_heads)
     }
 
     /// Whether the key's object was deleted, and not created anew.
     pub fn is_deleted(&self, key: &str) -> bool {
-        let index = lock(&self.0.index);
+        let index = self.index();
         let standing = index.get(key).map(|summary| summary.standing);
         matches!(standing, Some(Standing::Deleted { .. } | Standing::Buried { .. }))
     }
 
     /// The keys that have an object, sorted.
     pub fn keys(&self) -> Vec<DocKey> {
-        let index = lock(&self.0.index);
+        let index = self.index();
         let live = index.iter().filter(|(_, summary)| summary.standing == Standing::Live);
         let mut keys: Vec<DocKey> = live.map(|(key, _)| key.clone()).collect();
         keys.sort_unstable();
@@ -358,7 +373,7 @@ impl Intent {
 
     /// Key, incarnation and heads of everything that is known, deleted objects too; sorted by key.
     pub fn digest(&self) -> Vec<(DocKey, u32, Heads)> {
-        let index = lock(&self.0.index);
+        let index = self.index();
         let known = index.iter().filter(|(_, summary)| index::is_known(summary));
         let mut digest: Vec<_> =
             known.map(|(key, summary)| (key.clone(), summary.incarnation, summary.marked_heads())).collect();
@@ -369,7 +384,7 @@ impl Intent {
     /// Key and heads of what changed since `mark` and is known, deleted objects too, and the mark for the next call; all that
     /// is known where there is no mark, or it is too old. A key may come twice.
     pub fn digest_since(&self, mark: Option<u64>) -> (Vec<(DocKey, Heads)>, u64) {
-        let index = lock(&self.0.index);
+        let index = self.index();
         let digest = |(key, summary): (&DocKey, &Summary)| {
             index::is_known(summary).then(|| (key.clone(), summary.marked_heads()))
         };
@@ -402,24 +417,53 @@ impl Intent {
         serve::answer(self, request).await
     }
 
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.0.reader.held.index()
+    }
+
     async fn since(&self, wants: Vec<Want>, budget: usize) -> Result<Sent, IntentError> {
-        self.ask(|answer| Request::Since { wants, budget, answer }).await?
+        self.ask_reader(move |reader| reader.since(&wants, budget)).await?
+    }
+
+    /// Reads the key's document. Where there is none there is nothing to unpack, nor to wait for.
+    async fn read<T: Send + 'static>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&Reader, &str) -> T + Send + 'static,
+    ) -> Result<T, IntentError> {
+        let known = self.index().get(key).is_some();
+        match known {
+            true => {
+                let key = key.to_owned();
+                self.ask_reader(move |reader| read(reader, &key)).await
+            }
+            false => caught(|| read(&self.0.reader, key)).ok_or(IntentError::Stopped),
+        }
+    }
+
+    async fn ask_reader<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> T + Send + 'static,
+    ) -> Result<T, IntentError> {
+        let (answer, answered) = oneshot::channel();
+        // An asker that is gone does not want its answer.
+        let job: Job = Box::new(move |reader| _ = answer.send(read(reader)));
+        self.channels()?.jobs.send(job).await.map_err(|_| IntentError::Stopped)?;
+        answered.await.map_err(|_| IntentError::Stopped)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, IntentError> {
         let (answer, answered) = oneshot::channel();
-        let requests = self.0.requests.as_ref().ok_or(IntentError::Stopped)?;
-        requests.send(request(answer)).await.map_err(|_| IntentError::Stopped)?;
+        self.channels()?.requests.send(request(answer)).await.map_err(|_| IntentError::Stopped)?;
         answered.await.map_err(|_| IntentError::Stopped)
+    }
+
+    fn channels(&self) -> Result<&Channels, IntentError> {
+        self.0.channels.as_ref().ok_or(IntentError::Stopped)
     }
 }
 
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A panic elsewhere leaves the index whole: each change of it is one insertion.
-fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! The answering side of anti-entropy. Takes any bytes; every answer is bounded.
 
+use super::Intent;
 use super::compare::WANTS;
 use super::wire::{Answer, BUDGET_BYTES, Question, decode, encode};
-use super::{Intent, lock};
 
 /// Serves a peer's question.
 pub async fn answer(intent: &Intent, request: &[u8]) -> Vec<u8> {
@@ -16,11 +16,11 @@ pub async fn answer(intent: &Intent, request: &[u8]) -> Vec<u8> {
 async fn serve(intent: &Intent, question: Question) -> Answer {
     match question {
         Question::Compare { root } => {
-            let mut index = lock(&intent.0.index);
+            let mut index = intent.index();
             if index.root() == root { Answer::Same } else { Answer::Differs(index.hashes()) }
         }
         Question::Bucket { bucket, after } => {
-            let index = lock(&intent.0.index);
+            let index = intent.index();
             let mut page = index.page(bucket, after.as_deref());
             let mut entries = Vec::new();
             let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! Documents on disk: one redb file with a record per key. Blocking; used by the owner's thread alone. Knows
-//! records and files, not what documents mean.
+//! Documents on disk: one redb file with a record per key. Blocking; one thread writes, and others read meanwhile what
+//! was committed last. Knows records and files, not what documents mean.
 
 use super::document::Document;
 use super::guard::caught;
@@ -9,11 +9,11 @@ use crate::Formats;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
-use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 const DOCUMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("documents");
 /// redb's page cache. Documents are small and the live ones are cached unpacked.
@@ -71,8 +71,8 @@ struct Record {
 
 pub struct Store {
     /// `None` after the disk refused: the engine gives up a file for good then, so it is opened anew when it is
-    /// next asked for.
-    database: RefCell<Option<Database>>,
+    /// next asked for, as soon as nobody uses it any more.
+    database: RwLock<Option<Database>>,
     path: PathBuf,
 }
 
@@ -83,7 +83,7 @@ impl Store {
             begin(path)?;
         }
         let database = open_database(path)?;
-        let store = Self { database: RefCell::new(Some(database)), path: path.to_owned() };
+        let store = Self { database: RwLock::new(Some(database)), path: path.to_owned() };
         let summaries = store.guarded(|database| store.summaries(database))??;
         Ok((store, summaries))
     }
@@ -172,18 +172,24 @@ impl Store {
     }
 
     fn guarded<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let mut place = self.database.borrow_mut();
-        let database = match &mut *place {
-            Some(database) => database,
-            closed => closed.insert(open_database(&self.path)?),
-        };
-        match caught(|| run(database)) {
+        let closed = self.database.read().unwrap_or_else(PoisonError::into_inner).is_none();
+        if closed {
+            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if place.is_none() {
+                *place = Some(open_database(&self.path)?);
+            }
+        }
+        let place = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        // Whoever closed it again meanwhile could not use it.
+        let done = caught(|| place.as_ref().map_or(Err(redb::Error::PreviousIo), run));
+        drop(place);
+        match done {
             Some(Ok(done)) => Ok(done),
             None => Err(corrupt(&self.path, "its pages contradict each other")),
             Some(Err(redb::Error::Corrupted(why))) => Err(corrupt(&self.path, &why)),
             Some(Err(source)) => {
                 if matches!(source, redb::Error::Io(_) | redb::Error::PreviousIo) {
-                    *place = None;
+                    *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
                 }
                 Err(StoreError::Disk { path: self.path.clone(), source: Box::new(source) })
             }

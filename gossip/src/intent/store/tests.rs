@@ -1,11 +1,16 @@
 //! What is left after a restart, and after a disk lost a part of the file.
 
+use crate::intent::held::Held;
 use crate::intent::samples::{deployment, with};
 use crate::intent::state::{BURIAL_KEPT_MS, BURY_AFTER_MS};
+use crate::intent::state::{Standing, State};
+use crate::intent::store::{Store, Summary};
 use crate::intent::{Intent, IntentError, KubernetesLists, Noted, PrepareError, StoreError, Want, now_ms};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const KEY: &str = "deployments.apps/default/web";
 
@@ -203,4 +208,66 @@ async fn a_damaged_file_goes_aside_and_the_documents_begin_anew() {
     }
     let kept = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(kept, 3, "the file and two damaged ones");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_write_or_sees_it_before_it_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let intent = open(&dir.path().join("intent.redb")).unwrap();
+    set(&intent, KEY, Some(&deployment())).await;
+    let before = intent.heads(KEY);
+    let edited = with(&deployment(), "/spec/replicas", json!(4));
+    let change = intent.prepare(KEY, Some(&edited)).await.unwrap();
+    // The engine takes one writer at a time.
+    let other = intent.0.reader.held.store.guarded(|database| Ok(database.begin_write()?)).unwrap();
+    let mut writing = std::pin::pin!(intent.apply(KEY, &change.bytes));
+    assert!(futures::poll!(&mut writing).is_pending());
+    for _ in 0..3 {
+        assert_eq!(intent.value(KEY).await.unwrap(), Some(deployment()));
+        assert_eq!(intent.prepare(KEY, Some(&edited)).await.unwrap().base, before);
+        assert!(intent.prepare("another", Some(&edited)).await.is_ok());
+        assert!(futures::poll!(&mut writing).is_pending(), "it was to wait");
+    }
+    other.abort().unwrap();
+    assert_eq!(writing.await.unwrap(), change.heads);
+    assert_eq!((intent.heads(KEY), intent.value(KEY).await.unwrap()), (Some(change.heads), Some(edited)));
+}
+
+#[test]
+fn what_is_written_is_read_from_then_on() {
+    const WRITES: u64 = 60;
+    // More than are remembered, so that they are read from the disk time and again.
+    const KEYS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, summaries) = Store::open(&dir.path().join("intent.redb")).unwrap();
+    let held = Held::new(store, summaries);
+    let write = |at_ms: u64| {
+        let next = |key: usize| {
+            let standing = Standing::Buried { at_ms };
+            let summary = Summary { incarnation: 1, heads: vec![], standing, saved_bytes: 0 };
+            (key.to_string(), Some((Arc::new(State::Buried { incarnation: 1, at_ms }), summary)))
+        };
+        held.write((0..KEYS).map(next).collect()).unwrap();
+    };
+    let read = |key: usize| match held.state(&key.to_string()).unwrap().as_deref() {
+        Some(State::Buried { at_ms, .. }) => *at_ms,
+        state => panic!("{state:?}"),
+    };
+    write(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    (0..KEYS).for_each(|key| _ = read(key));
+                }
+            });
+        }
+        let stale = (1..=WRITES).find(|at_ms| {
+            write(*at_ms);
+            (0..KEYS).any(|key| read(key) != *at_ms)
+        });
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(stale, None, "an older one is remembered");
+    });
 }
