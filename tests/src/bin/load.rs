@@ -20,8 +20,8 @@ const ROUNDS: usize = 5;
 /// How long each side writes in a round, and by how many clients at once.
 const WRITES_FOR: Duration = Duration::from_secs(4);
 const CLIENTS: usize = 32;
-/// Writes of one client alone, of each side in a round.
-const SINGLE_WRITES: usize = 60;
+/// Writes of one client alone, of each side in a round: of fewer, one percent is a reading or two.
+const SINGLE_WRITES: usize = 1000;
 /// What an object holds beside its name.
 const CONTENT_BYTES: usize = 700;
 const PODS: usize = 10_000;
