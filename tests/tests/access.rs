@@ -194,6 +194,14 @@ spec:
   containers: [{name: main, image: busybox, command: [sleep, '1000']}]
 ";
 
+const LONG_LIVED: &str = "apiVersion: v1
+kind: Secret
+metadata:
+  name: reader-token
+  annotations: {kubernetes.io/service-account.name: reader}
+type: kubernetes.io/service-account-token
+";
+
 #[test]
 fn programs_in_pods_speak_with_the_api_as_who_they_are() {
     on_bench(1, |bench| {
@@ -235,12 +243,31 @@ fn programs_in_pods_speak_with_the_api_as_who_they_are() {
         let made = one.kubectl("create token reader --duration=10m")?.ok()?;
         let own = inside("reader", "cat /var/run/secrets/kubernetes.io/serviceaccount/token")?.ok()?;
         ensure!(with(&made)?.success() && with(&own)?.success(), "both are the ServiceAccount's");
+        // One that does not expire, for a program outside, in a Secret: with the certificate by which it knows the API.
+        one.apply(LONG_LIVED)?;
+        let entry = |entry: &str| {
+            let path = format!(
+                "get secret reader-token -o 'go-template={{{{index .data \"{entry}\" | base64decode}}}}'"
+            );
+            bench.wait_until(SOON, "the Secret's token", || {
+                let held = one.kubectl(&path)?;
+                Ok(Some(held.stdout.clone()).filter(|text| held.success() && !text.contains("no value")))
+            })
+        };
+        let (long_lived, certificate) = (entry("token")?, entry("ca.crt")?);
+        ensure!(certificate.contains("BEGIN CERTIFICATE"), "{certificate}");
+        let who = one.kubectl(&format!("--token '{}' auth whoami", long_lived.trim()))?.ok()?;
+        ensure!(who.contains("system:serviceaccount:default:reader"), "{who}");
         // Gone with what they are bound to.
         one.kubectl("delete pod reader --grace-period=0")?.ok()?;
         ensure!(is_unauthorized(&with(&own)?), "its pod is gone");
         ensure!(with(&made)?.success());
         one.kubectl("delete serviceaccount reader")?.ok()?;
         ensure!(is_unauthorized(&with(&made)?), "its account is gone");
+        ensure!(is_unauthorized(&with(&long_lived)?), "its account is gone");
+        bench.wait_until(SOON, "the Secret to go with its account", || {
+            Ok((!one.kubectl("get secret reader-token")?.success()).then_some(()))
+        })?;
         // Every namespace has what its pods need.
         one.kubectl("create namespace new")?.ok()?;
         bench.wait_until(SOON, "the account and the certificate of a new namespace", || {

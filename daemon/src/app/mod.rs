@@ -26,6 +26,7 @@ use gaggle_gossip::membership::{Membership, MembershipConfig};
 use gaggle_gossip::transport::{Transport, TransportConfig};
 use gaggle_sched::controller::Settings;
 use gaggle_sched::controller::node::NodeConfig;
+use gaggle_sched::controller::token::SignTokens;
 use gaggle_sched::runner;
 use gaggle_sched::state::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -209,6 +210,7 @@ impl Daemon {
         revocations::heed(&intent, &revoked).await;
         let signing = SigningKey::of(&key);
         let tokens = Arc::new(TokenKeeper::new(admin.known(), signing, view.clone(), revoked.clone()));
+        let signer: Arc<dyn SignTokens> = tokens.clone();
         let authority_pem: Arc<str> = certificate.authority().certificate_pem().into();
         let images = Arc::new(FlockImages { transport: transport.clone(), membership: membership.clone() });
         let agent_config = AgentConfig {
@@ -300,7 +302,7 @@ impl Daemon {
         tokio::spawn(runner::run(
             view.clone(),
             flock.propose.clone(),
-            runner_inputs(&flock, &membership, Settings { authority_pem }),
+            runner_inputs(&flock, &membership, Settings { authority_pem, signer: Some(signer) }),
         ));
 
         let offer = watch::Sender::new(Offer::new(&options, started_ms, api_port));

@@ -118,3 +118,22 @@ fn a_service_accounts_token_ends_with_what_it_is_bound_to() {
     put(&view, "serviceaccounts", "a", "bot", "9", json!({}));
     assert!(keeper.authenticate(&free).is_none(), "another one of the same name");
 }
+
+#[test]
+fn a_token_in_a_secret_is_good_for_as_long_as_both_are_there() {
+    let view = View::default();
+    let keeper = keeper(&view);
+    put(&view, "serviceaccounts", "a", "bot", "b1", json!({}));
+    let secret = put(&view, "secrets", "a", "token", "s1", json!({}));
+    let now = crate::app::now();
+    let token = SignTokens::sign(&keeper, ("bot", "b1"), &secret, "s1", &now);
+    assert_eq!(token, SignTokens::sign(&keeper, ("bot", "b1"), &secret, "s1", &now));
+    assert_eq!(keeper.authenticate(&token).unwrap().name, "system:serviceaccount:a:bot");
+    let other = SignTokens::sign(&keeper, ("bot", "b1"), &secret, "s2", &now);
+    assert_eq!(keeper.authenticate(&other), None, "of a Secret that is not there");
+    put(&view, "secrets", "a", "token", "s2", json!({}));
+    assert_eq!(keeper.authenticate(&token), None, "its Secret is gone");
+    assert!(keeper.authenticate(&other).is_some());
+    put(&view, "serviceaccounts", "a", "bot", "b2", json!({}));
+    assert_eq!(keeper.authenticate(&other), None, "its account is gone");
+}

@@ -32,6 +32,7 @@ pub mod schedule;
 pub mod selector;
 pub mod serviceaccount;
 mod statefulset;
+pub mod token;
 
 #[cfg(test)]
 pub(crate) mod harness;
@@ -136,6 +137,8 @@ pub trait Controller: Send + Sync {
 pub struct Settings {
     /// The certificate of the cluster's authority, which every namespace is told; empty: none is.
     pub authority_pem: Arc<str>,
+    /// Signs tokens for Secrets that are to hold one; `None`: none does.
+    pub signer: Option<Arc<dyn token::SignTokens>>,
 }
 
 /// Every controller that a leader runs. (Nodes come from membership, not from the store: see [`node`].)
@@ -144,6 +147,10 @@ pub fn controllers(settings: &Settings) -> Vec<Box<dyn Controller>> {
         Box::new(namespace::NamespaceController),
         Box::new(access::AccessController),
         Box::new(serviceaccount::ServiceAccountController { authority_pem: settings.authority_pem.clone() }),
+        Box::new(token::TokenController {
+            signer: settings.signer.clone(),
+            authority_pem: settings.authority_pem.clone(),
+        }),
         Box::new(definition::DefinitionController),
         Box::new(deployment::DeploymentController),
         Box::new(replicaset::ReplicaController::<ReplicaSet>(PhantomData)),
