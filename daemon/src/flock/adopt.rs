@@ -32,8 +32,10 @@ const GATHER: Duration = Duration::from_millis(250);
 const COMPACT_EVERY: Duration = Duration::from_secs(3600);
 /// Documents that changed are looked at for unadopted edits after this, so that a burst is seen whole.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Documents that are compared with the state while it is held.
-const COMPARED_AT_ONCE: usize = 1000;
+/// Documents that are compared with the state while nobody can write.
+const AT_ONCE: usize = 1000;
+/// For how long others can write then.
+const LET_WRITE: Duration = Duration::from_millis(1);
 /// How often the leader looks for documents of objects that controllers deleted.
 const BURY_EVERY: Duration = Duration::from_secs(10);
 
@@ -226,6 +228,7 @@ pub async fn adopt_forever(
     let mut changed = intent.changed();
     let mut strangers: BTreeMap<Key, Instant> = BTreeMap::new();
     let (mut look, mut led) = (Look::default(), None);
+    let mut buried: Option<Instant> = None;
     loop {
         let leads = match lead.wait_for(Option::is_some).await {
             Ok(lead) => lead.clone(),
@@ -242,7 +245,12 @@ pub async fn adopt_forever(
             continue;
         }
         let mut again = false;
-        bury(&view, &intent, &*propose).await;
+        // Where many are gone, looking at them takes a while.
+        let many = view.read(|store| store.gone_but_adopted(None).nth(AT_ONCE).is_some());
+        if !many || buried.is_none_or(|last| last.elapsed() >= BURY_EVERY) {
+            bury(&view, &intent, &*propose).await;
+            buried = Some(Instant::now());
+        }
         let ahead = look.ahead(&view, &intent).await;
         strangers.retain(|key, _| ahead.iter().any(|one| object_key(&one.doc).as_ref() == Some(key)));
         let mut next_look = BURY_EVERY;
@@ -339,7 +347,21 @@ async fn begin_anew(
 /// Objects that controllers deleted (an owner's dependents, a namespace's content) leave documents that still say that
 /// somebody wants them: those end too, or the next group to adopt them would make the objects again.
 async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
-    let gone: Vec<Key> = view.read(|store| store.gone_but_adopted().cloned().collect());
+    let mut after = None;
+    loop {
+        let gone = view
+            .read(|store| store.gone_but_adopted(after.as_ref()).take(AT_ONCE).cloned().collect::<Vec<_>>());
+        let left = gone.len() / AT_ONCE;
+        after = gone.last().cloned();
+        if !bury_these(view, intent, propose, gone).await || left == 0 {
+            return;
+        }
+        let_write(left).await;
+    }
+}
+
+/// Whether others are to be looked at.
+async fn bury_these(view: &View, intent: &Intent, propose: &dyn Propose, gone: Vec<Key>) -> bool {
     for key in gone {
         let doc = doc_key(&key);
         let adopted = view.read(|store| store.adopted(&key).cloned());
@@ -356,8 +378,19 @@ async fn bury(view: &View, intent: &Intent, propose: &dyn Propose) {
         match propose.propose(write.into()).await {
             Ok(Ok(_)) => tracing::debug!(%key, "the document of a deleted object has ended"),
             Ok(Err(refused)) => tracing::debug!(%refused, "somebody made the object anew"),
-            Err(error) => return tracing::debug!(%error, "documents of deleted objects are ended later"),
+            Err(error) => {
+                tracing::debug!(%error, "documents of deleted objects are ended later");
+                return false;
+            }
         }
+    }
+    true
+}
+
+/// Lets others write, if there is more to do.
+async fn let_write(left: usize) {
+    if left > 0 {
+        tokio::time::sleep(LET_WRITE).await;
     }
 }
 
@@ -400,12 +433,12 @@ impl Look {
                 digest.insert(doc, heads);
             }
         }
-        // Where there are many, whoever writes is let in between.
         let mut candidates = Vec::new();
         let mut digest = digest.into_iter();
         while digest.len() > 0 {
-            let some = digest.by_ref().take(COMPARED_AT_ONCE);
+            let some = digest.by_ref().take(AT_ONCE);
             candidates.extend(view.read(|store| differing(store, some).collect::<Vec<_>>()));
+            let_write(digest.len()).await;
         }
         let mut ahead = Vec::new();
         for (doc, adopted) in candidates {

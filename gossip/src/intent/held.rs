@@ -14,7 +14,7 @@ pub type Dirty = (DocKey, Option<(Arc<State>, Summary)>);
 pub struct Held {
     pub(super) store: Store,
     index: Mutex<Index>,
-    /// Of what the index knows. Who takes both locks takes this one first.
+    /// Who takes both locks takes this one first.
     cache: Mutex<Cache>,
 }
 
@@ -42,7 +42,7 @@ impl Held {
         let Some(state) = self.store.read(key)?.map(Arc::new) else { return Ok(None) };
         let mut cache = lock(&self.cache);
         // Something newer may have been written since it was read.
-        if self.index().changes() == changes {
+        if self.index().changed_since(changes).is_some_and(|mut changed| changed.all(|other| other != key)) {
             cache.put(key.to_owned(), state.clone());
         }
         Ok(Some(state))

@@ -42,7 +42,6 @@ pub use store::StoreError;
 pub use sync::{Keeper, Peers, Syncer};
 pub use wire::MAX_MESSAGE_BYTES;
 
-use guard::caught;
 use held::Held;
 use index::Index;
 use reader::{Job, Reader, Sent};
@@ -270,8 +269,16 @@ impl Intent {
     }
 
     async fn change(&self, key: &str, wanted: Wanted, noted: Option<&Noted>) -> Result<Change, IntentError> {
-        let noted = noted.cloned();
-        self.read(key, move |reader, key| reader.prepare(key, &wanted, noted.as_ref(), now_ms())).await?
+        let (noted, light) = (noted.cloned(), wanted.is_light());
+        let prepare =
+            move |reader: &Reader, key: &str| reader.prepare(key, &wanted, noted.as_ref(), now_ms());
+        match light {
+            true => self.read(key, prepare).await?,
+            false => {
+                let key = key.to_owned();
+                self.ask_reader(move |reader| prepare(reader, &key)).await?
+            }
+        }
     }
 
     /// Merges a change into the key's document; on disk when this returns. In any order, any number of times.
@@ -425,7 +432,7 @@ impl Intent {
         self.ask_reader(move |reader| reader.since(&wants, budget)).await?
     }
 
-    /// Reads the key's document. Where there is none there is nothing to unpack, nor to wait for.
+    /// Reads the key's document, for something that takes no time once it is unpacked. Where there is none, at once.
     async fn read<T: Send + 'static>(
         &self,
         key: &str,
@@ -437,7 +444,7 @@ impl Intent {
                 let key = key.to_owned();
                 self.ask_reader(move |reader| read(reader, &key)).await
             }
-            false => caught(|| read(&self.0.reader, key)).ok_or(IntentError::Stopped),
+            false => self.0.reader.answer(|reader| read(reader, key)).ok_or(IntentError::Stopped),
         }
     }
 

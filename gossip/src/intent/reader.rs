@@ -1,5 +1,6 @@
 //! What is asked of the documents without changing them: changes are prepared, and it is said what documents hold. It is
-//! asked of what is committed, so nobody waits for a write; unpacking a large one takes a while, hence a thread for it.
+//! asked of what is committed, so nobody waits for a write that is under way. To unpack a document takes a while, hence a
+//! thread for it.
 
 use super::document::Conflict;
 use super::guard::caught;
@@ -34,11 +35,18 @@ impl Reader {
     /// Answers until the last sender is gone.
     pub fn run(&self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.blocking_recv() {
-            // Of a question that fails like this the asker hears that its answer is gone.
-            if caught(|| job(self)).is_none() {
-                tracing::error!("a question to the documents failed in an unforeseen way");
-            }
+            // Of a question that fails the asker hears that its answer is gone.
+            _ = self.answer(job);
         }
+    }
+
+    /// `None` if it failed in a way that nobody has foreseen.
+    pub fn answer<T>(&self, question: impl FnOnce(&Self) -> T) -> Option<T> {
+        let answer = caught(|| question(self));
+        if answer.is_none() {
+            tracing::error!("a question to the documents failed in an unforeseen way");
+        }
+        answer
     }
 
     /// See [`state::change`].

@@ -218,6 +218,41 @@ pub enum Wanted {
     Made(Value),
 }
 
+/// What of an object takes no longer to be made a change of than its request has taken to be read: fields and characters.
+const LIGHT: (usize, usize) = (256, 16 * 1024);
+
+impl Wanted {
+    /// Whether a change for it is made in no time, where there is no document yet.
+    pub fn is_light(&self) -> bool {
+        let mut left = LIGHT;
+        match self {
+            Self::Whole(None) => true,
+            Self::Whole(Some(object)) | Self::Made(object) => is_light(object, &mut left),
+            Self::Edit { before, after } => is_light(before, &mut left) && is_light(after, &mut left),
+        }
+    }
+}
+
+/// Whether a value has no more than what is left, which is taken from that.
+fn is_light(value: &Value, left: &mut (usize, usize)) -> bool {
+    let mut take = |characters: usize| {
+        let rest = left.0.checked_sub(1).zip(left.1.checked_sub(characters));
+        rest.map(|rest| *left = rest).is_some()
+    };
+    match value {
+        Value::String(text) => take(text.len()),
+        Value::Array(items) => take(0) && items.iter().all(|item| is_light(item, left)),
+        Value::Object(fields) => {
+            take(0)
+                && fields.iter().all(|(name, field)| {
+                    let characters = left.1.checked_sub(name.len());
+                    characters.map(|characters| left.1 = characters).is_some() && is_light(field, left)
+                })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => take(0),
+    }
+}
+
 /// What an object is known by.
 fn identity_of(object: &Value) -> Value {
     let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();

@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const DOCUMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("documents");
 /// redb's page cache. Documents are small and the live ones are cached unpacked.
@@ -69,10 +69,17 @@ struct Record {
     pending: Vec<ByteBuf>,
 }
 
-pub struct Store {
+/// The open file.
+struct Place {
     /// `None` after the disk refused: the engine gives up a file for good then, so it is opened anew when it is
     /// next asked for, as soon as nobody uses it any more.
-    database: RwLock<Option<Database>>,
+    database: Option<Database>,
+    /// How many times it was opened: who met an error closes what he met it in.
+    opened: u64,
+}
+
+pub struct Store {
+    place: RwLock<Place>,
     path: PathBuf,
 }
 
@@ -83,7 +90,8 @@ impl Store {
             begin(path)?;
         }
         let database = open_database(path)?;
-        let store = Self { database: RwLock::new(Some(database)), path: path.to_owned() };
+        let store =
+            Self { place: RwLock::new(Place { database: Some(database), opened: 1 }), path: path.to_owned() };
         let summaries = store.guarded(|database| store.summaries(database))??;
         Ok((store, summaries))
     }
@@ -172,16 +180,13 @@ impl Store {
     }
 
     fn guarded<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let closed = self.database.read().unwrap_or_else(PoisonError::into_inner).is_none();
-        if closed {
-            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            if place.is_none() {
-                *place = Some(open_database(&self.path)?);
-            }
-        }
-        let place = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        // Whoever closed it again meanwhile could not use it.
-        let done = caught(|| place.as_ref().map_or(Err(redb::Error::PreviousIo), run));
+        let closed = self.place.read().unwrap_or_else(PoisonError::into_inner).database.is_none();
+        let place = match closed {
+            true => self.reopened()?,
+            false => self.place.read().unwrap_or_else(PoisonError::into_inner),
+        };
+        let opened = place.opened;
+        let done = caught(|| place.database.as_ref().map_or(Err(redb::Error::DatabaseClosed), run));
         drop(place);
         match done {
             Some(Ok(done)) => Ok(done),
@@ -189,11 +194,24 @@ impl Store {
             Some(Err(redb::Error::Corrupted(why))) => Err(corrupt(&self.path, &why)),
             Some(Err(source)) => {
                 if matches!(source, redb::Error::Io(_) | redb::Error::PreviousIo) {
-                    *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+                    let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+                    if place.opened == opened {
+                        place.database = None;
+                    }
                 }
                 Err(StoreError::Disk { path: self.path.clone(), source: Box::new(source) })
             }
         }
+    }
+
+    /// Nobody closes it between its opening and its first use.
+    fn reopened(&self) -> Result<RwLockReadGuard<'_, Place>, StoreError> {
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        if place.database.is_none() {
+            place.database = Some(open_database(&self.path)?);
+            place.opened += 1;
+        }
+        Ok(RwLockWriteGuard::downgrade(place))
     }
 
     fn bad_record(&self, key: &str, unread: Unread) -> StoreError {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// How many changes are kept for watches. A watch that asks for older ones is told `Expired` and lists again.
@@ -448,9 +449,10 @@ impl Store {
         }
     }
 
-    /// Objects that something was adopted for, and that are gone.
-    pub fn gone_but_adopted(&self) -> impl Iterator<Item = &Key> {
-        self.gone.iter()
+    /// Objects that something was adopted for, and that are gone, in order of their keys; those after that key.
+    pub fn gone_but_adopted(&self, after: Option<&Key>) -> impl Iterator<Item = &Key> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.gone.range::<Key, _>((after, Bound::Unbounded))
     }
 
     /// Takes over what was adopted for the objects that are there, and for others.

@@ -152,7 +152,7 @@ proptest! {
                 follower.follow_shared(&change);
             }
             for known in [&store, &follower, &Store::from_snapshot(store.snapshot()), &Store::from_frozen(store.freeze())] {
-                prop_assert_eq!(known.gone_but_adopted().cloned().collect::<BTreeSet<_>>(), gone(&store));
+                prop_assert_eq!(known.gone_but_adopted(None).cloned().collect::<BTreeSet<_>>(), gone(&store));
             }
         }
     }

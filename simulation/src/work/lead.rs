@@ -313,7 +313,7 @@ impl World<'_> {
         (acting.settle_ms, acting.look_ms) = (now_ms + SETTLE_MS, now_ms + LOOK_EVERY_MS);
         (acting.documents_seen, acting.adopt_again) = (life.documents_changed, false);
         let store = &life.store;
-        for key in store.gone_but_adopted() {
+        for key in store.gone_but_adopted(None) {
             let held = documents.get(&adoption::doc_key(key));
             let ended = match adoption::burial(&documents::said(held), store.adopted(key)) {
                 Some(Burial::Forget) => Some(Adopted { change: Vec::new(), heads: Vec::new(), base: None }),

@@ -113,3 +113,14 @@ fn the_same_manifest_applied_on_both_sides_is_one_object() {
     let merged = meet(left, right, &[a], &[b]).unwrap();
     assert_eq!(with(&merged, "/metadata/uid", json!("u-1")), deployment());
 }
+
+#[test]
+fn what_takes_a_while_to_make_a_change_of_is_known_beforehand() {
+    let light = |object: &Value| state::Wanted::Whole(Some(object.clone())).is_light();
+    assert!(light(&deployment()) && state::Wanted::Whole(None).is_light());
+    assert!(!light(&json!({"data": {"text": "x".repeat(20_000)}})));
+    let names = |count: u32| (0..count).map(|n| (n.to_string(), json!(1))).collect::<serde_json::Map<_, _>>();
+    assert!(light(&json!({"data": names(200)})) && !light(&json!({"data": names(300)})));
+    let long = json!({"data": {"x".repeat(20_000): 1}});
+    assert!(!light(&long) && !state::Wanted::Edit { before: json!({}), after: long }.is_light());
+}
