@@ -161,7 +161,7 @@ mod tests {
         for change in world.store.changes_since(seen).unwrap() {
             for key in controller.concerned(&world.store, &change) {
                 let plan = controller.reconcile(&world.store, &key, &world.now.clone());
-                plan.writes.iter().for_each(|txn| drop(world.store.apply(txn).unwrap()));
+                plan.writes.iter().for_each(|txn| _ = world.store.apply(txn).unwrap());
                 notes.extend(plan.events);
             }
         }
