@@ -180,11 +180,11 @@ impl Store {
     }
 
     fn guarded<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let closed = self.place.read().unwrap_or_else(PoisonError::into_inner).database.is_none();
-        let place = match closed {
-            true => self.reopened()?,
-            false => self.place.read().unwrap_or_else(PoisonError::into_inner),
-        };
+        let mut place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        if place.database.is_none() {
+            drop(place);
+            place = self.reopened()?;
+        }
         let opened = place.opened;
         let done = caught(|| place.database.as_ref().map_or(Err(redb::Error::DatabaseClosed), run));
         drop(place);
