@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 /// What is freed goes back to the system at once, and is taken in small pages: a daemon that idles on somebody's desktop takes
-/// a third less memory so, and a busy one is not slower.
+/// a third less memory so. Writes are as fast; a list of ten thousand objects takes a fifth longer.
 fn give_memory_back() {
     mi_option_set(PURGE_DELAY, 0);
     // A kernel that cannot goes on as before; there is no log yet that could tell.
