@@ -113,7 +113,7 @@ pub enum IntentError {
     /// The file cannot be used: where and what to do is in the source's message.
     #[error("the documents on disk cannot be used")]
     Store(#[source] Arc<StoreError>),
-    #[error("the documents' thread cannot be started")]
+    #[error("a thread of the documents cannot be started")]
     Thread(#[source] Arc<std::io::Error>),
     #[error("a change of {key} cannot be made")]
     Prepare { key: DocKey, source: PrepareError },

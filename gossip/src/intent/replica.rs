@@ -1,4 +1,4 @@
-//! A node's documents in memory, by the same rules as [`Intent`](super::Intent) has, without its thread and its disk: for
+//! A node's documents in memory, by the same rules as [`Intent`](super::Intent) has, without its threads and its disk: for
 //! simulations. Pure.
 //!
 //! What a document says depends on the changes in it alone, so replicas share the documents that they hold alike.

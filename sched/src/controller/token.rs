@@ -11,7 +11,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -70,7 +69,7 @@ impl Controller for TokenController {
         };
         let account = store.get(&Key::of::<ServiceAccount>(&key.namespace, name));
         let account = account.filter(|account| !account.is_terminating());
-        let given_to = annotation(&secret.object, ACCOUNT_UID).unwrap_or_default();
+        let given_to = secret.object.annotation(ACCOUNT_UID).unwrap_or_default();
         let account = match account {
             Some(account) if given_to.is_empty() || given_to == account.uid() => account,
             // It may come: whoever applies a directory makes them in the order of its files.
@@ -87,21 +86,19 @@ impl Controller for TokenController {
                 return plan;
             }
         };
-        let mut data = secret.data.clone().unwrap_or_default();
-        let held = |data: &BTreeMap<String, ByteString>, entry: &str| {
-            data.get(entry).map(|bytes| bytes.0.clone()).filter(|bytes| !bytes.is_empty())
-        };
+        let before = secret.data.clone().unwrap_or_default();
+        let held = |entry: &str| before.get(entry).map(|bytes| &*bytes.0).filter(|bytes| !bytes.is_empty());
+        let mut data = before.clone();
         let mut hold = |entry: &str, text: &str| {
             data.insert(entry.to_owned(), ByteString(text.as_bytes().to_vec()));
         };
-        let before = secret.data.clone().unwrap_or_default();
-        if held(&before, TOKEN).is_none() {
+        if held(TOKEN).is_none() {
             hold(TOKEN, &signer.sign((name, account.uid()), key, secret.object.uid(), now));
         }
-        if held(&before, ROOT_CA.1).is_none() && !self.authority_pem.is_empty() {
+        if held(ROOT_CA.1).is_none() && !self.authority_pem.is_empty() {
             hold(ROOT_CA.1, &self.authority_pem);
         }
-        if held(&before, NAMESPACE).is_none_or(|namespace| namespace != key.namespace.as_bytes()) {
+        if held(NAMESPACE) != Some(key.namespace.as_bytes()) {
             hold(NAMESPACE, &key.namespace);
         }
         if (data != before || given_to.is_empty()) && secret.immutable != Some(true) {
@@ -117,11 +114,7 @@ impl Controller for TokenController {
 /// The ServiceAccount whose token a Secret is to hold, if it is one of those.
 fn account_of(secret: &Object) -> Option<&str> {
     let holds = secret.value().get("type").and_then(|of| of.as_str()) == Some(TYPE);
-    annotation(secret, ACCOUNT).filter(|_| holds)
-}
-
-fn annotation<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    object.value().get("metadata")?.get("annotations")?.get(name)?.as_str()
+    secret.annotation(ACCOUNT).filter(|_| holds)
 }
 
 #[cfg(test)]
