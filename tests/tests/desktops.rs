@@ -82,18 +82,18 @@ fn comes_back_from(files: &[(&str, Damage)], set_aside: Option<&str>) {
 
 #[test]
 fn a_voter_with_a_damaged_log_is_filled_anew_before_it_votes() {
-    comes_back_from(&[("raft/raft.redb", Damage::Flip(0))], Some("raft.damaged-1"));
+    comes_back_from(&[("raft/raft.log", Damage::Flip(0))], Some("raft.damaged-1"));
 }
 
 #[test]
 fn a_voter_whose_log_was_cut_short_is_filled_anew_before_it_votes() {
-    comes_back_from(&[("raft/raft.redb", Damage::Cut(5000))], Some("raft.damaged-1"));
+    comes_back_from(&[("raft/raft.log", Damage::Cut(5000))], Some("raft.damaged-1"));
 }
 
 #[test]
 fn a_voter_whose_log_and_documents_are_gone_or_damaged_gets_them_back() {
     let files = [
-        ("raft/raft.redb", Damage::Remove),
+        ("raft/raft.log", Damage::Remove),
         ("intent.redb", Damage::Cut(700)),
         ("remembered.json", Damage::Cut(9)),
     ];
@@ -111,7 +111,7 @@ fn a_desktop_alone_with_a_damaged_log_says_what_is_lost_and_has_what_was_asked_f
         // Its document follows what was ordered, and a second change waits for that.
         one.kubectl("label configmap asked-for second=change")?.ok()?;
         one.kill_daemon()?;
-        one.damage("raft/raft.redb", Damage::Flip(0))?;
+        one.damage("raft/raft.log", Damage::Flip(0))?;
         one.restart_daemon()?;
         bench.assembled(&[1])?;
         bench.wait_until(SOON, "what was asked for", || Ok(has(one, "asked-for")?.then_some(())))?;

@@ -73,11 +73,16 @@ pub(super) fn seal_in<T: Serialize + ?Sized>(
 }
 
 pub(super) fn unseal<T: DeserializeOwned>(place: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
+    decode(check(place, bytes)?)
+}
+
+/// What was sealed there, still encoded.
+pub(super) fn check<'a>(place: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], CodecError> {
     let (sum, body) = bytes.split_at_checked(CHECKSUM_BYTES).ok_or(CodecError::Short)?;
     if checksum(place, body) != sum {
         return Err(CodecError::Checksum);
     }
-    decode(body)
+    Ok(body)
 }
 
 pub(super) fn checksum(place: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {

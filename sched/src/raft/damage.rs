@@ -46,7 +46,7 @@ impl Group {
     /// # Errors
     /// When the disk refuses it.
     pub fn set_aside(dir: &Path) -> Result<SetAside, GroupError> {
-        let identity = Log::identity(&FileSystem, &dir.join(LOG_FILE));
+        let identity = Log::salvage(&FileSystem, &dir.join(LOG_FILE)).ok().and_then(|(identity, _)| identity);
         let record = snapshot::salvage(&dir.join(SNAPSHOT_FILE));
         let of = |record: &snapshot::Record| Lineage { group: record.group.to_string(), epoch: record.epoch };
         let lineage = identity.map(|identity| identity.lineage()).or(record.as_ref().map(of));

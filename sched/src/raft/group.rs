@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(super) const LOG_FILE: &str = "raft.redb";
+pub(super) const LOG_FILE: &str = "raft.log";
 pub(super) const SNAPSHOT_FILE: &str = "raft.snapshot";
 
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +174,7 @@ impl Group {
         view: View,
     ) -> Result<Option<Self>, GroupError> {
         let path = config.dir.join(LOG_FILE);
+        Log::convert(&config.storage, &path)?;
         let exists = config.storage.exists(&path);
         if !exists.map_err(|source| GroupError::Dir { path: config.dir.clone(), source })? {
             return Ok(None);
@@ -202,6 +203,7 @@ impl Group {
     /// When a file cannot be removed, or the group still runs.
     pub fn forget(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), GroupError> {
         let log = dir.join(LOG_FILE);
+        Log::convert(storage, &log)?;
         let error = |path: &Path, source| GroupError::Dir { path: path.to_owned(), source };
         left::note(storage, dir, &log).map_err(|source| error(&log, source))?;
         // The log goes first: without it there is no group, whatever else is left.

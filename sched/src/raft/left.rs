@@ -34,12 +34,12 @@ pub(super) fn note(storage: &Arc<dyn Storage>, dir: &Path, log: &Path) -> io::Re
     if !storage.exists(log)? {
         return Ok(());
     }
-    let (identity, vote) = match Log::last_vote(&**storage, log) {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(()),
+    let (identity, vote) = match Log::salvage(&**storage, log) {
+        Ok((Some(identity), Some(vote))) => (identity, vote),
+        Ok(_) => return Ok(()),
         // One that is still open must not be removed before it was asked. One that the disk no longer reads says nothing, and
         // would be in the way of every later part.
-        Err(error) if matches!(error.source, LogFault::Engine(_)) => {
+        Err(error) if matches!(error.source, LogFault::InUse) => {
             return Err(io::Error::other(error));
         }
         Err(error) => {
@@ -104,7 +104,7 @@ mod tests {
 
     /// A part of that epoch that reached a term, given up.
     fn leave(dir: &Path, epoch: u64, term: u64) {
-        let log = dir.join("raft.redb");
+        let log = dir.join("raft.log");
         let vote = Vote { committed: true, ..Vote::new(term, 7) };
         drop(Log::begin(&storage(), &log, &identity(epoch), Some(vote)).unwrap());
         note(&storage(), dir, &log).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_log_that_is_still_open_is_not_taken_for_one_without_a_term() {
         let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("raft.redb");
+        let log = dir.path().join("raft.log");
         let open = Log::create(&storage(), &log, &identity(1)).unwrap();
         assert!(note(&storage(), dir.path(), &log).is_err());
         drop(open);

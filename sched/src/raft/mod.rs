@@ -4,7 +4,7 @@
 //! [`Network`], follow streams are any `AsyncRead + AsyncWrite`), nor what an object means.
 //!
 //! ```text
-//! propose ─▶ proposer ─▶ openraft ─▶ log (redb, fsync) ─▶ network ─▶ receive (other voters)
+//! propose ─▶ proposer ─▶ openraft ─▶ log (file, fsync) ─▶ network ─▶ receive (other voters)
 //!                            └─ committed ─▶ machine ─▶ View ─▶ follow::serve ─▶ follow::follow (other nodes)
 //! ```
 

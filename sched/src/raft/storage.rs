@@ -4,7 +4,7 @@
 
 use super::files;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -22,8 +22,11 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// A file to read and write anywhere in; made if it is not there.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Pages>>;
 
-    /// Where the database engine keeps the file of that name. `None`: in the file system, with the engine's own locks.
-    fn database(&self, path: &Path) -> io::Result<Option<Box<dyn Pages>>>;
+    /// The same, of one that is there, and that nobody else opens so meanwhile.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] where somebody else has it open.
+    fn open_alone(&self, path: &Path) -> io::Result<Box<dyn Pages>>;
 
     /// The whole file, `None` if there is no such file.
     fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>>;
@@ -98,8 +101,16 @@ impl Storage for FileSystem {
         Ok(Box::new(OnDisk(file)))
     }
 
-    fn database(&self, _path: &Path) -> io::Result<Option<Box<dyn Pages>>> {
-        Ok(None)
+    fn open_alone(&self, path: &Path) -> io::Result<Box<dyn Pages>> {
+        let file = files::private().read(true).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            // A file system that knows no locks.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        Ok(Box::new(OnDisk(file)))
     }
 
     fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>> {

@@ -297,8 +297,9 @@ impl Storage for Mount {
         Ok(Box::new(OpenFile { mount: self.clone(), inode }))
     }
 
-    fn database(&self, path: &Path) -> io::Result<Option<Box<dyn Pages>>> {
-        self.open(path).map(Some)
+    fn open_alone(&self, path: &Path) -> io::Result<Box<dyn Pages>> {
+        let inode = *self.state()?.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(OpenFile { mount: self.clone(), inode }))
     }
 
     fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>> {

@@ -1,4 +1,4 @@
-//! The real Raft part (`sched::raft`: openraft, our log on redb, snapshots, elections, following) in virtual time, with
+//! The real Raft part (`sched::raft`: openraft, its log, snapshots, elections, following) in virtual time, with
 //! networks, disks and machines that fail by seed.
 //!
 //! Everything runs on one thread whose clock stands still while anything can be done. What happens, and when, is drawn from

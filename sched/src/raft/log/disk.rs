@@ -1,107 +1,316 @@
-//! The redb file: records in, records out, each sealed. Blocking; [`super::Log`] calls it off the async threads.
+//! What the log keeps in its file: entries and a few named records, each sealed. Blocking; [`super::Log`] calls it off the
+//! async threads.
 //!
-//! Every commit has a number, in the file and in the [`Mark`] beside it. redb answers a damaged header with the
-//! commit before the last one, which is right for a write that a power cut broke off, and a lost vote or entry where
-//! a bit of the disk has turned: the number tells the two apart.
+//! Every change is a frame of the [`Journal`]; where everything is now is known in memory, and read from the frames when the
+//! file is opened. Frames of which nothing counts any more are left behind when the file is written anew.
+//!
+//! The number of the last frame is in the [`Mark`] beside it, too. A last frame that is broken was broken off by a power cut
+//! and never counted, or a bit of the disk has turned in a vote or an entry that did: the number tells the two apart.
 
-use super::super::codec::{CodecError, seal, unseal};
+use super::super::codec::{self, CodecError, seal, unseal};
 use super::super::files;
-use super::super::storage::{Pages, Storage};
+use super::super::storage::Storage;
 use super::super::types::{Ballot, Entry, Id, Types};
+use super::journal::{Frame, Journal, Opened};
 use super::mark::Mark;
 use super::{Filling, Identity, LogFault};
 use openraft::LogState;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
-};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const VOTE: &str = "vote";
 /// See [`super::Filling`].
 pub(super) const FILLING: &str = "filling";
-const PURGED: &str = "purged";
-const COMMITTED: &str = "committed";
-/// How many times this file was written.
-const COMMITS: &str = "commits";
+pub(super) const PURGED: &str = "purged";
+pub(super) const COMMITTED: &str = "committed";
 
-/// Pages that redb keeps in memory. Recent entries are cached decoded beside it, so a small one does.
-const PAGE_CACHE_BYTES: usize = 4 << 20;
+/// A file of less than this is not written anew, whatever of it still counts.
+const SMALL_BYTES: u64 = 4 << 20;
+/// Of a larger one, what counts is at least one part in so many.
+const SPARSENESS: u64 = 3;
+/// A frame of this size is no faster for more in it.
+const FRAME_BYTES: usize = 1 << 20;
 
 pub(super) struct Disk {
-    /// Until it is dropped.
-    db: Option<Database>,
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+    /// Taken for each change from its beginning to its end.
+    changing: Mutex<()>,
+    held: RwLock<Held>,
     mark: Mark,
-    /// The number of the last commit.
-    commits: Mutex<u64>,
     /// See [`super::Log::appended`].
     appended: AtomicU64,
 }
 
-impl Disk {
-    /// A new file that only the owner may read: users' secrets are in the entries.
-    pub fn create(storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
-        Mark::reset(storage, path).map_err(LogFault::Io)?;
-        storage.create(path).map_err(LogFault::Io)?;
-        Self::open(storage, path)
+/// The file, and what of it counts.
+struct Held {
+    journal: Journal,
+    index: Index,
+}
+
+#[derive(Default)]
+struct Index {
+    records: BTreeMap<String, Vec<u8>>,
+    entries: BTreeMap<u64, Place>,
+    /// Of the entries.
+    bytes: u64,
+}
+
+/// Where an entry's record is in the file.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: u64,
+    len: u32,
+}
+
+/// What a frame changes. The bytes of records and entries follow in the same order.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Item {
+    Record {
+        name: String,
+        len: u32,
+    },
+    Entry {
+        index: u64,
+        len: u32,
+    },
+    /// Entries from the first to the last of these.
+    Removed {
+        first: u64,
+        last: u64,
+    },
+}
+
+impl Item {
+    fn len(&self) -> u32 {
+        match self {
+            Self::Record { len, .. } | Self::Entry { len, .. } => *len,
+            Self::Removed { .. } => 0,
+        }
+    }
+}
+
+/// Takes a change into a file.
+pub(super) type Put<'a> = dyn FnMut(Change) -> Result<(), LogFault> + 'a;
+
+/// A change that is put together.
+#[derive(Default)]
+pub(super) struct Change {
+    items: Vec<Item>,
+    bytes: Vec<u8>,
+}
+
+impl Change {
+    pub fn record<T: Serialize>(&mut self, name: &str, value: &T) -> Result<(), LogFault> {
+        self.sealed(name, &seal(name.as_bytes(), value).map_err(damaged(name))?);
+        Ok(())
     }
 
-    pub fn open(storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
-        let open = || -> Result<Database, redb::Error> {
-            let mut builder = Database::builder();
-            builder.set_cache_size(PAGE_CACHE_BYTES);
-            let db = match storage.database(path)? {
-                Some(pages) => builder.create_with_backend(Backend(pages))?,
-                None => builder.create(path)?,
-            };
-            let txn = db.begin_write()?;
-            txn.open_table(LOG)?;
-            txn.open_table(META)?;
-            txn.commit()?;
-            Ok(db)
-        };
-        let (mark, marked) = Mark::open(storage, path).map_err(LogFault::Io)?;
-        let mut disk =
-            Self { db: Some(guarded(open)?), mark, commits: Mutex::default(), appended: AtomicU64::new(0) };
-        let commits = disk.get_meta(COMMITS)?.unwrap_or(0);
-        disk.commits = Mutex::new(commits);
-        match marked {
-            Some(marked) if marked > commits => Err(LogFault::WentBack { commits, marked }),
-            _ => Ok(disk),
+    /// A record as [`seal`] makes it of its name.
+    pub fn sealed(&mut self, name: &str, record: &[u8]) {
+        self.items.push(Item::Record { name: name.to_owned(), len: record.len() as u32 });
+        self.bytes.extend_from_slice(record);
+    }
+
+    /// An entry as [`record`] makes it.
+    pub fn entry(&mut self, index: u64, record: &[u8]) {
+        self.items.push(Item::Entry { index, len: record.len() as u32 });
+        self.bytes.extend_from_slice(record);
+    }
+
+    /// Whether what else there is goes into the next one.
+    pub fn is_large(&self) -> bool {
+        self.bytes.len() >= FRAME_BYTES
+    }
+
+    /// A frame's body.
+    fn encode(&self) -> Result<Vec<u8>, LogFault> {
+        let items = codec::encode(&self.items).map_err(damaged("of a change"))?;
+        Ok([&(items.len() as u32).to_be_bytes(), items.as_slice(), &self.bytes].concat())
+    }
+}
+
+impl Index {
+    /// What a frame of these items, whose records begin there in the file, changes. `bytes` are those records.
+    fn apply(&mut self, items: Vec<Item>, mut offset: u64, mut bytes: &[u8]) {
+        for item in items {
+            let len = item.len();
+            let record = bytes.split_off(..len as usize).unwrap_or_default();
+            match item {
+                Item::Record { name, .. } => {
+                    self.records.insert(name, record.to_vec());
+                }
+                Item::Entry { index, .. } => {
+                    let before = self.entries.insert(index, Place { offset, len });
+                    self.bytes += u64::from(len);
+                    self.bytes -= before.map_or(0, |before| u64::from(before.len));
+                }
+                Item::Removed { first, last } => {
+                    while let Some((index, place)) = self.entries.range(first..=last).next() {
+                        let (index, len) = (*index, place.len);
+                        self.entries.remove(&index);
+                        self.bytes -= u64::from(len);
+                    }
+                }
+            }
+            offset += u64::from(len);
         }
     }
 
-    /// One numbered commit of what `change` does, on the disk when it returns.
-    fn commit<T>(
-        &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, LogFault> {
-        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = *commits + 1;
-        let number = seal(COMMITS.as_bytes(), &next).map_err(damaged(COMMITS))?;
-        let done = guarded(|| {
-            let mut txn = self.db()?.begin_write()?;
-            txn.set_durability(Durability::Immediate)?;
-            let done = change(&txn)?;
-            txn.open_table(META)?.insert(COMMITS, number.as_slice())?;
-            txn.commit()?;
-            Ok(done)
-        })?;
-        *commits = next;
-        self.mark.set(next);
-        Ok(done)
+    fn apply_frame(&mut self, frame: &Frame) -> Result<(), LogFault> {
+        let short = || LogFault::Damaged(format!("frame {} is short of what it announces", frame.number));
+        let (items, rest) = frame.body.split_first_chunk::<4>().ok_or_else(short)?;
+        let len = u32::from_be_bytes(*items) as usize;
+        let (items, bytes) = rest.split_at_checked(len).ok_or_else(short)?;
+        let items: Vec<Item> = codec::decode(items).map_err(damaged(format!("of frame {}", frame.number)))?;
+        let announced: u64 = items.iter().map(|item| u64::from(item.len())).sum();
+        if announced != bytes.len() as u64 {
+            return Err(short());
+        }
+        self.apply(items, frame.offset + 4 + len as u64, bytes);
+        Ok(())
     }
 
-    fn db(&self) -> Result<&Database, redb::Error> {
-        self.db.as_ref().ok_or(redb::Error::DatabaseClosed)
+    fn get<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LogFault> {
+        let record = self.records.get(name);
+        record.map(|record| unseal(name.as_bytes(), record).map_err(damaged(name))).transpose()
+    }
+
+    fn last(&self) -> Option<(u64, Place)> {
+        self.entries.last_key_value().map(|(index, place)| (*index, *place))
+    }
+}
+
+impl Held {
+    /// What the file says, the file itself left as it is.
+    fn open(storage: &dyn Storage, path: &Path) -> Result<(Self, bool), LogFault> {
+        let mut index = Index::default();
+        let Opened { journal, damaged } = Journal::open(storage, path, |frame| index.apply_frame(&frame))?;
+        Ok((Self { journal, index }, damaged))
+    }
+
+    fn append(&self, change: &Change) -> Result<(Vec<u8>, u64), LogFault> {
+        let body = change.encode()?;
+        let offset = self.journal.append(&body).map_err(fault)?;
+        Ok((body, offset))
+    }
+
+    fn entry(&self, place: Place) -> Result<Vec<u8>, LogFault> {
+        self.journal.read(place.offset, place.len as usize).map_err(fault)
+    }
+
+    /// The same in another file, without what does not count any more.
+    fn copy(&self, storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
+        storage.remove(path).map_err(LogFault::Io)?;
+        let journal = Journal::create(storage, path, self.journal.number()).map_err(LogFault::Io)?;
+        let mut copy = Self { journal, index: Index::default() };
+        let mut change = Change::default();
+        for (name, record) in &self.index.records {
+            change.sealed(name, record);
+        }
+        for (index, place) in &self.index.entries {
+            let record = self.entry(*place)?;
+            codec::check(&index.to_be_bytes(), &record).map_err(damaged(format!("of entry {index}")))?;
+            change.entry(*index, &record);
+            if change.is_large() {
+                copy.apply(std::mem::take(&mut change))?;
+            }
+        }
+        copy.apply(change)?;
+        Ok(copy)
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), LogFault> {
+        let (body, offset) = self.append(&change)?;
+        self.learn(change, &body, offset);
+        Ok(())
+    }
+
+    /// What has just been appended.
+    fn learn(&mut self, change: Change, body: &[u8], offset: u64) {
+        let records = body.len() - change.bytes.len();
+        self.index.apply(change.items, offset + records as u64, &change.bytes);
+    }
+}
+
+impl Disk {
+    /// A new file, with the changes that `fill` makes. It has its name when it has all of them.
+    pub fn create(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        fill: impl FnOnce(&mut Put) -> Result<(), LogFault>,
+    ) -> Result<Self, LogFault> {
+        let unnamed = unnamed(path);
+        storage.remove(&unnamed).map_err(LogFault::Io)?;
+        Mark::reset(&**storage, path).map_err(LogFault::Io)?;
+        let journal = Journal::create(&**storage, &unnamed, 0).map_err(LogFault::Io)?;
+        let mut held = Held { journal, index: Index::default() };
+        fill(&mut |change| held.apply(change))?;
+        let (mark, _) = Mark::open(&**storage, path).map_err(LogFault::Io)?;
+        mark.set(held.journal.number());
+        storage.rename(&unnamed, path).map_err(LogFault::Io)?;
+        Ok(Self::new(storage, path, held, mark))
+    }
+
+    pub fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<Self, LogFault> {
+        let (held, damaged) = Held::open(&**storage, path)?;
+        if damaged {
+            return Err(LogFault::Damaged("a frame in it is not what was written".into()));
+        }
+        let (mark, marked) = Mark::open(&**storage, path).map_err(LogFault::Io)?;
+        let changes = held.journal.number();
+        if let Some(marked) = marked.filter(|marked| *marked > changes) {
+            return Err(LogFault::WentBack { changes, marked });
+        }
+        held.journal.settle().map_err(fault)?;
+        Ok(Self::new(storage, path, held, mark))
+    }
+
+    fn new(storage: &Arc<dyn Storage>, path: &Path, held: Held, mark: Mark) -> Self {
+        Self {
+            storage: storage.clone(),
+            path: path.to_owned(),
+            changing: Mutex::default(),
+            held: RwLock::new(held),
+            mark,
+            appended: AtomicU64::new(0),
+        }
+    }
+
+    /// Whose log this is and its last vote, as far as a damaged one still says. Nothing is written.
+    pub fn salvage(
+        storage: &dyn Storage,
+        path: &Path,
+    ) -> Result<(Option<Identity>, Option<Ballot>), LogFault> {
+        let (held, _) = Held::open(storage, path)?;
+        Ok((held.index.get(IDENTITY)?, held.index.get(VOTE)?))
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_mut(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On the disk when it returns. Who reads need not wait for that.
+    fn change(&self, change: Change) -> Result<(), LogFault> {
+        let (body, offset) = self.held().append(&change)?;
+        let mut held = self.held_mut();
+        held.learn(change, &body, offset);
+        self.mark.set(held.journal.number());
+        Ok(())
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn appended(&self) -> u64 {
@@ -112,53 +321,91 @@ impl Disk {
         self.get_meta(COMMITTED)
     }
 
-    pub fn get_meta<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LogFault> {
-        let bytes = guarded(|| {
-            let table = self.db()?.begin_read()?.open_table(META)?;
-            Ok(table.get(key)?.map(|value| value.value().to_vec()))
-        })?;
-        bytes.map(|bytes| unseal(key.as_bytes(), &bytes).map_err(damaged(key))).transpose()
+    pub fn get_meta<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LogFault> {
+        self.held().index.get(name)
     }
 
-    pub fn put_meta<T: serde::Serialize>(&self, key: &str, value: &T) -> Result<(), LogFault> {
-        let record = seal(key.as_bytes(), value).map_err(damaged(key))?;
-        self.commit(|txn| {
-            txn.open_table(META)?.insert(key, record.as_slice())?;
-            Ok(())
-        })
+    pub fn put_meta<T: Serialize>(&self, name: &str, value: &T) -> Result<(), LogFault> {
+        let _turn = self.turn();
+        let mut change = Change::default();
+        change.record(name, value)?;
+        self.change(change)
     }
 
     /// Adds encoded entries and the commit mark, on the disk when it returns.
     pub fn append(&self, records: &[(u64, Vec<u8>)], committed: Option<Id>) -> Result<(), LogFault> {
-        let mark =
-            committed.map(|id| seal(COMMITTED.as_bytes(), &id)).transpose().map_err(damaged(COMMITTED))?;
-        self.commit(|txn| {
-            let mut log = txn.open_table(LOG)?;
-            for (index, record) in records {
-                log.insert(*index, record.as_slice())?;
-            }
-            let last = log.last()?.map(|(index, _)| index.value());
-            // What a snapshot brought is committed, and may not be in the log yet.
-            if let Some(mark) = mark.filter(|_| committed.map(|id| id.index) <= last) {
-                txn.open_table(META)?.insert(COMMITTED, mark.as_slice())?;
-            }
-            Ok(())
-        })?;
-        let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
-        self.appended.fetch_add(bytes as u64, Ordering::Relaxed);
+        let _turn = self.turn();
+        let mut change = Change::default();
+        for (index, record) in records {
+            change.entry(*index, record);
+        }
+        let bytes = change.bytes.len() as u64;
+        let held = self.held().index.last().map(|(index, _)| index);
+        let last = held.max(records.last().map(|(index, _)| *index));
+        // What a snapshot brought is committed, and may not be in the log yet.
+        if let Some(id) = committed.filter(|id| Some(id.index) <= last) {
+            change.record(COMMITTED, &id)?;
+        }
+        self.change(change)?;
+        self.appended.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Removes the entries in `range` and sets the purge mark, if given, in one transaction.
+    /// Removes the entries in `range` and sets the purge mark, if given, in one change.
     pub fn remove(&self, range: (Bound<u64>, Bound<u64>), purged: Option<Id>) -> Result<(), LogFault> {
-        let mark = purged.map(|id| seal(PURGED.as_bytes(), &id)).transpose().map_err(damaged(PURGED))?;
-        self.commit(|txn| {
-            txn.open_table(LOG)?.retain_in(range, |_, _| false)?;
-            if let Some(mark) = &mark {
-                txn.open_table(META)?.insert(PURGED, mark.as_slice())?;
+        let _turn = self.turn();
+        let mut change = Change::default();
+        {
+            let held = self.held();
+            let mut indices = held.index.entries.range(range).map(|(index, _)| *index);
+            if let Some(first) = indices.next() {
+                change.items.push(Item::Removed { first, last: indices.next_back().unwrap_or(first) });
             }
-            Ok(())
-        })
+        }
+        if let Some(id) = purged {
+            change.record(PURGED, &id)?;
+        }
+        self.change(change)?;
+        self.tidy()
+    }
+
+    /// Writes the file anew where most of it does not count any more. What is written is bounded by what counts, so that a
+    /// log costs at most half as much again.
+    fn tidy(&self) -> Result<(), LogFault> {
+        let unnamed = unnamed(&self.path);
+        let copy = {
+            let held = self.held();
+            let bytes = held.journal.bytes();
+            if bytes < SMALL_BYTES || bytes < SPARSENESS * held.index.bytes {
+                return Ok(());
+            }
+            held.copy(&*self.storage, &unnamed)
+        };
+        let copy = match copy {
+            Ok(copy) => copy,
+            // There may be no room for two. The old file has everything, and the next time is soon.
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, error = &error as &dyn std::error::Error, "the log cannot be written anew");
+                _ = self.storage.remove(&unnamed);
+                return Ok(());
+            }
+        };
+        let mut held = self.held_mut();
+        if let Err(error) = self.storage.rename(&unnamed, &self.path) {
+            // Either of them may be the one that is found next time.
+            held.journal.give_up();
+            return Err(LogFault::Io(error));
+        }
+        *held = copy;
+        self.mark.set(held.journal.number());
+        Ok(())
+    }
+
+    /// Where the last frame ends.
+    #[cfg(test)]
+    pub fn file_bytes(&self) -> u64 {
+        self.held().journal.bytes()
     }
 
     /// Entries of a half-open range, at least one if there is one, until `limit_bytes`.
@@ -166,29 +413,23 @@ impl Disk {
         if start >= end {
             return Ok(Vec::new());
         }
-        let records = guarded(|| {
-            let table = self.db()?.begin_read()?.open_table(LOG)?;
-            let (mut records, mut bytes) = (Vec::new(), 0);
-            for record in table.range(start..end)? {
-                let (index, record) = record?;
-                bytes += record.value().len() as u64;
-                if bytes > limit_bytes && !records.is_empty() {
-                    break;
-                }
-                records.push((index.value(), record.value().to_vec()));
+        let held = self.held();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for (index, place) in held.index.entries.range(start..end) {
+            bytes += u64::from(place.len);
+            if bytes > limit_bytes && !entries.is_empty() {
+                break;
             }
-            Ok(records)
-        })?;
-        records.into_iter().map(|(index, record)| open_entry(index, &record)).collect()
+            entries.push(open_entry(*index, &held.entry(*place)?)?);
+        }
+        Ok(entries)
     }
 
     pub fn state(&self) -> Result<LogState<Types>, LogFault> {
-        let last_purged_log_id: Option<Id> = self.get_meta(PURGED)?;
-        let last = guarded(|| {
-            let table = self.db()?.begin_read()?.open_table(LOG)?;
-            Ok(table.last()?.map(|(index, record)| (index.value(), record.value().to_vec())))
-        })?;
-        let last = last.map(|(index, record)| open_entry(index, &record)).transpose()?;
+        let held = self.held();
+        let last_purged_log_id: Option<Id> = held.index.get(PURGED)?;
+        let last =
+            held.index.last().map(|(index, place)| open_entry(index, &held.entry(place)?)).transpose()?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
     }
@@ -200,29 +441,18 @@ impl Disk {
         self.get_meta::<Filling>(FILLING)?;
         let committed: Option<Id> = self.get_meta(COMMITTED)?;
         let purged: Option<Id> = self.get_meta(PURGED)?;
-        let first = purged.map_or(0, |id| id.index + 1);
-        let indices = guarded(|| {
-            let table = self.db()?.begin_read()?.open_table(LOG)?;
-            table
-                .range::<u64>(..)?
-                .map(|record| Ok(record?.0.value()))
-                .collect::<Result<Vec<u64>, redb::Error>>()
-        })?;
-        let mut bytes = 0;
-        for (next, index) in (first..).zip(indices) {
-            if index != next {
-                return Err(LogFault::Hole(next));
+        {
+            let held = self.held();
+            let first = purged.map_or(0, |id| id.index + 1);
+            for (next, (index, place)) in (first..).zip(&held.index.entries) {
+                if *index != next {
+                    return Err(LogFault::Hole(next));
+                }
+                open_entry(next, &held.entry(*place)?)?;
             }
-            let record = guarded(|| {
-                let table = self.db()?.begin_read()?.open_table(LOG)?;
-                Ok(table.get(index)?.map(|record| record.value().to_vec()))
-            })?;
-            let record = record.ok_or(LogFault::Hole(index))?;
-            bytes += record.len() as u64;
-            open_entry(index, &record)?;
+            self.appended.store(held.index.bytes, Ordering::Relaxed);
         }
-        self.appended.store(bytes, Ordering::Relaxed);
-        // The mark is written with its entry or after it. Where a bit of the engine's own pages has turned, the log may seem empty.
+        // The mark is written with its entry or after it.
         match committed {
             Some(id) if Some(id.index) > self.state()?.last_log_id.map(|last| last.index) => {
                 Err(LogFault::Hole(id.index))
@@ -232,43 +462,9 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    /// The engine writes once more when it is closed, over what is damaged as well.
-    fn drop(&mut self) {
-        let db = self.db.take();
-        if let Err(error) = guarded(|| {
-            drop(db);
-            Ok(())
-        }) {
-            tracing::warn!(%error, "a log was not closed properly");
-        }
-    }
-}
-
-/// [`Pages`] as the engine wants them.
-#[derive(Debug)]
-struct Backend(Box<dyn Pages>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
+/// Where a file is until it is whole.
+fn unnamed(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// An entry as it is stored.
@@ -283,31 +479,14 @@ fn open_entry(index: u64, record: &[u8]) -> Result<Entry, LogFault> {
     if entry.log_id.index == index { Ok(entry) } else { Err(LogFault::Hole(index)) }
 }
 
-/// Runs a step of the database engine. A damaged file must not take the daemon down, so its panics are errors.
-fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LogFault> {
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(result) => result.map_err(fault),
-        Err(_) => Err(LogFault::Damaged("the database engine panicked over it".into())),
+/// What the disk refuses, or what is not there where it should be.
+fn fault(error: io::Error) -> LogFault {
+    match files::is_damage(&error) {
+        true => LogFault::Damaged(error.to_string()),
+        false => LogFault::Io(error),
     }
 }
 
-/// What the disk refuses, what is damaged, and the rest, which nobody has foreseen.
-fn fault(error: redb::Error) -> LogFault {
-    match error {
-        redb::Error::Io(error) if files::is_damage(&error) => LogFault::Damaged(error.to_string()),
-        redb::Error::Io(error) => LogFault::Io(error),
-        redb::Error::PreviousIo => LogFault::Io(io::Error::other("an earlier write failed")),
-        // No gaggle wrote an older format of the engine's, so its number is what is damaged.
-        error @ (redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableDoesNotExist(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableIsMultimap(_)) => LogFault::Damaged(error.to_string()),
-        error => LogFault::Engine(error.to_string()),
-    }
-}
-
-fn damaged(record: impl ToString) -> impl FnOnce(CodecError) -> LogFault {
+pub(super) fn damaged(record: impl ToString) -> impl FnOnce(CodecError) -> LogFault {
     move |source| LogFault::Record { record: record.to_string(), source }
 }

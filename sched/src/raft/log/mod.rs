@@ -1,17 +1,22 @@
-//! The log on disk: entries, vote, purge mark, commit mark and the group's identity in one redb file.
+//! The log on disk: entries, vote, purge mark, commit mark and the group's identity in one file.
 //!
 //! Every vote is on the disk before it is answered, and every entry before anybody counts on it ([`Flushed`]). Every record
 //! carries a checksum that is checked when it is read. It knows nothing of what an entry's transactions mean.
 
 mod disk;
 mod flushed;
+mod journal;
 mod mark;
+mod older;
 mod recent;
+
+#[cfg(test)]
+mod tests;
 
 use super::codec::CodecError;
 use super::storage::{Storage, off_thread};
 use super::types::{Ballot, Entry, Failure, GroupId, Id, NodeId, Types};
-use disk::{Disk, FILLING, IDENTITY, VOTE};
+use disk::{Change, Disk, FILLING, IDENTITY, VOTE};
 pub(super) use flushed::Flushed;
 use flushed::Records;
 pub use flushed::Unwritten;
@@ -48,13 +53,13 @@ pub struct LogError {
 pub enum LogFault {
     #[error("the disk refuses it")]
     Io(#[source] io::Error),
-    #[error("the database engine gave up: {0}")]
-    Engine(String),
+    #[error("it is open already")]
+    InUse,
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// Something that was acknowledged is not in it any more.
-    #[error("it is damaged: it went back to its commit {commits} of {marked}")]
-    WentBack { commits: u64, marked: u64 },
+    #[error("it is damaged: it went back to its change {changes} of {marked}")]
+    WentBack { changes: u64, marked: u64 },
     #[error("the record {record} cannot be read")]
     Record {
         record: String,
@@ -80,9 +85,7 @@ impl LogFault {
         match self {
             Self::Damaged(_) | Self::WentBack { .. } | Self::Hole(_) | Self::Anonymous => true,
             Self::Record { source, .. } => source.is_damage(),
-            Self::Io(_) | Self::Engine(_) | Self::Foreign(_) | Self::Uncovered(_) | Self::Unwritten(_) => {
-                false
-            }
+            Self::Io(_) | Self::InUse | Self::Foreign(_) | Self::Uncovered(_) | Self::Unwritten(_) => false,
         }
     }
 }
@@ -199,33 +202,32 @@ impl Log {
         vote: Option<Ballot>,
     ) -> Result<Self, LogError> {
         let error = |source| LogError { path: path.to_owned(), source };
-        let io = |source: io::Error| error(LogFault::Io(source));
-        // A log without an identity is a damaged one, so it gets its name when it has both.
-        let unnamed = path.with_extension("new");
-        storage.remove(&unnamed).map_err(io)?;
-        let disk = Disk::create(&**storage, &unnamed).map_err(error)?;
-        disk.put_meta(IDENTITY, identity).map_err(error)?;
-        if let Some(vote) = vote {
-            disk.put_meta(VOTE, &vote).map_err(error)?;
-        }
         let filling = Filling { under_way: !identity.founder, committed: None };
-        disk.put_meta(FILLING, &filling).map_err(error)?;
-        storage.rename(&unnamed, path).map_err(io)?;
+        // A log without an identity is a damaged one, so all of it is there at once.
+        let first = || -> Result<Change, LogFault> {
+            let mut first = Change::default();
+            first.record(IDENTITY, identity)?;
+            if let Some(vote) = vote {
+                first.record(VOTE, &vote)?;
+            }
+            first.record(FILLING, &filling)?;
+            Ok(first)
+        };
+        let disk = Disk::create(storage, path, |put| put(first()?)).map_err(error)?;
         Ok(Self::new(storage, path, disk, None, filling))
     }
 
-    /// Whose log this is, as far as a damaged one still says.
-    pub fn identity(storage: &dyn Storage, path: &Path) -> Option<Identity> {
-        Disk::open(storage, path).ok()?.get_meta(IDENTITY).ok()?
+    /// Whose log this is and the last vote in it, as far as a damaged one still says.
+    pub fn salvage(
+        storage: &dyn Storage,
+        path: &Path,
+    ) -> Result<(Option<Identity>, Option<Ballot>), LogError> {
+        Disk::salvage(storage, path).map_err(|source| LogError { path: path.to_owned(), source })
     }
 
-    /// Whose log this is and the last vote in it, without reading the rest.
-    pub fn last_vote(storage: &dyn Storage, path: &Path) -> Result<Option<(Identity, Ballot)>, LogError> {
-        let read = || {
-            let disk = Disk::open(storage, path)?;
-            Ok(disk.get_meta(IDENTITY)?.zip(disk.get_meta(VOTE)?))
-        };
-        read().map_err(|source| LogError { path: path.to_owned(), source })
+    /// Sees that the log at `path` is kept as this version does it.
+    pub fn convert(storage: &Arc<dyn Storage>, path: &Path) -> Result<(), LogError> {
+        older::convert(storage, path).map_err(|source| LogError { path: older::path(path), source })
     }
 
     /// The file beside the log.
@@ -236,7 +238,7 @@ impl Log {
     /// Opens an existing log and reads all of it once, so that damage shows here and not in mid-flight.
     pub fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<(Self, Identity), LogError> {
         let error = |source| LogError { path: path.to_owned(), source };
-        let disk = Disk::open(&**storage, path).map_err(error)?;
+        let disk = Disk::open(storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
         let committed = disk.committed().map_err(error)?;
         let filling: Filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or_default();

@@ -36,14 +36,14 @@ fn sample(len: usize) -> impl Iterator<Item = usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_damaged_anywhere_is_whole_or_refused() {
     let bench = stopped_group().await;
-    let path = bench.dir("a").join("raft.redb");
+    let path = bench.dir("a").join("raft.log");
     let (mut log, _) = Log::open(&storage(), &path).unwrap();
     let expected = content(&mut log).await;
     log.close().await;
     let mark = fs::read(Log::mark_file(&path)).unwrap();
     let whole = fs::read(&path).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("raft.redb");
+    let copy = dir.path().join("raft.log");
     let mut refused = 0;
     for at in sample(whole.len()) {
         for bytes in [whole[..at].to_vec(), flipped(&whole, at)] {
@@ -76,7 +76,7 @@ async fn a_log_that_went_back_in_time_is_refused() {
     let group = bench.found("a").await;
     bench.kill("a").await;
     drop(group);
-    let path = bench.dir("a").join("raft.redb");
+    let path = bench.dir("a").join("raft.log");
     let earlier = fs::read(&path).unwrap();
     let group = bench.restart("a").await;
     until(&group, |status| status.role == Role::Leader && status.quorum).await;
@@ -130,13 +130,13 @@ fn names(dir: &Path) -> Vec<String> {
 async fn damaged_files_are_set_aside_and_say_what_they_still_know() {
     let mut bench = stopped_group().await;
     let dir = bench.dir("a");
-    fs::write(dir.join("raft.redb"), b"not a log").unwrap();
+    fs::write(dir.join("raft.log"), b"not a log").unwrap();
     let aside = Group::set_aside(&dir).unwrap();
     assert_eq!(aside.to, dir.with_extension("damaged-1"));
     assert_eq!(aside.lineage.unwrap().group, group_id().to_string());
     let state = aside.state.expect("the snapshot is whole");
     assert!(state.get(&key("x9")).is_some() && state.get(&key("last")).is_none());
-    assert_eq!(fs::read(aside.to.join("raft.redb")).unwrap(), b"not a log");
+    assert_eq!(fs::read(aside.to.join("raft.log")).unwrap(), b"not a log");
     let nothing = Group::resume(bench.config("a"), bench.hub.port("a"), View::default()).await.unwrap();
     assert!(nothing.is_none());
     // With the snapshot gone, the log still says whose it was; and what is kept is bounded.

@@ -84,7 +84,7 @@ async fn nothing_is_purged_before_the_snapshot_that_covers_it_is_on_the_disk() {
     let identity =
         super::super::log::Identity { group: group_id(), epoch: 1, me: "a".into(), founder: false };
     fs::create_dir_all(bench.dir("a")).unwrap();
-    let (storage, path) = (bench.config("a").storage, bench.dir("a").join("raft.redb"));
+    let (storage, path) = (bench.config("a").storage, bench.dir("a").join("raft.log"));
     let mut log = super::super::log::Log::create(&storage, &path, &identity).unwrap();
     let (covers, covered) = tokio::sync::watch::channel(None);
     log.purge_behind(covered);
@@ -148,13 +148,13 @@ async fn an_interrupted_founding_is_finished_by_resuming() {
     fs::create_dir_all(bench.dir("a")).unwrap();
     let log = super::super::log::Log::create(
         &bench.config("a").storage,
-        &bench.dir("a").join("raft.redb"),
+        &bench.dir("a").join("raft.log"),
         &identity,
     )
     .unwrap();
     log.close().await;
     use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(bench.dir("a").join("raft.redb")).unwrap().permissions().mode();
+    let mode = fs::metadata(bench.dir("a").join("raft.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "users' secrets are in the log");
     let group = bench.restart("a").await;
     until(&group, |status| status.role == Role::Leader && status.quorum).await;
@@ -174,14 +174,14 @@ async fn damaged_files_are_named_and_never_a_panic() {
     tokio::time::timeout(PATIENCE, metrics.wait_for(|m| m.snapshot.is_some())).await.unwrap().unwrap();
     let revision = bench.views["a"].revision();
     bench.kill("a").await;
-    for name in ["raft.redb", "raft.snapshot"] {
+    for name in ["raft.log", "raft.snapshot"] {
         let whole = fs::read(bench.dir("a").join(name)).unwrap();
         let len = whole.len();
         for (cut, flip) in
             [(0, None), (1, None), (len / 3, None), (len - 1, None), (len, Some(len / 2)), (len, Some(20))]
         {
             let dir = tempfile::tempdir().unwrap();
-            for file in ["raft.redb", "raft.snapshot"] {
+            for file in ["raft.log", "raft.snapshot"] {
                 fs::copy(bench.dir("a").join(file), dir.path().join(file)).unwrap();
             }
             let mut bytes = whole[..cut].to_vec();
@@ -279,8 +279,8 @@ impl Storage for Failing {
         FileSystem.open(path)
     }
 
-    fn database(&self, path: &std::path::Path) -> std::io::Result<Option<Box<dyn Pages>>> {
-        FileSystem.database(path)
+    fn open_alone(&self, path: &std::path::Path) -> std::io::Result<Box<dyn Pages>> {
+        FileSystem.open_alone(path)
     }
 
     fn read(&self, path: &std::path::Path, limit_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
