@@ -224,7 +224,7 @@ impl Group {
     ) -> BoxFuture<'static, Result<Self, GroupError>> {
         Box::pin(async move {
             let settings = config.openraft(&identity.group).map_err(GroupError::Settings)?;
-            log.purge_behind(machine.covers());
+            log.purge_behind(machine.covers(), config.retention.log_bytes);
             let snapshot = machine.file().clone();
             let state = log.clone().get_log_state().await.map_err(GroupError::fatal)?;
             let blank = AtomicBool::new(state.last_log_id.is_none() && !identity.founder);

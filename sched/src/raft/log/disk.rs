@@ -30,9 +30,7 @@ pub(super) const FILLING: &str = "filling";
 pub(super) const PURGED: &str = "purged";
 pub(super) const COMMITTED: &str = "committed";
 
-/// A file of less than this is not written anew, whatever of it still counts.
-const SMALL_BYTES: u64 = 4 << 20;
-/// Of a larger one, what counts is at least one part in so many.
+/// Of a file that is not small, what counts is at least one part in so many.
 const SPARSENESS: u64 = 3;
 /// A frame of this size is no faster for more in it.
 const FRAME_BYTES: usize = 1 << 20;
@@ -365,18 +363,18 @@ impl Disk {
         if let Some(id) = purged {
             change.record(PURGED, &id)?;
         }
-        self.change(change)?;
-        self.tidy()
+        self.change(change)
     }
 
-    /// Writes the file anew where most of it does not count any more. What is written is bounded by what counts, so that a
-    /// log costs at most half as much again.
-    fn tidy(&self) -> Result<(), LogFault> {
+    /// Writes the file anew where most of it does not count any more, unless it has less than `small_bytes`. What is written
+    /// is bounded by what counts, so that a log costs at most half as much again.
+    pub fn tidy(&self, small_bytes: u64) -> Result<(), LogFault> {
+        let _turn = self.turn();
         let unnamed = unnamed(&self.path);
         let copy = {
             let held = self.held();
             let bytes = held.journal.bytes();
-            if bytes < SMALL_BYTES || bytes < SPARSENESS * held.index.bytes {
+            if bytes < small_bytes || bytes < SPARSENESS * held.index.bytes {
                 return Ok(());
             }
             held.copy(&*self.storage, &unnamed)

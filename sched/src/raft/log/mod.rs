@@ -116,10 +116,17 @@ struct Shared {
     /// One note of it after the other.
     noting: Mutex<()>,
     busy: Mutex<Busy>,
-    /// What the snapshot on the disk covers, once a group uses the log.
-    covers: OnceLock<watch::Receiver<Option<Id>>>,
+    /// Once a group uses the log.
+    purging: OnceLock<Purging>,
     /// Known to be committed, written with the next append: it only saves replaying after a restart.
     committed: Mutex<Option<Id>>,
+}
+
+/// How the log is kept short.
+struct Purging {
+    /// What the snapshot on the disk covers.
+    covers: watch::Receiver<Option<Id>>,
+    small_bytes: u64,
 }
 
 /// How far a newcomer's log is.
@@ -256,16 +263,17 @@ impl Log {
     ) -> Self {
         let (recent, committed) = (Mutex::default(), Mutex::new(committed));
         let (storage, path) = (storage.clone(), path.to_owned());
-        let (flushed, busy, covers) = (Arc::default(), Mutex::default(), OnceLock::new());
+        let (flushed, busy, purging) = (Arc::default(), Mutex::default(), OnceLock::new());
         let (filling, noting) = (Mutex::new(filling), Mutex::default());
         let shared =
-            Shared { storage, path, disk, recent, flushed, filling, noting, busy, covers, committed };
+            Shared { storage, path, disk, recent, flushed, filling, noting, busy, purging, committed };
         Self { shared: Arc::new(shared) }
     }
 
-    /// From now on nothing is purged before the snapshot on the disk covers it.
-    pub fn purge_behind(&self, covers: watch::Receiver<Option<Id>>) {
-        self.shared.covers.get_or_init(|| covers);
+    /// From now on nothing is purged before the snapshot on the disk covers it; and the file is written anew where more than
+    /// `small_bytes` of it are of hardly any use.
+    pub fn purge_behind(&self, covers: watch::Receiver<Option<Id>>, small_bytes: u64) {
+        self.shared.purging.get_or_init(|| Purging { covers, small_bytes });
     }
 
     fn error(&self, source: LogFault) -> LogError {
@@ -418,7 +426,8 @@ impl Log {
     /// Waits until what is to be purged is in the snapshot on the disk. openraft orders a purge right behind a snapshot that
     /// it received, whose bytes are still on their way: a power cut between the two would leave neither.
     async fn covered(&self, upto: Id) -> Result<(), Failure> {
-        let Some(mut covers) = self.shared.covers.get().cloned() else { return Ok(()) };
+        let Some(purging) = self.shared.purging.get() else { return Ok(()) };
+        let mut covers = purging.covers.clone();
         let _working = Working::begin(&self.shared);
         let covered = covers.wait_for(|covers| *covers >= Some(upto));
         match tokio::time::timeout(SNAPSHOT_PATIENCE, covered).await {
@@ -431,7 +440,10 @@ impl Log {
         let removed = self.settled(move |shared| {
             shared.disk.remove(range, purged)?;
             shared.recent().forget(range);
-            Ok(())
+            match shared.purging.get().filter(|_| purged.is_some()) {
+                Some(purging) => shared.disk.tidy(purging.small_bytes),
+                None => Ok(()),
+            }
         });
         removed.await.map_err(|fault| self.writing(fault))
     }

@@ -87,7 +87,7 @@ async fn nothing_is_purged_before_the_snapshot_that_covers_it_is_on_the_disk() {
     let (storage, path) = (bench.config("a").storage, bench.dir("a").join("raft.log"));
     let mut log = super::super::log::Log::create(&storage, &path, &identity).unwrap();
     let (covers, covered) = tokio::sync::watch::channel(None);
-    log.purge_behind(covered);
+    log.purge_behind(covered, 0);
     let purged =
         async |log: &super::super::log::Log| log.clone().get_log_state().await.unwrap().last_purged_log_id;
     let upto = |index| openraft::LogId::new(openraft::CommittedLeaderId::new(1, 0), index);
