@@ -410,7 +410,7 @@ impl Document {
             return Err(DocumentError::ChangeTooLarge(change.raw_bytes().len()));
         }
         // Whoever receives it will judge it: better refused here, where somebody can be told.
-        vet::change(change.raw_bytes())?;
+        vet::limits(change.raw_bytes())?;
         Ok(Prepared { change: Some(change.raw_bytes().to_vec()), heads })
     }
 

@@ -39,6 +39,11 @@ mod column {
 #[error("it is not a change that a node of this version makes: {0}")]
 pub struct Refused(pub &'static str);
 
+/// Whether a change that we have just made ourselves will be taken by others: its form is right, and it may say too much.
+pub fn limits(bytes: &[u8]) -> Result<(), Refused> {
+    scan(bytes).map(drop)
+}
+
 /// The change in these bytes, if it is one that we would have made.
 pub fn change(bytes: &[u8]) -> Result<Change, Refused> {
     if bytes.len() > MAX_CHANGE_BYTES {

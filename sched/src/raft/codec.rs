@@ -34,9 +34,13 @@ impl CodecError {
     }
 }
 
+/// Room that is made for what is encoded: most of it takes no more, and what takes more grows in few steps.
+const ROOM_BYTES: usize = 4 << 10;
+
 /// `value` behind a version byte.
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![Formats::current().written];
+    let mut bytes = Vec::with_capacity(ROOM_BYTES);
+    bytes.push(Formats::current().written);
     rmp_serde::encode::write(&mut bytes, value).map_err(CodecError::Encode)?;
     Ok(bytes)
 }
@@ -54,7 +58,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 /// A stored record: checksum, version, value. `place` (a key, a file's kind) goes into the checksum, so that a
 /// record found somewhere else than where it was written is not believed.
 pub(super) fn seal<T: Serialize + ?Sized>(place: &[u8], value: &T) -> Result<Vec<u8>, CodecError> {
-    seal_in(Vec::new(), place, value)
+    seal_in(Vec::with_capacity(ROOM_BYTES), place, value)
 }
 
 /// The same, in place of what `bytes` holds, where room has been made for it.

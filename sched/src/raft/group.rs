@@ -127,7 +127,7 @@ impl Group {
         epoch: u64,
     ) -> Result<Self, GroupError> {
         let identity = Identity { group, epoch, me: config.me.clone(), founder: true };
-        prepare(&*config.storage, &config.dir)?;
+        prepare(&config.storage, &config.dir)?;
         let lineage = identity.lineage();
         let file = identity.snapshot_file(config.storage.clone(), &config.dir);
         view.write(|store| store.found(lineage.clone()));
@@ -152,7 +152,7 @@ impl Group {
         voters: BTreeSet<String>,
     ) -> Result<Self, GroupError> {
         let identity = Identity { group, epoch, me: config.me.clone(), founder: false };
-        prepare(&*config.storage, &config.dir)?;
+        prepare(&config.storage, &config.dir)?;
         let left = left::vote(&*config.storage, &config.dir, &identity);
         let left = left.map_err(|source| GroupError::Dir { path: config.dir.clone(), source })?;
         let log = Log::begin(&config.storage, &config.dir.join(LOG_FILE), &identity, left)?;
@@ -423,9 +423,10 @@ impl Identity {
 }
 
 /// Makes the directory, and sees that it holds no group.
-fn prepare(storage: &dyn Storage, dir: &Path) -> Result<(), GroupError> {
+fn prepare(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), GroupError> {
     let error = |source| GroupError::Dir { path: dir.to_owned(), source };
     storage.make_dir(dir).map_err(error)?;
+    Log::convert(storage, &dir.join(LOG_FILE))?;
     if storage.exists(&dir.join(LOG_FILE)).map_err(error)? {
         return Err(GroupError::Exists(dir.to_owned()));
     }
