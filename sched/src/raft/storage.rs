@@ -51,9 +51,6 @@ pub trait Pages: Send + Sync + fmt::Debug + 'static {
         Ok(self.len()? == 0)
     }
 
-    /// What is new is zero.
-    fn set_len(&self, len: u64) -> io::Result<()>;
-
     /// # Errors
     /// Also when there is less.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
@@ -140,10 +137,6 @@ struct OnDisk(File);
 impl Pages for OnDisk {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {

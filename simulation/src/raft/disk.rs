@@ -71,10 +71,8 @@ struct Content {
     pending: Vec<Pending>,
 }
 
-enum Pending {
-    Write(usize, Vec<u8>),
-    Len(usize),
-}
+/// Bytes that were written at a place, and not flushed.
+struct Pending(usize, Vec<u8>);
 
 impl Disk {
     pub fn new(random: Random, lies: bool) -> Self {
@@ -171,16 +169,14 @@ impl State {
                 match how {
                     0 => {}
                     1 => pending.apply(&mut content.live),
-                    _ => match pending {
-                        Pending::Write(at, bytes) if self.random.permille(500) => {
-                            let sectors = bytes.len().div_ceil(SECTOR);
-                            let kept = self.random.below(sectors + 1) * SECTOR;
-                            let kept = kept.min(bytes.len());
-                            Pending::Write(at, bytes[..kept].to_vec()).apply(&mut content.live);
-                        }
-                        Pending::Len(_) => pending.apply(&mut content.live),
-                        Pending::Write(..) => {}
-                    },
+                    _ if self.random.permille(500) => {
+                        let Pending(at, bytes) = pending;
+                        let sectors = bytes.len().div_ceil(SECTOR);
+                        let kept = self.random.below(sectors + 1) * SECTOR;
+                        let kept = kept.min(bytes.len());
+                        Pending(at, bytes[..kept].to_vec()).apply(&mut content.live);
+                    }
+                    _ => {}
                 }
             }
             content.flushed = content.live.clone();
@@ -198,13 +194,10 @@ impl Content {
     fn write(&mut self, pending: Pending) {
         pending.apply(&mut self.live);
         // A few bytes that are written again and again, and never flushed.
-        if let Pending::Write(at, bytes) = &pending {
-            let same =
-                |other: &Pending| matches!(other, Pending::Write(a, b) if a == at && b.len() == bytes.len());
-            let run = self.pending.iter().rev().take_while(|other| same(other)).count();
-            if run >= VERSIONS {
-                self.pending.remove(self.pending.len() - run);
-            }
+        let same = |other: &Pending| other.0 == pending.0 && other.1.len() == pending.1.len();
+        let run = self.pending.iter().rev().take_while(|other| same(other)).count();
+        if run >= VERSIONS {
+            self.pending.remove(self.pending.len() - run);
         }
         self.pending.push(pending);
     }
@@ -212,16 +205,12 @@ impl Content {
 
 impl Pending {
     fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Len(len) => bytes.resize(*len, 0),
-            Self::Write(at, new) => {
-                let end = at + new.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                bytes[*at..end].copy_from_slice(new);
-            }
+        let Self(at, new) = self;
+        let end = at + new.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
         }
+        bytes[*at..end].copy_from_slice(new);
     }
 }
 
@@ -361,13 +350,6 @@ impl Pages for OpenFile {
         self.with(|content| Ok(content.live.len() as u64))
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with(|content| {
-            content.write(Pending::Len(len as usize));
-            Ok(())
-        })
-    }
-
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|content| {
             let at = offset as usize;
@@ -379,7 +361,7 @@ impl Pages for OpenFile {
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|content| {
-            content.write(Pending::Write(offset as usize, bytes.to_vec()));
+            content.write(Pending(offset as usize, bytes.to_vec()));
             Ok(())
         })
     }

@@ -1,7 +1,7 @@
 //! A file of numbered frames, each on the disk before the next one is written.
 //!
-//! A frame that a power cut broke off is the last one, and nobody was told that it is there: what is left of it is removed.
-//! A broken one with another behind it was whole once, so the file is damaged. A write at the end of a file that has its size
+//! A frame that a power cut broke off is the last one, and nobody was told that it is there: the next one takes its place. A
+//! broken one with another behind it was whole once, so the file is damaged. A write at the end of a file that has its size
 //! already costs the disk half of what a change of a database's pages does.
 //!
 //! ```text
@@ -126,14 +126,8 @@ impl Journal {
         Ok(Opened { journal, damaged })
     }
 
-    /// Removes what is left of a frame that was broken off, and sees that what was read is on the disk: the process that
-    /// wrote it may not have come to that.
+    /// Sees that what was read is on the disk: the process that wrote it may not have come to that.
     pub fn settle(&self) -> io::Result<()> {
-        let mut tail = self.tail();
-        if !self.is_zero(tail.end, tail.len)? {
-            self.pages.set_len(tail.end)?;
-            tail.len = tail.end;
-        }
         self.pages.sync()
     }
 

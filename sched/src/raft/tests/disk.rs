@@ -259,7 +259,33 @@ enum Does {
 
 /// A file system whose disk hangs or fails from some moment on.
 #[derive(Debug, Default)]
-struct Failing(tokio::sync::watch::Sender<Does>);
+struct Failing {
+    does: tokio::sync::watch::Sender<Does>,
+    /// How often a log was flushed.
+    flushes: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Counted(Box<dyn Pages>, Arc<AtomicU64>);
+
+impl Pages for Counted {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, bytes)
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.sync()
+    }
+}
 
 #[async_trait::async_trait]
 impl Storage for Failing {
@@ -280,7 +306,7 @@ impl Storage for Failing {
     }
 
     fn open_alone(&self, path: &std::path::Path) -> std::io::Result<Box<dyn Pages>> {
-        FileSystem.open_alone(path)
+        Ok(Box::new(Counted(FileSystem.open_alone(path)?, self.flushes.clone())))
     }
 
     fn read(&self, path: &std::path::Path, limit_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
@@ -300,12 +326,27 @@ impl Storage for Failing {
     }
 
     async fn work(&self, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
-        let does = *self.0.subscribe().wait_for(|does| *does != Does::Hang).await.unwrap();
+        let does = *self.does.subscribe().wait_for(|does| *does != Does::Hang).await.unwrap();
         match does {
             Does::Fail => Err(std::io::Error::other("no space left")),
             _ => FileSystem.work(work).await,
         }
     }
+}
+
+/// The process that wrote it may have ended between its write and its flush: the power must not take what others were told.
+#[tokio::test]
+async fn what_a_log_is_found_to_hold_is_flushed_before_it_counts() {
+    let bench = Bench::new();
+    let disk = Arc::new(Failing::default());
+    let storage: Arc<dyn Storage> = disk.clone();
+    let identity = super::super::log::Identity { group: group_id(), epoch: 1, me: "a".into(), founder: true };
+    fs::create_dir_all(bench.dir("a")).unwrap();
+    let path = bench.dir("a").join("raft.log");
+    super::super::log::Log::create(&storage, &path, &identity).unwrap().close().await;
+    let before = disk.flushes.load(Ordering::Relaxed);
+    super::super::log::Log::open(&storage, &path).unwrap().0.close().await;
+    assert_eq!(disk.flushes.load(Ordering::Relaxed), before + 1);
 }
 
 /// Its followers have what it sent, and nothing asks its own core for anything.
@@ -320,7 +361,7 @@ async fn a_leader_whose_disk_fails_says_so_and_another_one_leads() {
     let others = [bench.join("b", "a").await, bench.join("c", "a").await];
     failing.set_voters(set(&["a", "b", "c"])).await.unwrap();
     let kept = write(&failing, "kept").await;
-    disk.0.send_replace(Does::Fail);
+    disk.does.send_replace(Does::Fail);
     failing.propose(put("lost", "in between")).await.unwrap_err();
     let failed = until(&failing, |status| status.failed.is_some()).await;
     assert!(failed.failed.unwrap().contains("no space left") && !failed.quorum);
@@ -349,7 +390,7 @@ async fn nothing_is_acknowledged_that_two_of_two_disks_do_not_hold() {
     leader.set_voters(set(&["a", "b"])).await.unwrap();
     for (n, disk) in disks.iter().enumerate() {
         let before = leader.inner.raft.data_metrics().borrow().last_log;
-        disk.0.send_replace(Does::Hang);
+        disk.does.send_replace(Does::Hang);
         let mut proposal = Box::pin(leader.propose(put(&format!("x{n}"), "held")));
         let taken = async |group: &Group| {
             let mut metrics = group.inner.raft.data_metrics();
@@ -364,7 +405,7 @@ async fn nothing_is_acknowledged_that_two_of_two_disks_do_not_hold() {
         let early = tokio::time::timeout(Timings::lan().heartbeat * 3, &mut proposal).await;
         assert!(early.is_err(), "{n}: {early:?} while a disk hangs");
         assert!(bench.views.values().all(|view| !has(view, &format!("x{n}"))), "it was applied");
-        disk.0.send_replace(Does::Work);
+        disk.does.send_replace(Does::Work);
         proposal.await.unwrap().unwrap();
     }
     bench.end([leader, voter]).await;
