@@ -104,7 +104,8 @@ impl Flock {
         // A node that has promised not to go on with its part's epoch keeps the part's files for whoever founds the next.
         let aside = match raft::salvage(&config.raft).await {
             Ok(Some(left)) if promises.has_passed(&left.lineage).await => Some(left),
-            // Damage is told by resuming.
+            // Damage is told by resuming. What cannot be read now may hold an epoch that was promised away.
+            Err(error) if !error.is_damage() => return Err(error.into()),
             _ => None,
         };
         let resumed = match &aside {

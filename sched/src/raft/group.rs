@@ -207,7 +207,8 @@ impl Group {
         let error = |path: &Path, source| GroupError::Dir { path: path.to_owned(), source };
         left::note(storage, dir, &log).map_err(|source| error(&log, source))?;
         // The log goes first: without it there is no group, whatever else is left.
-        for path in [log.clone(), dir.join(SNAPSHOT_FILE), Log::mark_file(&log)] {
+        let beside = Log::files_beside(&log);
+        for path in [log, dir.join(SNAPSHOT_FILE)].into_iter().chain(beside) {
             storage.remove(&path).map_err(|source| error(&path, source))?;
         }
         Ok(())

@@ -82,16 +82,17 @@ fn beginning(record: Option<(Record, Vec<u8>)>, epoch: u64) -> (Store, u64) {
     }
 }
 
-/// Reads the files of a group that does not run; `None` if there is none. They are left as they are.
+/// Reads the files of a group that does not run; `None` if there is none. What they say stays as it is.
 ///
 /// # Errors
 /// When a file is damaged: then what is in it does not count.
 pub async fn salvage(dir: &Path) -> Result<Option<Salvaged>, GroupError> {
     let path = dir.join(LOG_FILE);
+    let storage: Arc<dyn Storage> = Arc::new(FileSystem);
+    Log::convert(&storage, &path)?;
     if !path.try_exists().map_err(|source| GroupError::Dir { path: dir.to_owned(), source })? {
         return Ok(None);
     }
-    let storage: Arc<dyn Storage> = Arc::new(FileSystem);
     let (log, identity) = Log::open(&storage, &path)?;
     let record = identity.snapshot_file(storage, dir).read()?;
     let (mut store, first) = beginning(record, identity.epoch);

@@ -22,7 +22,7 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// A file to read and write anywhere in; made if it is not there.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Pages>>;
 
-    /// The same, of one that is there, and that nobody else opens so meanwhile.
+    /// The same, of one that is there, under a name that outlives a power cut, and that nobody else opens so meanwhile.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] where somebody else has it open.
@@ -107,6 +107,8 @@ impl Storage for FileSystem {
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
+        // Who gave it the name may not have come to that.
+        files::sync_parent(path)?;
         Ok(Box::new(OnDisk(file)))
     }
 

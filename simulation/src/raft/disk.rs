@@ -171,10 +171,14 @@ impl State {
                     1 => pending.apply(&mut content.live),
                     _ if self.random.permille(500) => {
                         let Pending(at, bytes) = pending;
-                        let sectors = bytes.len().div_ceil(SECTOR);
-                        let kept = self.random.below(sectors + 1) * SECTOR;
-                        let kept = kept.min(bytes.len());
-                        Pending(at, bytes[..kept].to_vec()).apply(&mut content.live);
+                        let mut from = 0;
+                        while from < bytes.len() {
+                            let end = bytes.len().min(from + SECTOR - (at + from) % SECTOR);
+                            if self.random.permille(500) {
+                                Pending(at + from, bytes[from..end].to_vec()).apply(&mut content.live);
+                            }
+                            from = end;
+                        }
                     }
                     _ => {}
                 }

@@ -187,27 +187,39 @@ impl Index {
 
 impl Held {
     /// What the file says, the file itself left as it is.
-    fn open(storage: &dyn Storage, path: &Path) -> Result<(Self, bool), LogFault> {
+    fn open(storage: &dyn Storage, path: &Path) -> Result<(Self, Option<u64>), LogFault> {
         let mut index = Index::default();
         let Opened { journal, damaged } = Journal::open(storage, path, |frame| index.apply_frame(&frame))?;
         Ok((Self { journal, index }, damaged))
     }
 
-    fn append(&self, change: &Change) -> Result<(Vec<u8>, u64), LogFault> {
-        let body = change.encode()?;
-        let offset = self.journal.append(&body).map_err(fault)?;
-        Ok((body, offset))
+    /// A new file in place of one at `path`, with the changes that `fill` makes, numbered after `number`. All of it is on the
+    /// disk, and its name is not.
+    fn create(
+        storage: &dyn Storage,
+        path: &Path,
+        number: u64,
+        fill: impl FnOnce(&mut Put) -> Result<(), LogFault>,
+    ) -> Result<Self, LogFault> {
+        storage.remove(path).map_err(LogFault::Io)?;
+        let journal = Journal::create(storage, path, number).map_err(LogFault::Io)?;
+        let mut held = Self { journal, index: Index::default() };
+        fill(&mut |change| {
+            let body = change.encode()?;
+            let offset = held.journal.append_unflushed(&body).map_err(fault)?;
+            held.learn(change, &body, offset);
+            Ok(())
+        })?;
+        held.journal.settle().map_err(fault)?;
+        Ok(held)
     }
 
     fn entry(&self, place: Place) -> Result<Vec<u8>, LogFault> {
         self.journal.read(place.offset, place.len as usize).map_err(fault)
     }
 
-    /// The same in another file, without what does not count any more.
-    fn copy(&self, storage: &dyn Storage, path: &Path) -> Result<Self, LogFault> {
-        storage.remove(path).map_err(LogFault::Io)?;
-        let journal = Journal::create(storage, path, self.journal.number()).map_err(LogFault::Io)?;
-        let mut copy = Self { journal, index: Index::default() };
+    /// Puts what counts into another file.
+    fn copy(&self, put: &mut Put) -> Result<(), LogFault> {
         let mut change = Change::default();
         for (name, record) in &self.index.records {
             change.sealed(name, record);
@@ -217,17 +229,10 @@ impl Held {
             codec::check(&index.to_be_bytes(), &record).map_err(damaged(format!("of entry {index}")))?;
             change.entry(*index, &record);
             if change.is_large() {
-                copy.apply(std::mem::take(&mut change))?;
+                put(std::mem::take(&mut change))?;
             }
         }
-        copy.apply(change)?;
-        Ok(copy)
-    }
-
-    fn apply(&mut self, change: Change) -> Result<(), LogFault> {
-        let (body, offset) = self.append(&change)?;
-        self.learn(change, &body, offset);
-        Ok(())
+        put(change)
     }
 
     /// What has just been appended.
@@ -245,21 +250,19 @@ impl Disk {
         fill: impl FnOnce(&mut Put) -> Result<(), LogFault>,
     ) -> Result<Self, LogFault> {
         let unnamed = unnamed(path);
-        storage.remove(&unnamed).map_err(LogFault::Io)?;
-        Mark::reset(&**storage, path).map_err(LogFault::Io)?;
-        let journal = Journal::create(&**storage, &unnamed, 0).map_err(LogFault::Io)?;
-        let mut held = Held { journal, index: Index::default() };
-        fill(&mut |change| held.apply(change))?;
-        let (mark, _) = Mark::open(&**storage, path).map_err(LogFault::Io)?;
-        mark.set(held.journal.number());
+        // What an earlier log of the name has left goes on counting.
+        let (mark, marked) = Mark::open(&**storage, path).map_err(LogFault::Io)?;
+        let made = Held::create(&**storage, &unnamed, marked.unwrap_or_default(), fill);
+        let held = made.inspect_err(|_| _ = storage.remove(&unnamed))?;
         storage.rename(&unnamed, path).map_err(LogFault::Io)?;
+        mark.set(held.journal.number());
         Ok(Self::new(storage, path, held, mark))
     }
 
     pub fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<Self, LogFault> {
         let (held, damaged) = Held::open(&**storage, path)?;
-        if damaged {
-            return Err(LogFault::Damaged("a frame in it is not what was written".into()));
+        if let Some(offset) = damaged {
+            return Err(LogFault::Damaged(format!("what is at {offset} is not what was written there")));
         }
         let (mark, marked) = Mark::open(&**storage, path).map_err(LogFault::Io)?;
         let changes = held.journal.number();
@@ -267,6 +270,9 @@ impl Disk {
             return Err(LogFault::WentBack { changes, marked });
         }
         held.journal.settle().map_err(fault)?;
+        mark.set(changes);
+        // Of a copy that was not finished.
+        storage.remove(&unnamed(path)).map_err(LogFault::Io)?;
         Ok(Self::new(storage, path, held, mark))
     }
 
@@ -300,7 +306,8 @@ impl Disk {
 
     /// On the disk when it returns. Who reads need not wait for that.
     fn change(&self, change: Change) -> Result<(), LogFault> {
-        let (body, offset) = self.held().append(&change)?;
+        let body = change.encode()?;
+        let offset = self.held().journal.append(&body).map_err(fault)?;
         let mut held = self.held_mut();
         held.learn(change, &body, offset);
         self.mark.set(held.journal.number());
@@ -338,8 +345,7 @@ impl Disk {
             change.entry(*index, record);
         }
         let bytes = change.bytes.len() as u64;
-        let held = self.held().index.last().map(|(index, _)| index);
-        let last = held.max(records.last().map(|(index, _)| *index));
+        let last = self.last().max(records.last().map(|(index, _)| *index));
         // What a snapshot brought is committed, and may not be in the log yet.
         if let Some(id) = committed.filter(|id| Some(id.index) <= last) {
             change.record(COMMITTED, &id)?;
@@ -377,15 +383,18 @@ impl Disk {
             if bytes < small_bytes || bytes < SPARSENESS * held.index.bytes {
                 return Ok(());
             }
-            held.copy(&*self.storage, &unnamed)
+            Held::create(&*self.storage, &unnamed, held.journal.number(), |put| held.copy(put))
         };
         let copy = match copy {
             Ok(copy) => copy,
-            // There may be no room for two. The old file has everything, and the next time is soon.
             Err(error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, error = &error as &dyn std::error::Error, "the log cannot be written anew");
                 _ = self.storage.remove(&unnamed);
+                // There may be no room for two. The old file has everything, and the next time is soon.
+                let LogFault::Io(full) = &error else { return Err(error) };
+                if !matches!(full.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                    return Err(error);
+                }
+                tracing::warn!(path = %self.path.display(), error = %full, "the log cannot be written anew");
                 return Ok(());
             }
         };
@@ -398,6 +407,16 @@ impl Disk {
         *held = copy;
         self.mark.set(held.journal.number());
         Ok(())
+    }
+
+    /// A record as it is stored.
+    pub fn sealed(&self, name: &str) -> Option<Vec<u8>> {
+        self.held().index.records.get(name).cloned()
+    }
+
+    /// Index of the last entry.
+    pub fn last(&self) -> Option<u64> {
+        self.held().index.last().map(|(index, _)| index)
     }
 
     /// Where the last frame ends.
@@ -461,7 +480,7 @@ impl Disk {
 }
 
 /// Where a file is until it is whole.
-fn unnamed(path: &Path) -> PathBuf {
+pub(super) fn unnamed(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 

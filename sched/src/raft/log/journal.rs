@@ -6,11 +6,12 @@
 //!
 //! ```text
 //! file:  MAGIC  nonce  checksum  frame...  zeros
-//! frame: START  checksum  length  number  body
+//! frame: START  checksum of the next three  length  number  checksum of the body  body
 //! ```
 //!
 //! Checksums cover the file's nonce and the frame's place, so that no bytes of a user's, and no others of the file's, are
-//! taken for a frame.
+//! taken for a frame. As databases' logs do, this one relies on a disk that is writing the sector in which one frame ends and
+//! the next begins to leave the first half of it, which does not change.
 
 use super::super::codec::{CHECKSUM_BYTES, checksum};
 use super::super::files;
@@ -26,9 +27,9 @@ const NONCE_BYTES: usize = 8;
 const FILE_HEADER: usize = MAGIC.len() + NONCE_BYTES + CHECKSUM_BYTES;
 
 const START: [u8; 4] = *b"\xf7gr\xf7";
-/// Before what the checksum covers.
-const SUMMED: usize = START.len() + CHECKSUM_BYTES;
-const FRAME_HEADER: usize = SUMMED + 4 + 8;
+/// Length, number and checksum of the body.
+const FIELDS: usize = 4 + 8 + CHECKSUM_BYTES;
+const FRAME_HEADER: usize = START.len() + CHECKSUM_BYTES + FIELDS;
 
 /// Zeros that are written ahead: a flush then need not make a larger size of the file last as well.
 const AHEAD_BYTES: usize = 256 << 10;
@@ -45,6 +46,8 @@ pub(super) struct Journal {
 
 #[derive(Debug)]
 struct Tail {
+    /// Where the last frame begins; where there is none, as `end`.
+    last: u64,
     /// Where the next frame begins.
     end: u64,
     /// How far the file goes.
@@ -65,8 +68,8 @@ pub(super) struct Frame {
 /// What was found in a file.
 pub(super) struct Opened {
     pub journal: Journal,
-    /// A frame is broken that was whole once. The others were read all the same.
-    pub damaged: bool,
+    /// Where a frame is broken that was whole once. The others were read all the same.
+    pub damaged: Option<u64>,
 }
 
 impl Journal {
@@ -79,7 +82,7 @@ impl Journal {
         pages.write(0, &header)?;
         pages.sync()?;
         let len = header.len() as u64;
-        Ok(Self { pages, nonce, tail: Mutex::new(Tail { end: len, len, number, failed: false }) })
+        Ok(Self { pages, nonce, tail: Mutex::new(Tail { last: len, end: len, len, number, failed: false }) })
     }
 
     /// Reads all frames, and writes nothing.
@@ -101,9 +104,10 @@ impl Journal {
             Err(error) => return Err(LogFault::Io(error)),
         };
         let nonce = nonce.ok_or_else(|| LogFault::Damaged("it does not begin like a log".into()))?;
-        let tail = Tail { end: FILE_HEADER as u64, len, number: 0, failed: false };
+        let begin = FILE_HEADER as u64;
+        let tail = Tail { last: begin, end: begin, len, number: 0, failed: false };
         let mut journal = Self { pages, nonce, tail: Mutex::new(tail) };
-        let (mut end, mut last, mut damaged) = (FILE_HEADER as u64, None, false);
+        let (mut begun, mut end, mut last, mut damaged) = (begin, begin, None, None);
         loop {
             let found = journal.frame(end, len).map_err(LogFault::Io)?;
             let Some(frame) = found else {
@@ -111,56 +115,78 @@ impl Journal {
                     break;
                 }
                 match journal.frame_behind(end, len).map_err(LogFault::Io)? {
-                    Some(offset) => (end, damaged) = (offset, true),
+                    Some(offset) => {
+                        damaged.get_or_insert(end);
+                        end = offset;
+                    }
                     None => break,
                 }
                 continue;
             };
-            damaged |= last.is_some_and(|last| frame.number != last + 1);
+            if last.is_some_and(|last| frame.number != last + 1) {
+                damaged.get_or_insert(end);
+            }
             last = Some(frame.number);
+            begun = end;
             end = frame.offset + frame.body.len() as u64;
             each(frame)?;
         }
-        let tail = Tail { end, len, number: last.unwrap_or_default(), failed: false };
+        let tail = Tail { last: begun, end, len, number: last.unwrap_or_default(), failed: false };
         journal.tail = Mutex::new(tail);
         Ok(Opened { journal, damaged })
     }
 
-    /// Sees that what was read is on the disk: the process that wrote it may not have come to that.
+    /// Sees that what was read is on the disk: the process that wrote it may not have come to that, or may have heard that it
+    /// had failed. After that the system takes what it holds for flushed, so the one frame of which this may be true is written
+    /// once more.
     pub fn settle(&self) -> io::Result<()> {
+        let tail = self.tail();
+        let last = self.read(tail.last, (tail.end - tail.last) as usize)?;
+        self.pages.write(tail.last, &last)?;
         self.pages.sync()
     }
 
     /// Writes the next frame, and says where its body is. It is on the disk when this returns.
     pub fn append(&self, body: &[u8]) -> io::Result<u64> {
         let mut tail = self.tail();
-        if tail.failed {
-            return Err(io::Error::other("an earlier write failed"));
-        }
-        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
-        let number = tail.number + 1;
-        let mut frame = Vec::with_capacity(FRAME_HEADER + body.len());
-        frame.extend_from_slice(&START);
-        frame.extend_from_slice(&[0; CHECKSUM_BYTES]);
-        frame.extend_from_slice(&len.to_be_bytes());
-        frame.extend_from_slice(&number.to_be_bytes());
-        frame.extend_from_slice(body);
-        let sum = checksum(&self.place(tail.end), &frame[SUMMED..]);
-        frame[START.len()..SUMMED].copy_from_slice(&sum);
-        let end = tail.end + frame.len() as u64;
+        let offset = self.write(&mut tail, body)?;
         tail.failed = true;
-        self.pages.write(tail.end, &frame)?;
-        if end > tail.len {
-            tail.len = end;
+        if tail.end > tail.len {
+            tail.len = tail.end;
             // A full disk may still have room for what matters.
-            match self.pages.write(end, &vec![0; AHEAD_BYTES]) {
+            match self.pages.write(tail.len, &vec![0; AHEAD_BYTES]) {
                 Ok(()) => tail.len += AHEAD_BYTES as u64,
                 Err(error) => tracing::debug!(%error, "no room ahead of the log"),
             }
         }
         self.pages.sync()?;
+        tail.failed = false;
+        Ok(offset)
+    }
+
+    /// The same in a file that nobody counts on yet: it is on the disk after [`Self::settle`].
+    pub fn append_unflushed(&self, body: &[u8]) -> io::Result<u64> {
+        self.write(&mut self.tail(), body)
+    }
+
+    fn write(&self, tail: &mut Tail, body: &[u8]) -> io::Result<u64> {
+        if tail.failed {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let (place, number) = (self.place(tail.end), tail.number + 1);
+        let mut frame = Vec::with_capacity(FRAME_HEADER + body.len());
+        frame.extend_from_slice(&len.to_be_bytes());
+        frame.extend_from_slice(&number.to_be_bytes());
+        frame.extend_from_slice(&checksum(&place, body));
+        let sum = checksum(&place, &frame);
+        frame.splice(..0, START.into_iter().chain(sum));
+        frame.extend_from_slice(body);
+        tail.failed = true;
+        self.pages.write(tail.end, &frame)?;
         let offset = tail.end + FRAME_HEADER as u64;
-        (tail.end, tail.number, tail.failed) = (end, number, false);
+        *tail =
+            Tail { last: tail.end, end: tail.end + frame.len() as u64, len: tail.len, number, failed: false };
         Ok(offset)
     }
 
@@ -176,7 +202,7 @@ impl Journal {
         self.tail().number
     }
 
-    /// Bytes that its frames take.
+    /// Where its last frame ends.
     pub fn bytes(&self) -> u64 {
         self.tail().end
     }
@@ -204,23 +230,18 @@ impl Journal {
             return Ok(None);
         }
         self.pages.read(at, &mut header)?;
-        let Some(summed) = header.strip_prefix(&START) else { return Ok(None) };
-        let Some((sum, fields)) = summed.split_first_chunk::<CHECKSUM_BYTES>() else { return Ok(None) };
-        let Some((body, number)) = fields.split_first_chunk::<4>() else { return Ok(None) };
-        let Some(number) = number.first_chunk::<8>() else { return Ok(None) };
-        let (body, number) = (u32::from_be_bytes(*body), u64::from_be_bytes(*number));
+        let place = self.place(at);
+        let Some(fields) = fields_of(&header, &place) else { return Ok(None) };
+        let (body, rest) = fields.split_at(4);
+        let (number, sum) = rest.split_at(8);
+        let body = body.iter().fold(0, |len, byte| len << 8 | u64::from(*byte));
+        let number = number.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
         let offset = at + FRAME_HEADER as u64;
-        if offset + u64::from(body) > len {
+        if offset + body > len {
             return Ok(None);
         }
-        let mut summed = fields.to_vec();
-        summed.resize(fields.len() + body as usize, 0);
-        self.pages.read(offset, &mut summed[fields.len()..])?;
-        if checksum(&self.place(at), &summed) != *sum {
-            return Ok(None);
-        }
-        summed.drain(..fields.len());
-        Ok(Some(Frame { number, offset, body: summed }))
+        let body = self.read(offset, body as usize)?;
+        Ok((checksum(&place, &body) == sum).then_some(Frame { number, offset, body }))
     }
 
     /// Where the next whole frame begins behind `at`.
@@ -262,6 +283,12 @@ impl Journal {
     }
 }
 
+/// Length, number and checksum of the body that a frame's header gives, if it is one.
+fn fields_of<'a>(header: &'a [u8; FRAME_HEADER], place: &[u8]) -> Option<&'a [u8; FIELDS]> {
+    let (sum, fields) = header.strip_prefix(&START)?.split_first_chunk::<CHECKSUM_BYTES>()?;
+    (checksum(place, fields) == *sum).then(|| fields.first_chunk())?
+}
+
 fn nonce_of(header: &[u8; FILE_HEADER]) -> Option<[u8; NONCE_BYTES]> {
     let (nonce, sum) = header.strip_prefix(MAGIC)?.split_first_chunk::<NONCE_BYTES>()?;
     (checksum(MAGIC, nonce) == sum).then_some(*nonce)
@@ -273,7 +300,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn read_all(path: &Path) -> (Vec<Vec<u8>>, Journal, bool) {
+    fn read_all(path: &Path) -> (Vec<Vec<u8>>, Journal, Option<u64>) {
         let mut bodies = Vec::new();
         let opened = Journal::open(&FileSystem, path, |frame| {
             bodies.push(frame.body);
@@ -296,7 +323,7 @@ mod tests {
         let large = vec![7; 3 * AHEAD_BYTES];
         written(&path, &[b"one", b"", &large]);
         let (found, journal, damaged) = read_all(&path);
-        assert!(found == [b"one".to_vec(), Vec::new(), large] && !damaged);
+        assert!(found == [b"one".to_vec(), Vec::new(), large] && damaged.is_none());
         assert_eq!(journal.number(), 9);
         assert!(matches!(Journal::open(&FileSystem, &path, |_| Ok(())), Err(LogFault::InUse)));
         journal.settle().unwrap();
@@ -315,19 +342,20 @@ mod tests {
         let path = dir.path().join("log");
         let ends = written(&path, &[b"first", b"second", &[0xf7; 99]]);
         let whole = fs::read(&path).unwrap();
-        for at in ends[1]..ends[2] {
+        for at in ends[1]..ends[2] - 2 {
             let mut cut = whole[..at].to_vec();
-            for rest in [0, whole.len() - at, 5] {
+            // Nothing behind it, or what was written ahead, or the end of the very frame.
+            for rest in [&[][..], &vec![0; whole.len() - at], &whole[at.midpoint(ends[2])..]] {
                 cut.truncate(at);
-                cut.resize(at + rest, 0);
+                cut.extend_from_slice(rest);
                 fs::write(&path, &cut).unwrap();
                 let (found, journal, damaged) = read_all(&path);
-                assert!(found == [b"first".to_vec(), b"second".to_vec()] && !damaged, "cut at {at}");
+                assert!(found == [b"first".to_vec(), b"second".to_vec()] && damaged.is_none(), "cut at {at}");
                 journal.settle().unwrap();
                 journal.append(b"3").unwrap();
                 drop(journal);
                 let (found, journal, damaged) = read_all(&path);
-                assert!(found.len() == 3 && found[2] == b"3" && !damaged, "cut at {at}");
+                assert!(found.len() == 3 && found[2] == b"3" && damaged.is_none(), "cut at {at}");
                 assert_eq!(journal.number(), 9);
             }
         }
@@ -345,7 +373,9 @@ mod tests {
             bytes[at] ^= 0x10;
             fs::write(&path, &bytes).unwrap();
             let (found, _, damaged) = read_all(&path);
-            assert!(damaged && found.len() == 2 && found[1] == b"third", "flipped at {at}");
+            let broken = if at < ends[0] { FILE_HEADER } else { ends[0] };
+            assert_eq!(damaged, Some(broken as u64), "flipped at {at}");
+            assert!(found.len() == 2 && found[1] == b"third", "flipped at {at}");
         }
         for at in 0..FILE_HEADER {
             let mut bytes = whole.clone();
@@ -370,6 +400,6 @@ mod tests {
         bytes[ends[0]] = 0;
         fs::write(&path, &bytes).unwrap();
         let (found, _, damaged) = read_all(&path);
-        assert!(found == [b"first".to_vec()] && !damaged);
+        assert!(found == [b"first".to_vec()] && damaged.is_none());
     }
 }

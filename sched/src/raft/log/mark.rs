@@ -1,6 +1,6 @@
-//! The number of the last commit, beside the log.
+//! The number of the last frame, beside the log.
 //!
-//! Written after each commit and not flushed: that costs nothing, outlives the process, and a power cut leaves at
+//! Written after each frame and not flushed: that costs nothing, outlives the process, and a power cut leaves at
 //! worst an older number, which says less and never something wrong.
 
 use super::super::codec::{CHECKSUM_BYTES, checksum};
@@ -18,11 +18,6 @@ impl Mark {
     /// The mark of the log at `log`.
     pub fn path(log: &Path) -> PathBuf {
         log.with_extension("mark")
-    }
-
-    /// Takes away what an earlier log left, before a new one begins to count.
-    pub fn reset(storage: &dyn Storage, log: &Path) -> io::Result<()> {
-        storage.remove(&Self::path(log))
     }
 
     /// Opens or begins the mark. The number in it is `None` if there is none that can be believed: then it is the

@@ -37,6 +37,9 @@ use tokio::time::Instant;
 /// leader waits for it (`raft::config`).
 const APPEND_BYTES: u64 = 1 << 20;
 
+/// A file of less than this is opened as it is, whatever in it still counts.
+const TIDY_BYTES: u64 = 4 << 20;
+
 /// A snapshot that is not on the disk by then never will be: the part fails, with its log as it was.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -237,9 +240,15 @@ impl Log {
         older::convert(storage, path).map_err(|source| LogError { path: older::path(path), source })
     }
 
-    /// The file beside the log.
+    /// The file with the number of the last frame.
+    #[cfg(test)]
     pub fn mark_file(path: &Path) -> PathBuf {
         mark::Mark::path(path)
+    }
+
+    /// What may be beside a log, and is of no use without it.
+    pub fn files_beside(path: &Path) -> [PathBuf; 2] {
+        [mark::Mark::path(path), disk::unnamed(path)]
     }
 
     /// Opens an existing log and reads all of it once, so that damage shows here and not in mid-flight.
@@ -247,6 +256,7 @@ impl Log {
         let error = |source| LogError { path: path.to_owned(), source };
         let disk = Disk::open(storage, path).map_err(error)?;
         let identity = disk.verify().map_err(error)?;
+        disk.tidy(TIDY_BYTES).map_err(error)?;
         let committed = disk.committed().map_err(error)?;
         let filling: Filling = disk.get_meta(FILLING).map_err(error)?.unwrap_or_default();
         // What came last may be there, and no note of it.

@@ -224,6 +224,8 @@ fn an_older_log_that_is_damaged_is_refused_and_stays() {
     mark.set(13);
     let error = Log::convert(&storage(), &path).unwrap_err();
     assert!(matches!(error.source, LogFault::WentBack { changes: 12, marked: 13 }), "{error:?}");
+    let error = Log::convert(&storage(), &path).unwrap_err();
+    assert!(matches!(error.source, LogFault::WentBack { .. }), "asked again: {error:?}");
     mark.set(12);
     let whole = fs::read(&redb).unwrap();
     for damaged in [b"nonsense".to_vec(), whole[..whole.len() / 2].to_vec()] {
@@ -232,4 +234,36 @@ fn an_older_log_that_is_damaged_is_refused_and_stays() {
         assert!(error.source.is_damage() && error.path == redb, "{error:?}");
         assert!(redb.exists() && !path.exists());
     }
+}
+
+#[test]
+fn an_older_log_that_an_earlier_version_went_on_with_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raft.log");
+    let redb = dir.path().join("raft.redb");
+    older(&redb, 12);
+    let left = fs::read(&redb).unwrap();
+    Log::convert(&storage(), &path).unwrap();
+    fs::write(&redb, left).unwrap();
+    let vote = seal(VOTE.as_bytes(), &Ballot::new(6, 8)).unwrap();
+    let txn = Database::open(&redb).unwrap().begin_write().unwrap();
+    txn.open_table(OLDER_META).unwrap().insert(VOTE, vote.as_slice()).unwrap();
+    txn.commit().unwrap();
+    let error = Log::convert(&storage(), &path).unwrap_err();
+    assert!(error.source.is_damage() && redb.exists() && path.exists(), "{error:?}");
+}
+
+/// What an earlier process left of a copy that it did not finish; users' secrets are in it.
+#[test]
+fn an_unfinished_copy_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raft.log");
+    drop(create(&path));
+    let unnamed = path.with_extension("new");
+    fs::write(&unnamed, b"half").unwrap();
+    drop(Disk::open(&storage(), &path).unwrap());
+    assert!(!unnamed.exists());
+    let refuse = |_: &mut disk::Put| Err(LogFault::Anonymous);
+    assert!(Disk::create(&storage(), &path, refuse).is_err());
+    assert!(!unnamed.exists() && path.exists());
 }

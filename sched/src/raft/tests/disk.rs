@@ -197,7 +197,7 @@ async fn damaged_files_are_named_and_never_a_panic() {
                     assert!(text.contains(name), "{name} cut at {cut}, flipped at {flip:?}: {text}");
                 }
                 Ok(group) => {
-                    // Unused pages may be damaged: then nothing was lost.
+                    // What is written ahead may be damaged: then nothing was lost.
                     reached(&view, revision).await;
                     group.unwrap().stop().await;
                 }
