@@ -214,6 +214,16 @@ async fn a_log_that_an_older_version_kept_goes_on() {
     }
 }
 
+/// A node looks into it before it takes part again: it may have promised not to go on with its epoch.
+#[tokio::test]
+async fn who_looks_for_a_part_that_was_given_away_finds_it_in_an_older_log() {
+    let dir = tempfile::tempdir().unwrap();
+    older(&dir.path().join("raft.redb"), 12);
+    let salvaged = super::super::salvage::salvage(dir.path()).await.unwrap().unwrap();
+    assert_eq!(salvaged.lineage, identity().lineage());
+    assert!(dir.path().join("raft.log").exists());
+}
+
 #[test]
 fn an_older_log_that_is_damaged_is_refused_and_stays() {
     let dir = tempfile::tempdir().unwrap();
